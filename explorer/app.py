@@ -50,7 +50,7 @@ from sieve.explorer.tabs.train import train_tab  # noqa: E402
 
 if TYPE_CHECKING:
     from sieve.explorer.tabs.train import TrainHandlers
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Served(NamedTuple):
 
 
 def build_app(
-    engine: Engine,
+    engine: SearchEngine,
     training: TrainHandlers | None = None,
     *,
     public: bool = False,
@@ -81,7 +81,7 @@ def build_app(
 
     Parameters
     ----------
-    engine : Engine
+    engine : SearchEngine
     training : TrainHandlers, optional
         Handlers of the Train tab; without them there is no such tab.
     public : bool
@@ -143,7 +143,7 @@ def build_training_page(training: TrainHandlers) -> gr.Blocks:
 
 
 def start(
-    engine: Engine | None,
+    engine: SearchEngine | None,
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
@@ -154,7 +154,7 @@ def start(
 
     Parameters
     ----------
-    engine : Engine or None
+    engine : SearchEngine or None
         None serves the page of `build_training_page`.
     host : str
         Address to listen on; other than the loopback address only if `access` restricts access.

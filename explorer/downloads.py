@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sieve.model.codes import SparseCodes
     from sieve.model.collection import Collection
-    from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
+    from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
@@ -85,7 +85,11 @@ _RESULT_FIELDS = (
 
 
 def results_bytes(
-    engine: Engine, query: EncodedQuery, outcome: SearchOutcome, strictness: float | str, kind: str
+    engine: SearchEngine,
+    query: EncodedQuery,
+    outcome: SearchOutcome,
+    strictness: float | str,
+    kind: str,
 ) -> bytes:
     """Serialise search results, best first, to csv, json or parquet.
 
@@ -118,7 +122,7 @@ def results_bytes(
     return parquet_bytes(pa.Table.from_pylist(rows, schema=pa.schema(_RESULT_FIELDS)), metadata)
 
 
-def dimensions_bytes(engine: Engine, kind: str) -> bytes:
+def dimensions_bytes(engine: SearchEngine, kind: str) -> bytes:
     """Serialise the table of all dimensions with their names to csv, json or parquet."""
     table = engine.dimension_table()
     if check_choice("kind", kind, TABLE_KINDS) == "csv":
@@ -171,7 +175,7 @@ def write_codes(codes: SparseCodes, ids: Sequence[str], path: Path, kind: str) -
     pq.write_table(pa.table(columns), path)
 
 
-def _origin(engine: Engine) -> dict[str, Any]:
+def _origin(engine: SearchEngine) -> dict[str, Any]:
     return {
         "collection": engine.collection.name,
         "collection_sha256": engine.collection.sha256,

@@ -15,7 +15,7 @@ import numpy as np
 from sieve.model.words.text import content_words, word_presence
 
 if TYPE_CHECKING:
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
 N_EXAMPLES = 5
 _SAMPLE = 3000
@@ -40,7 +40,7 @@ class ExampleQuery(NamedTuple):
     without: str
 
 
-def examples(engine: Engine) -> tuple[ExampleQuery, ...]:
+def examples(engine: SearchEngine) -> tuple[ExampleQuery, ...]:
     """Return example queries for a collection; none without captions or a text encoder."""
     written = _WRITTEN.get(engine.collection.name)
     if written:

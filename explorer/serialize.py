@@ -22,7 +22,7 @@ from sieve.data_prep.bundled import locate_collection
 from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.model.checkpoint import TRAINING, Checkpoint, checkpoint_path, find_checkpoint
 from sieve.model.collection import Collection
-from sieve.model.engine import EncodedQuery, Engine, Result, SearchOutcome
+from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.interpretability import interpretability_report
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:
         if checkpoint:
             raise
         return facts | {"checkpoint": None, "dimensions": None, "live": None, "asked_by": None}
-    engine = Engine(collection, Checkpoint.load(path))
+    engine = SearchEngine(collection, Checkpoint.load(path))
     table = engine.dimension_table()
     can = engine.can
     asked_by = {"texts": can.text_queries, "images": can.image_queries, "items": True}
@@ -168,7 +168,7 @@ def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(table.to_json(orient="records", double_precision=15) or "[]")
 
 
-def summary_report(engine: Engine) -> dict[str, Any]:
+def summary_report(engine: SearchEngine) -> dict[str, Any]:
     """Serialise the interpretability report of an encoder."""
     is_scenes = engine.collection.manifest.source.startswith("Scenes(")
     report = interpretability_report(engine, label_synonyms() if is_scenes else {})
@@ -226,13 +226,13 @@ def page_json(page: DimensionPage) -> dict[str, Any]:
     return serialised
 
 
-def page_view(engine: Engine, page: DimensionPage) -> dict[str, Any]:
+def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:
     """Serialise a dimension for its page: the API's fields, a histogram and a query to try."""
     figure = histogram_figure(page.histogram) if page.top_images or page.top_captions else None
     return {**page_json(page), "histogram": figure, "search": _words_to_search(engine, page)}
 
 
-def _words_to_search(engine: Engine, page: DimensionPage) -> str:
+def _words_to_search(engine: SearchEngine, page: DimensionPage) -> str:
     """Choose a query that activates a dimension: its suggested name, else its top caption.
 
     A user's own name may contain words that are not in the backbone's vocabulary.
@@ -283,7 +283,7 @@ def summary(outcome: SearchOutcome) -> str:
 
 
 def query_dimension_rows(
-    engine: Engine, query: EncodedQuery, off: Sequence[int] | None
+    engine: SearchEngine, query: EncodedQuery, off: Sequence[int] | None
 ) -> list[dict[str, Any]]:
     """Serialise the active dimensions, after those that are off but not active in the query."""
     listed = {active.dimension for active in query.dimensions}
@@ -292,7 +292,7 @@ def query_dimension_rows(
     return [{**dimension_row(engine, j), "q": _number(q), "b": _number(b)} for j, q, b in strengths]
 
 
-def table_view(engine: Engine) -> dict[str, list[Any]]:
+def table_view(engine: SearchEngine) -> dict[str, list[Any]]:
     """Serialise the table of all dimensions by column, at half the size of rows with keys."""
     table = engine.dimension_table()
     return {
@@ -329,7 +329,7 @@ def probe_view(probe: Ablation) -> dict[str, Any]:
     }
 
 
-def item_view(engine: Engine, item_id: str) -> dict[str, Any]:
+def item_view(engine: SearchEngine, item_id: str) -> dict[str, Any]:
     """Serialise one item with the code of its image, strongest dimension first."""
     row = engine.row_of(item_id)
     dimensions, values = engine.image_codes.row(row)
@@ -345,7 +345,7 @@ def item_view(engine: Engine, item_id: str) -> dict[str, Any]:
     }
 
 
-def item_summaries(engine: Engine, rows: Sequence[int]) -> list[dict[str, Any]]:
+def item_summaries(engine: SearchEngine, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Serialise items without a score."""
     items = engine.collection.items
     return [
@@ -359,7 +359,7 @@ def item_summaries(engine: Engine, rows: Sequence[int]) -> list[dict[str, Any]]:
     ]
 
 
-def dimension_row(engine: Engine, dimension: int) -> dict[str, Any]:
+def dimension_row(engine: SearchEngine, dimension: int) -> dict[str, Any]:
     """Serialise a dimension briefly: its name, top images and best caption."""
     rows, values = engine.image_codes.postings(dimension)
     top = rows[np.argsort(-values, kind="stable")[:N_THUMBNAILS]]

@@ -22,7 +22,7 @@ from sieve.model.checkpoint import explain_choice, find_checkpoint
 
 if TYPE_CHECKING:
     from sieve.model.collection import Collection
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Server:
     def __init__(
         self,
         collection: Collection,
-        open_engine: Callable[[Path | None], Engine],
+        open_engine: Callable[[Path | None], SearchEngine],
         *,
         host: str = "127.0.0.1",
         port: int = 7860,
@@ -97,7 +97,7 @@ class Server:
         self._port = int(self.served.url.rsplit(":", 1)[1])
         self._serve(engine)
 
-    def _serve(self, engine: Engine | None) -> Served:
+    def _serve(self, engine: SearchEngine | None) -> Served:
         path = Path(engine.checkpoint.path) if engine else None
         if self._may_train:
             self._train_handlers = TrainHandlers(

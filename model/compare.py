@@ -17,7 +17,7 @@ from sieve.model.benchmark.methods import TRAINING_FREE
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, MODALITIES, TEXT
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.evaluation import PairCriteria, TrackName
 from sieve.model.evaluation.metrics import TOP, average_precision, marks_of, ranked_rows
 from sieve.model.evaluation.pairs import Concepts, caption_concepts, label_concepts
@@ -93,7 +93,7 @@ class QueryEmbeddings(NamedTuple):
     """A's: `IMAGE` or `TEXT`."""
 
 
-def embed_query(engine: Engine, query: EncodedQuery) -> QueryEmbeddings:
+def embed_query(engine: SearchEngine, query: EncodedQuery) -> QueryEmbeddings:
     """Embed the parts of a query; raise a ValueError without a backbone."""
     if not engine.can.dense_search:
         raise ValueError("external codes have no embeddings to compare with")
@@ -104,7 +104,10 @@ def embed_query(engine: Engine, query: EncodedQuery) -> QueryEmbeddings:
 
 
 def dense_scores(
-    engine: Engine, embeddings: QueryEmbeddings, method: DenseMethod, knob: float | None = None
+    engine: SearchEngine,
+    embeddings: QueryEmbeddings,
+    method: DenseMethod,
+    knob: float | None = None,
 ) -> np.ndarray:
     """Score every item by the backbone's embeddings: (n,) float32, -inf for filtered items.
 
@@ -124,7 +127,7 @@ def dense_scores(
     return (rule.plain(space) if embeddings.b is None else rule.scores(space, values))[0]
 
 
-def _space(engine: Engine, embeddings: QueryEmbeddings, centred: bool) -> Space:
+def _space(engine: SearchEngine, embeddings: QueryEmbeddings, centred: bool) -> Space:
     a, c = embeddings.a[None], embeddings.literal[None]
     b = np.zeros_like(a) if embeddings.b is None else embeddings.b[None]
     images = engine.collection.image_embeddings
@@ -137,13 +140,13 @@ def _space(engine: Engine, embeddings: QueryEmbeddings, centred: bool) -> Space:
 
 
 def sparse_scores(
-    engine: Engine,
+    engine: SearchEngine,
     query: EncodedQuery,
     off: tuple[int, ...] | None = None,
     strictness: float = 1.0,
     never: bool = False,
 ) -> np.ndarray:
-    """Score every item by its code, as `Engine.search` does: (n,) float32."""
+    """Score every item by its code, as `SearchEngine.search` does: (n,) float32."""
     return scores(engine.image_codes, engine.question(query, off, strictness, never))
 
 

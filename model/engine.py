@@ -1,6 +1,6 @@
 """Search engine over one collection and one checkpoint.
 
-`Engine` is the library's entry point: the CLI, the web interface and the API open one and call
+`SearchEngine` is the entry point: the CLI, the web interface and the API open one and call
 `encode`, then `search`. It is read-only once opened and safe to share between threads.
 """
 
@@ -79,7 +79,7 @@ class _Hit(NamedTuple):
         return contributions(self.codes, query, self.position)
 
 
-class Engine:
+class SearchEngine:
     """Exclusion search over one collection with one checkpoint.
 
     Parameters
@@ -140,11 +140,11 @@ class Engine:
         allow_code: bool = False,
         index: str = "",
         text_encoder: str = "",
-    ) -> Engine:
+    ) -> SearchEngine:
         """Open a collection folder with a checkpoint folder, by default the best one that fits.
 
         `index` is the address of an index to search instead of the codes in this process: see
-        `sieve.model.index.qdrant`. For the other parameters, see `Engine`.
+        `sieve.model.index.qdrant`. For the other parameters, see `SearchEngine`.
 
         Raises
         ------
@@ -187,9 +187,9 @@ class Engine:
         except BackboneUnavailable as error:
             return error  # cached, because every retry would take as long when offline
 
-    def with_checkpoint(self, checkpoint: Checkpoint) -> Engine:
+    def with_checkpoint(self, checkpoint: Checkpoint) -> SearchEngine:
         """Open the same collection with another checkpoint; both share the backbone."""
-        return Engine(self.collection, checkpoint, open_backbone=lambda: self.backbone)
+        return SearchEngine(self.collection, checkpoint, open_backbone=lambda: self.backbone)
 
     def warm_up(self) -> None:
         """Load the text encoder, so that the first query does not wait for it."""

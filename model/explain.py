@@ -17,7 +17,7 @@ from sieve.model.exclusion import Query, contributions, scores
 
 if TYPE_CHECKING:
     from sieve.model.codes import SparseCodes
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
     from sieve.model.search_results import EncodedQuery
 
 _MAX_REASONS = 3
@@ -164,7 +164,7 @@ def compare_items(
 
 
 def explain(
-    engine: Engine,
+    engine: SearchEngine,
     query: EncodedQuery,
     left: str,
     right: str,
@@ -174,8 +174,8 @@ def explain(
 ) -> ItemComparison:
     """Explain why one item is ranked before another, by their ids.
 
-    For `off`, `strictness` and `never`, see `Engine.search`. Raises a ValueError if there is no
-    such item or dimension, or the strictness is out of range.
+    For `off`, `strictness` and `never`, see `SearchEngine.search`. Raises a ValueError if there is
+    no such item or dimension, or the strictness is out of range.
     """
     weighted = engine.question(query, off, strictness, never)
     one, other = engine.row_of(left), engine.row_of(right)

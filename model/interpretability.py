@@ -23,7 +23,7 @@ from sieve.model.dimensions.labels import (
 from sieve.model.dimensions.leakage import LeakageReport, label_pairs, pair_reports, summarise
 from sieve.model.dimensions.statistics import live_shares
 from sieve.model.dimensions.vocabulary import english_words
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.words.text import lemma
 
 GOOD_AUC = 0.95
@@ -91,7 +91,7 @@ MEANS = (
 
 
 def interpretability_report(
-    engine: Engine, synonyms: Mapping[str, Sequence[str]] | None = None
+    engine: SearchEngine, synonyms: Mapping[str, Sequence[str]] | None = None
 ) -> InterpretabilityReport:
     """Measure an encoder on a collection; `synonyms` are other correct names of each label."""
     table = engine.dimension_table()
@@ -108,7 +108,7 @@ def interpretability_report(
     )
 
 
-def naming_report(engine: Engine) -> NamingReport:
+def naming_report(engine: SearchEngine) -> NamingReport:
     """Count dimensions by the source of their names."""
     sources = engine.derived.dimensions["name_source"].tolist()
     return NamingReport(
@@ -122,7 +122,7 @@ def naming_report(engine: Engine) -> NamingReport:
 
 
 def label_report(
-    engine: Engine, fit: LabelFit, synonyms: Mapping[str, Sequence[str]]
+    engine: SearchEngine, fit: LabelFit, synonyms: Mapping[str, Sequence[str]]
 ) -> LabelReport:
     """Measure how well dimensions match labels."""
     chosen, auc = best_dimensions(fit)
@@ -148,7 +148,7 @@ def label_report(
     )
 
 
-def leakage_report(engine: Engine, fit: LabelFit) -> LeakageReport | None:
+def leakage_report(engine: SearchEngine, fit: LabelFit) -> LeakageReport | None:
     """Measure how much of a label remains when its dimensions are off, over pairs of labels."""
     named = all(engine.understands(f"a {label}") for label in fit.labels)
     if engine.checkpoint.codes and not named:

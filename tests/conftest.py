@@ -194,11 +194,11 @@ def tiny_checkpoint(tiny_collection, tiny_backbone, tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="session")
 def tiny_engine(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory):
     """An engine of both, opened with a separate $SIEVE_HOME."""
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
     before = os.environ.get("SIEVE_HOME")
     os.environ["SIEVE_HOME"] = str(tmp_path_factory.mktemp("home"))
     try:
-        return Engine.open(tiny_collection.path, tiny_checkpoint.path, "cpu")
+        return SearchEngine.open(tiny_collection.path, tiny_checkpoint.path, "cpu")
     finally:
         os.environ.pop("SIEVE_HOME") if before is None else os.environ.update(SIEVE_HOME=before)

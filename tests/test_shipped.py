@@ -14,7 +14,7 @@ from sieve.model.backbone import Backbone
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.dimensions.statistics import live_shares, recall_of_split
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
-from sieve.model.engine import Engine, Result
+from sieve.model.engine import Result, SearchEngine
 
 pytestmark = pytest.mark.slow
 
@@ -22,9 +22,9 @@ CHECKPOINTS = sorted(path.parent for path in (assets.ROOT / "checkpoints").glob(
 
 
 @pytest.fixture(scope="session")
-def engine(scenes_home: Path) -> Engine:
+def engine(scenes_home: Path) -> SearchEngine:
     """The bundled collection with the checkpoint that opens with it."""
-    return Engine.open(scenes_home / "collections" / bundled_path().name, device="cpu")
+    return SearchEngine.open(scenes_home / "collections" / bundled_path().name, device="cpu")
 
 
 def test_both_checkpoints_ship_for_the_bundled_backbone() -> None:
@@ -44,16 +44,16 @@ def test_shipped_embeddings_match_the_scenes() -> None:
     assert (drawn * shipped).sum(1).min() >= 0.999
 
 
-def test_scenes_checkpoint_opens_the_bundled_collection(engine: Engine) -> None:
+def test_scenes_checkpoint_opens_the_bundled_collection(engine: SearchEngine) -> None:
     assert engine.checkpoint.path.name == "scenes"
     assert engine.collection.n_items == 5000
 
 
-def test_scenes_checkpoint_was_not_trained_on_bundled_scenes(engine: Engine) -> None:
+def test_scenes_checkpoint_was_not_trained_on_bundled_scenes(engine: SearchEngine) -> None:
     assert not set(engine.checkpoint.trained_items) & set(engine.collection.items["id"])
 
 
-def test_live_dimensions_and_recall(engine: Engine) -> None:
+def test_live_dimensions_and_recall(engine: SearchEngine) -> None:
     collection, encoder = engine.collection, engine.checkpoint.encoder
     images = encode_codes(encoder, collection.image_embeddings, IMAGE)
     texts = encode_codes(encoder, collection.text_embeddings, TEXT)
@@ -69,7 +69,7 @@ def share(results: tuple[Result, ...], label: str) -> float:
     return float(np.mean([label in result.labels for result in results]))
 
 
-def test_exclusion_keeps_a_and_drops_b(engine: Engine) -> None:
+def test_exclusion_keeps_a_and_drops_b(engine: SearchEngine) -> None:
     pairs = (
         ("dog", "ball"), ("beach", "umbrella"), ("animal", "snow"), ("horse", "field"),
         ("girl", "beach"), ("food", "kitchen"), ("car", "street"), ("stadium", "person"),

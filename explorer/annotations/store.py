@@ -23,7 +23,7 @@ from sieve.explorer.view_state import TAB_TEXTS, TABS, read_link, write_link
 from sieve.model.files import sieve_home
 
 if TYPE_CHECKING:
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
 log = logging.getLogger(__name__)
 
@@ -358,7 +358,7 @@ def open_annotations(collection: str, checkpoint: str, m: int) -> Annotations:
     return Annotations(database, m)
 
 
-def attach_annotations(engine: Engine) -> Annotations:
+def attach_annotations(engine: SearchEngine) -> Annotations:
     """Open the annotations of an engine, and let it use the users' names of dimensions."""
     checkpoint = engine.checkpoint
     opened = open_annotations(engine.collection.sha256, checkpoint.sha256, checkpoint.m)

@@ -76,7 +76,7 @@ class Explore:
         from sieve.explorer.server import Server, launch
         from sieve.model.checkpoint import checkpoint_path
         from sieve.model.collection import Collection
-        from sieve.model.engine import Engine
+        from sieve.model.engine import SearchEngine
 
         access = Access(
             public=self.public_safe,
@@ -93,8 +93,10 @@ class Explore:
         device, allow_code = self.backbone.device, self.backbone.allow_code
         text_encoder = self.backbone.text_encoder_name()
 
-        def open_with(checkpoint: Path | None) -> Engine:
-            engine = Engine.open(path, checkpoint, device, allow_code, self.index, text_encoder)
+        def open_with(checkpoint: Path | None) -> SearchEngine:
+            engine = SearchEngine.open(
+                path, checkpoint, device, allow_code, self.index, text_encoder
+            )
             engine.dimension_table()  # compute it before the first request needs it
             return engine
 

@@ -31,7 +31,7 @@ from sieve.explorer.json_validation import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
     from sieve.model.search_results import EncodedQuery, SearchOutcome
 
 log = logging.getLogger(__name__)
@@ -161,15 +161,15 @@ class BackboneOptions:
         name = self.text_encoder
         return name if not name or is_entry(name) else backbone_name(name)
 
-    def open_engine(self, collection: str, checkpoint: str | None, index: str = "") -> Engine:
+    def open_engine(self, collection: str, checkpoint: str | None, index: str = "") -> SearchEngine:
         """Open a collection and a checkpoint, by name or path, with the user's annotations."""
         from sieve.explorer.annotations.store import attach_annotations
         from sieve.model.checkpoint import checkpoint_path
-        from sieve.model.engine import Engine
+        from sieve.model.engine import SearchEngine
 
         chosen = checkpoint_path(checkpoint) if checkpoint else None
         path = self.find_collection(collection)
-        engine = Engine.open(
+        engine = SearchEngine.open(
             path, chosen, self.device, self.allow_code, index, self.text_encoder_name()
         )
         attach_annotations(engine)
@@ -193,7 +193,7 @@ class SearchOptions:
     """List each copy of an image as its own result."""
 
     def run(
-        self, engine: Engine, text: str, top: int, picture: Image | None = None
+        self, engine: SearchEngine, text: str, top: int, picture: Image | None = None
     ) -> tuple[EncodedQuery, SearchOutcome]:
         """Search for a text, an image or the item."""
         query = engine.encode(text, self.without, self.item, picture)

@@ -15,7 +15,7 @@ from sieve.explorer.figures import Recipe, Row
 from sieve.model.words.nouns import benchmark_nouns, mentions
 
 if TYPE_CHECKING:
-    from sieve.model.engine import EncodedQuery, Engine
+    from sieve.model.engine import EncodedQuery, SearchEngine
 
 Encode = Callable[[str, str, str], "EncodedQuery"]
 """Encodes a text, an excluded text and an item id as a query."""
@@ -59,7 +59,7 @@ def sieve_version() -> str:
         return "unknown"
 
 
-def complete_recipe(engine: Engine, recipe: Recipe) -> Recipe:
+def complete_recipe(engine: SearchEngine, recipe: Recipe) -> Recipe:
     """Add hashes, the version and the user's dimension names to a recipe that lacks them.
 
     Raises a ValueError if the recipe names another collection or checkpoint than the engine's.
@@ -99,7 +99,7 @@ def keep_names(recipe: Recipe, content: Iterable[Content]) -> Recipe:
 
 
 def figure_content(
-    engine: Engine, recipe: Recipe, encode: Encode | None = None
+    engine: SearchEngine, recipe: Recipe, encode: Encode | None = None
 ) -> tuple[Content, ...]:
     """Return the content of each row of a complete recipe.
 
@@ -145,7 +145,7 @@ def _same_a(one: EncodedQuery, other: EncodedQuery) -> bool:
 
 
 def _search_row(
-    engine: Engine,
+    engine: SearchEngine,
     row: Row,
     query: EncodedQuery,
     excluded: tuple[str, ...],
@@ -168,7 +168,7 @@ def _search_row(
 
 
 def _dimension_row(
-    engine: Engine, dimension: int, columns: int, names: Callable[[int], str]
+    engine: SearchEngine, dimension: int, columns: int, names: Callable[[int], str]
 ) -> Content:
     engine.check_dimension(dimension)
     rows, values = engine.image_codes.postings(dimension)

@@ -39,7 +39,7 @@ from sieve.explorer.json_validation import check_choice
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
 KINDS = ("pdf", "svg", "png")
 DPI = 300
@@ -89,7 +89,7 @@ class FigureFile(NamedTuple):
 
 
 def draw_figure(
-    engine: Engine,
+    engine: SearchEngine,
     recipe: Recipe,
     kind: str,
     encode: Encode | None = None,
@@ -101,7 +101,7 @@ def draw_figure(
 
     Parameters
     ----------
-    engine : Engine
+    engine : SearchEngine
     recipe : Recipe
     kind : str
     encode : callable, optional
@@ -148,7 +148,9 @@ def draw_figure(
     return FigureFile(data, full, content, notes, full.width_cm, round(height, 2))
 
 
-def preview_figure(engine: Engine, recipe: Recipe, encode: Encode | None = None) -> FigureFile:
+def preview_figure(
+    engine: SearchEngine, recipe: Recipe, encode: Encode | None = None
+) -> FigureFile:
     """Draw a PNG preview from thumbnails at 150 dpi, with the layout of the print."""
     return draw_figure(engine, recipe, "png", encode, originals=False, dpi=PREVIEW_DPI)
 
@@ -216,7 +218,7 @@ def _fit(image: Image.Image, size: tuple[int, int], whole: bool) -> np.ndarray:
     return np.asarray(ImageOps.fit(image, size, Image.Resampling.LANCZOS))
 
 
-def _shape(engine: Engine, recipe: Recipe, content: tuple[Content, ...]) -> float:
+def _shape(engine: SearchEngine, recipe: Recipe, content: tuple[Content, ...]) -> float:
     """Return height / width of the tiles: below 1 if all uncropped images are wide."""
     rows = [tile.row for row in content for tile in row.tiles]
     if recipe.tiles != "whole" or not rows:
@@ -225,7 +227,7 @@ def _shape(engine: Engine, recipe: Recipe, content: tuple[Content, ...]) -> floa
     return float(np.clip((items["height"] / items["width"]).max(), 0.25, 1))
 
 
-def _save(figure: Figure, kind: str, dpi: int, engine: Engine, recipe: Recipe) -> bytes:
+def _save(figure: Figure, kind: str, dpi: int, engine: SearchEngine, recipe: Recipe) -> bytes:
     """Return the file's bytes, with the origin as metadata and without a date."""
     collection = engine.collection
     title = f"{collection.name}: {len(recipe.rows)} × {recipe.columns} images"
@@ -287,7 +289,7 @@ class Download(NamedTuple):
     data: bytes
 
 
-def recipe_for(engine: Engine, value: Any) -> Recipe:
+def recipe_for(engine: SearchEngine, value: Any) -> Recipe:
     """Read a recipe from parsed JSON; raise a ValueError if it is for another collection."""
     recipe = Recipe.from_json(value)
     collection = engine.collection
@@ -301,7 +303,7 @@ def recipe_for(engine: Engine, value: Any) -> Recipe:
 
 
 def figure_download(
-    engine: Engine,
+    engine: SearchEngine,
     recipe: Recipe,
     kind: str,
     encode: Encode | None = None,

@@ -39,7 +39,7 @@ from sieve.explorer.json_validation import (
 from sieve.explorer.view_state import MAX_LINK_CHARACTERS
 
 if TYPE_CHECKING:
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class AnnotationHandlers:
     saved searches are not, and nothing can be changed.
     """
 
-    def __init__(self, engine: Engine, editing: bool = True) -> None:
+    def __init__(self, engine: SearchEngine, editing: bool = True) -> None:
         self.annotations = attach_annotations(engine)
         self._editing = editing
         self._suggested = engine.checkpoint.name_of

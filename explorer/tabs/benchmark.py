@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sieve.model.benchmark import Evaluation, EvaluationSummary, MethodResult, TrackResult
     from sieve.model.checkpoint import Checkpoint
     from sieve.model.collection import Collection
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
 
 SIEVE = "Sieve"
@@ -287,7 +287,7 @@ def _run_view(runs: EvaluationManager) -> dict[str, Any]:
     return {"refusal": runs.refusal(), "elsewhere": runs.other_job(folder), "run": run}
 
 
-def benchmark_tab(engine: Engine, training: TrainHandlers | None) -> None:
+def benchmark_tab(engine: SearchEngine, training: TrainHandlers | None) -> None:
     """Add the tab's component; call inside a `gr.Tab`.
 
     `training` provides the device and job lock of quick runs; without it none can be started.

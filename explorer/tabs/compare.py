@@ -41,7 +41,7 @@ from sieve.model.words.nouns import benchmark_nouns
 if TYPE_CHECKING:
     from sieve.explorer.tabs.search import SearchHandlers
     from sieve.model.collection import Collection
-    from sieve.model.engine import EncodedQuery, Engine
+    from sieve.model.engine import EncodedQuery, SearchEngine
 
 N_SHOWN = 20
 MAX_OPEN_ENGINES = 2
@@ -150,7 +150,7 @@ class CompareHandlers:
     def __init__(self, handlers: SearchHandlers) -> None:
         self._handlers = handlers
         self._engine = handlers.engine
-        self._opened: OrderedDict[Path, Engine] = OrderedDict()
+        self._opened: OrderedDict[Path, SearchEngine] = OrderedDict()
         self._opening = Lock()
         self._relevance = RelevanceChoice(self._engine.collection)
         self._trained = lru_cache(maxsize=8)(trained_share)
@@ -207,7 +207,7 @@ class CompareHandlers:
 
     def _sparse(
         self,
-        engine: Engine,
+        engine: SearchEngine,
         name: str,
         request: CompareRequest,
         query: EncodedQuery,
@@ -279,7 +279,7 @@ class CompareHandlers:
                 checkpoints.setdefault(f"{path.name} (bundled)" if taken else path.name, path)
         return checkpoints
 
-    def _open(self, name: str) -> Engine:
+    def _open(self, name: str) -> SearchEngine:
         """Open another checkpoint, or reuse an open one; the least recently used is closed."""
         checkpoints = self._checkpoints()
         path = checkpoints[check_choice("checkpoint", name, tuple(checkpoints))]

@@ -19,10 +19,10 @@ from sieve.model.dimensions.map import dimension_map
 
 if TYPE_CHECKING:
     from sieve.explorer.tabs.annotations import AnnotationHandlers
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
 
-def dimensions_tab(engine: Engine, notes: AnnotationHandlers) -> None:
+def dimensions_tab(engine: SearchEngine, notes: AnnotationHandlers) -> None:
     """Add the tab's components; call inside a `gr.Tab`."""
     map_lock = Lock()
     opened = (engine.collection, engine.checkpoint, engine.derived)

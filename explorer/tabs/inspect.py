@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sieve.explorer.tabs.search import SearchHandlers
-    from sieve.model.engine import EncodedQuery, Engine
+    from sieve.model.engine import EncodedQuery, SearchEngine
 
 N_RETRIEVED = 12
 N_CHOICES = 24
@@ -154,12 +154,12 @@ def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     return view | {"one": _one_view(handlers.engine, query, given)}
 
 
-def _slot_view(engine: Engine, query: EncodedQuery) -> dict[str, Any]:
+def _slot_view(engine: SearchEngine, query: EncodedQuery) -> dict[str, Any]:
     item = item_summaries(engine, [engine.row_of(query.item)])[0] if query.item else None
     return {"text": query.text, "without": query.without, "item": item}
 
 
-def _one_view(engine: Engine, query: EncodedQuery, given: Any) -> dict[str, Any]:
+def _one_view(engine: SearchEngine, query: EncodedQuery, given: Any) -> dict[str, Any]:
     off = ViewState.from_payload({"off": given.get("off")}).off
     view = results_view(engine.search(query, off, top=N_RETRIEVED), None)
     listed = given.get("list") is True
@@ -167,7 +167,7 @@ def _one_view(engine: Engine, query: EncodedQuery, given: Any) -> dict[str, Any]
     return {**view, "proposed": list(query.proposed), **rows}
 
 
-def _pair_view(engine: Engine, left: EncodedQuery, right: EncodedQuery) -> dict[str, Any]:
+def _pair_view(engine: SearchEngine, left: EncodedQuery, right: EncodedQuery) -> dict[str, Any]:
     def values(parts: tuple[tuple[int, float], ...]) -> list[dict[str, Any]]:
         return [{"d": j, "name": engine.name_of(j), "value": value} for j, value in parts]
 
@@ -190,7 +190,7 @@ def _pair_view(engine: Engine, left: EncodedQuery, right: EncodedQuery) -> dict[
     }
 
 
-def _embedding(engine: Engine, query: EncodedQuery) -> np.ndarray:
+def _embedding(engine: SearchEngine, query: EncodedQuery) -> np.ndarray:
     """Return the embedding that matches the code: A alone if the text is "A without B"."""
     if query.text and not query.item:
         return engine.encode_text(query.text).embedding
@@ -235,7 +235,7 @@ def _next_result(ids: list[str], item: str) -> str:
     return after[0] if after else ""
 
 
-def _why(engine: Engine, comparison: ItemComparison, query: EncodedQuery) -> dict[str, Any]:
+def _why(engine: SearchEngine, comparison: ItemComparison, query: EncodedQuery) -> dict[str, Any]:
     itself = engine.row_of(query.item) if query.item else None
     return {
         "left": _standing(engine, comparison.left, itself),
@@ -256,7 +256,7 @@ def _why(engine: Engine, comparison: ItemComparison, query: EncodedQuery) -> dic
     }
 
 
-def _standing(engine: Engine, standing: Standing, itself: int | None) -> dict[str, Any]:
+def _standing(engine: SearchEngine, standing: Standing, itself: int | None) -> dict[str, Any]:
     text = describe_rank(standing, itself)
     if itself is not None and standing.row in engine.copies.of(itself):
         text = "the same picture as the query image, which is not a result"

@@ -35,7 +35,7 @@ from sieve.explorer.view_state import ViewState, read_link, write_link
 from sieve.model.checkpoint import CheckpointChoice, explain_choice
 
 if TYPE_CHECKING:
-    from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
+    from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class SearchHandlers:
     refuses uploads and does not reveal local paths.
     """
 
-    def __init__(self, engine: Engine, upload_folder: Path, *, public: bool = False) -> None:
+    def __init__(self, engine: SearchEngine, upload_folder: Path, *, public: bool = False) -> None:
         self.engine = engine
         self.public = public
         self._uploads = Uploads(upload_folder)
@@ -206,7 +206,7 @@ class SearchHandlers:
         return write_link(state, self.engine.collection.name, self.checkpoint_name)
 
     def encode_by(
-        self, engine: Engine, q: str, without: str = "", item: str = "", upload: str = ""
+        self, engine: SearchEngine, q: str, without: str = "", item: str = "", upload: str = ""
     ) -> EncodedQuery:
         """Encode a query with another checkpoint of the same collection, without caching it."""
         image = self._uploads.get(upload) if upload else None

@@ -14,7 +14,7 @@ import json
 import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
-from sieve.model.engine import Engine, Result
+from sieve.model.engine import Result, SearchEngine
 from sieve.model.words.nouns import with_article
 
 TOP = 10
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    engine = Engine.open(locate_collection(args.collection), args.checkpoint)
+    engine = SearchEngine.open(locate_collection(args.collection), args.checkpoint)
     labels = [set(item) for item in engine.collection.items["labels"]]
     rows = []
     for a, b in label_pairs(labels, args.pairs, args.seed):

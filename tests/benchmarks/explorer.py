@@ -31,7 +31,7 @@ from playwright.sync_api import Page, sync_playwright  # noqa: E402
 
 from sieve.data_prep.bundled import locate_collection  # noqa: E402
 from sieve.explorer.app import start  # noqa: E402
-from sieve.model.engine import EncodedQuery, Engine  # noqa: E402
+from sieve.model.engine import EncodedQuery, SearchEngine  # noqa: E402
 from tests.benchmarks.synthetic_collection import make  # noqa: E402
 from tests.browser.steps import installed_browser  # noqa: E402
 
@@ -71,7 +71,7 @@ class Latency:
     kilobytes: float
 
 
-def gallery_app(engine: Engine, query: EncodedQuery, dimensions: list[int]) -> gr.Blocks:
+def gallery_app(engine: SearchEngine, query: EncodedQuery, dimensions: list[int]) -> gr.Blocks:
     """Build the baseline: the same search with standard Gradio components."""
     names = [f"{engine.name_of(j)} {j}" for j in dimensions]
 
@@ -95,7 +95,7 @@ def gallery_app(engine: Engine, query: EncodedQuery, dimensions: list[int]) -> g
     return app
 
 
-def changing_dimensions(engine: Engine, query: EncodedQuery, count: int = 8) -> list[int]:
+def changing_dimensions(engine: SearchEngine, query: EncodedQuery, count: int = 8) -> list[int]:
     """Choose strong dimensions whose toggle changes the results."""
     whole = [result.id for result in engine.search(query, ()).results]
     strong = [active.dimension for active in query.dimensions if active.strength > 0]
@@ -158,7 +158,7 @@ def opened(url: str) -> Iterator[Page]:
         browser.close()
 
 
-def compare(engine: Engine, text: str, toggles: int) -> dict[str, Any]:
+def compare(engine: SearchEngine, text: str, toggles: int) -> dict[str, Any]:
     """Measure the explorer and the baseline on the same query and dimensions."""
     query = engine.encode(text)
     dimensions = changing_dimensions(engine, query)
@@ -199,10 +199,10 @@ def compare(engine: Engine, text: str, toggles: int) -> dict[str, Any]:
     }
 
 
-def synthetic_engine(folder: Path, n: int) -> Engine:
+def synthetic_engine(folder: Path, n: int) -> SearchEngine:
     """Create and open a synthetic collection of `n` items; sets $SIEVE_HOME to a subfolder."""
     make(folder, n, str(folder / "home"), pictures=True)
-    return Engine.open(folder / "collection", (folder / "checkpoint").read_text(), "cpu")
+    return SearchEngine.open(folder / "collection", (folder / "checkpoint").read_text(), "cpu")
 
 
 def main() -> None:
@@ -220,7 +220,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             found = compare(synthetic_engine(Path(folder), args.items), args.query, args.toggles)
     else:
-        engine = Engine.open(locate_collection(args.collection), args.checkpoint)
+        engine = SearchEngine.open(locate_collection(args.collection), args.checkpoint)
         found = compare(engine, args.query, args.toggles)
     if args.json:
         print(json.dumps(found, indent=1))

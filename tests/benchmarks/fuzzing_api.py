@@ -21,7 +21,7 @@ from sieve.explorer.errors import INTERNAL_ERROR
 from sieve.explorer.jobs.manager import JobLock
 from sieve.explorer.security.access import Access
 from sieve.explorer.tabs.train import TrainHandlers
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.files import sieve_home
 from tests.benchmarks.fuzzing import FAULT, Target
 from tests.benchmarks.random_inputs import changed
@@ -123,7 +123,7 @@ def running_targets(port: int) -> Iterator[list[Target]]:
         for name in ("collections", "codes"):
             (Path(folder) / name).symlink_to(ours / name)
         os.environ["SIEVE_HOME"] = folder
-        engine = Engine.open(path, device="cpu")
+        engine = SearchEngine.open(path, device="cpu")
         training = TrainHandlers(engine.collection, engine.checkpoint.path, "cpu")
         served = [
             start(engine, port=port, training=training),

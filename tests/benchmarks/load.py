@@ -31,7 +31,7 @@ import numpy as np
 from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.annotations.store import attach_annotations
 from sieve.explorer.tabs.search import N_RESULTS
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.files import sieve_home
 from tests.benchmarks.server_process import folder_size, memory_mib, running, wait_for
 from tests.benchmarks.simulated_users import Counts, visit
@@ -94,7 +94,7 @@ def latencies(counts: Counts) -> dict[str, dict[str, float]]:
     return summary
 
 
-def wrong_last_answers(engine: Engine, counts: Counts) -> int:
+def wrong_last_answers(engine: SearchEngine, counts: Counts) -> int:
     """Repeat each user's last query in the engine, and count the responses that differ.
 
     Searches by an uploaded image are ignored, because only the server has that image.
@@ -168,7 +168,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         stop.set()
         watching.join()
         assert process.poll() is None, "the server exited"
-    engine = Engine.open(path, args.checkpoint, "cpu")
+    engine = SearchEngine.open(path, args.checkpoint, "cpu")
     attach_annotations(engine)
     answers = sum(map(len, counts.seconds.values()))
     found = latencies(counts)

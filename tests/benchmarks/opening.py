@@ -39,11 +39,11 @@ def opened(folder: Path) -> dict[str, Any]:
     import pandas  # noqa: F401  (read tables; imported when one is opened)
     import pyarrow.parquet  # noqa: F401
 
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
     checkpoint = (folder / "checkpoint").read_text()
     before, begun, worked = resident(), time.perf_counter(), time.process_time()
-    engine = Engine.open(folder / "collection", checkpoint, "cpu")
+    engine = SearchEngine.open(folder / "collection", checkpoint, "cpu")
     seconds = {"open": time.perf_counter() - begun}
     query = engine.encode(item=engine.collection.items["id"].iloc[engine.collection.n_items // 2])
     found = engine.search(query, off=(query.dimensions[0].dimension,))

@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.dimensions.labels import auc_matrix
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.evaluation.pairs import (
     PairCriteria,
     PairSet,
@@ -49,7 +49,7 @@ def best(rule: Rule, space: Space, pairs: PairSet, grid: Mapping[str, Sequence[f
     return max(mean_ap(rule, space, dict(zip(names, one, strict=True)), pairs) for one in settings)
 
 
-def report_pairs(engine: Engine) -> PairSet:
+def report_pairs(engine: SearchEngine) -> PairSet:
     """Return the report pairs of labels, or of captions without labels, on the test split."""
     collection, nouns = engine.collection, benchmark_nouns()
     if collection.has_labels:
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("collection", nargs="?", default="scenes")
     parser.add_argument("checkpoint", nargs="?")
     args = parser.parse_args()
-    engine = Engine.open(locate_collection(args.collection), args.checkpoint)
+    engine = SearchEngine.open(locate_collection(args.collection), args.checkpoint)
     pairs = calibration_pairs(engine.collection)
     if pairs is None:
         parser.error("the validation split has no pairs")

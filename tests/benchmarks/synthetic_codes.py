@@ -10,7 +10,7 @@ import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.codes import SparseCodes
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.exclusion import Query
 
 _BLOCK = 4096
@@ -40,12 +40,14 @@ def codes_like(real: SparseCodes, n: int, k: int, seed: int = 0) -> SparseCodes:
     return SparseCodes.from_active(np.concatenate(values), np.concatenate(indices), real.m)
 
 
-def questions(engine: Engine, count: int, active: int, off: int, seed: int = 0) -> list[Query]:
+def questions(
+    engine: SearchEngine, count: int, active: int, off: int, seed: int = 0
+) -> list[Query]:
     """Generate queries from captions, with some dimensions of another caption off.
 
     Parameters
     ----------
-    engine : Engine
+    engine : SearchEngine
     count : int
     active : int
         Number of active dimensions of each query.
@@ -64,9 +66,9 @@ def questions(engine: Engine, count: int, active: int, off: int, seed: int = 0) 
     return queries
 
 
-def bundled_engine() -> Engine:
+def bundled_engine() -> SearchEngine:
     """Open the bundled collection."""
-    return Engine.open(locate_collection("scenes"), device="cpu")
+    return SearchEngine.open(locate_collection("scenes"), device="cpu")
 
 
 def _strongest(code: np.ndarray, active: int) -> np.ndarray:

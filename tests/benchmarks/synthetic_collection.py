@@ -18,7 +18,7 @@ from sieve.model.collection import Collection, thumbnail_path, write_manifest
 from sieve.model.dimensions import CodeCache
 from sieve.model.dimensions.cache import cache_folder, write_cache
 from sieve.model.dimensions.statistics import VERSION
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.files import atomic_folder
 from tests.benchmarks.memory import caption
 from tests.benchmarks.synthetic_codes import bundled_engine, codes_like
@@ -95,7 +95,7 @@ def _item_id(row: int) -> str:
     return f"{row * 0x9E3779B97F4A7C15 % 2**64:016x}"
 
 
-def _link_thumbnails(draft: Path, n: int, real: Engine) -> None:
+def _link_thumbnails(draft: Path, n: int, real: SearchEngine) -> None:
     """Link every item to one of the bundled collection's thumbnails."""
     pictures = []
     for row, item in enumerate(real.collection.items["id"].iloc[:_PICTURES]):

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 from processes import FIRST_PORT
 
 from browser.steps import installed_browser, skip_guide
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 PAYLOAD = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\'"`${1}{{2}} dog'
 
@@ -64,12 +64,12 @@ def address(tiny_engine) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def hostile_engine(tiny_engine: Engine) -> Engine:
+def hostile_engine(tiny_engine: SearchEngine) -> SearchEngine:
     """The tiny engine with markup in every caption, label and name."""
     return with_text(tiny_engine, PAYLOAD)
 
 
-def with_text(tiny_engine: Engine, words: str) -> Engine:
+def with_text(tiny_engine: SearchEngine, words: str) -> SearchEngine:
     """Copy an engine and replace every caption, label and name by the same text."""
     engine = copy.copy(tiny_engine)
     collection = engine.collection = copy.copy(tiny_engine.collection)

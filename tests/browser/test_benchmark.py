@@ -15,7 +15,7 @@ from browser.steps import go, has_sideways_scroll, settle
 from browser.test_whole_page import violations
 from sieve.explorer.app import start
 from sieve.explorer.tabs.train import TrainHandlers
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 PATIENCE = 240_000
 """Timeout in milliseconds for a process to load PyTorch on a busy machine."""
@@ -27,7 +27,7 @@ def long_timeout() -> None:
 
 
 @pytest.fixture
-def two_evaluations(tiny_engine: Engine, home: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
+def two_evaluations(tiny_engine: SearchEngine, home: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
     """An evaluation of the open checkpoint, and a newer one of another checkpoint."""
     own = save_small_evaluation(tiny_engine.collection, "tiny", tiny_engine.checkpoint.sha256)
     own = own.rename(own.with_name(f"2020{own.name[4:]}"))
@@ -102,7 +102,7 @@ def test_link_opens_the_benchmark_tab_or_reports_a_missing_result(
 
 def test_quick_benchmark_runs_and_reports_its_error(
     browser: Browser,
-    tiny_engine: Engine,
+    tiny_engine: SearchEngine,
     home: Path,  # noqa: ARG001
 ) -> None:
     handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")

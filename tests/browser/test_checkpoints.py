@@ -14,7 +14,7 @@ from processes import FIRST_PORT
 
 from browser.steps import go
 from sieve.explorer.server import Server
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.files import CHECKSUMS, write_checksums
 
 TABS = ("search", "dimensions", "inspect", "compare", "figure", "benchmark")
@@ -32,7 +32,7 @@ def test_link_of_another_checkpoint_shows_a_note_on_every_tab(page: Page, tab: s
 
 @pytest.fixture
 def server(
-    tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_engine: SearchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Server]:
     """The tiny collection with two checkpoints; the newer one was trained briefly."""
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
@@ -46,7 +46,9 @@ def server(
         os.utime(folder / "config.json", (newer, newer))
     path = tiny_engine.collection.path
     opened = Server(
-        tiny_engine.collection, lambda chosen: Engine.open(path, chosen, "cpu"), port=FIRST_PORT
+        tiny_engine.collection,
+        lambda chosen: SearchEngine.open(path, chosen, "cpu"),
+        port=FIRST_PORT,
     )
     opened.start()
     yield opened

@@ -13,7 +13,7 @@ from browser.steps import found, go, search, settle
 from browser.test_dimensions import live, rows
 from sieve.model.dimensions.ablation import ablate_dimension
 from sieve.model.dimensions.map import dimension_map
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 MAP = "?tab=dimensions&atlas=map:agreement"
 WHOLE = 1.06
@@ -26,7 +26,7 @@ def drawn(page: Page) -> Locator:
     return plot
 
 
-def layout(engine: Engine):
+def layout(engine: SearchEngine):
     return dimension_map(engine.collection, engine.checkpoint, engine.derived)
 
 

@@ -13,10 +13,10 @@ from tiny_codes import write_codes
 from browser.steps import found, go, search, settle, skip_guide, switches
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 
-def open_engine(folder: Path, *, words: bool) -> Engine:
+def open_engine(folder: Path, *, words: bool) -> SearchEngine:
     files = CodeFiles.find(write_codes(folder / "codes", texts=words, words=words))
     source = Codes(files, folder / "codes" / "photos", name="given")
     with pytest.MonkeyPatch.context() as patch:
@@ -24,10 +24,10 @@ def open_engine(folder: Path, *, words: bool) -> Engine:
         made = prepare(
             source, None, folder / "made", precomputed=source.precomputed(), progress=False
         )
-        return Engine.open(made.path)
+        return SearchEngine.open(made.path)
 
 
-def serve(engine: Engine, browser: Browser) -> Iterator[Page]:
+def serve(engine: SearchEngine, browser: Browser) -> Iterator[Page]:
     from sieve.explorer.app import start
 
     served = start(engine, port=FIRST_PORT)
@@ -46,12 +46,12 @@ def serve(engine: Engine, browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> SearchEngine:
     return open_engine(tmp_path_factory.mktemp("given"), words=True)
 
 
 @pytest.fixture
-def codes_page(engine: Engine, browser: Browser) -> Iterator[Page]:
+def codes_page(engine: SearchEngine, browser: Browser) -> Iterator[Page]:
     yield from serve(engine, browser)
 
 
@@ -60,11 +60,13 @@ def wordless_page(tmp_path: Path, browser: Browser) -> Iterator[Page]:
     yield from serve(open_engine(tmp_path, words=False), browser)
 
 
-def ids(engine: Engine, rows: list[int]) -> list[str]:
+def ids(engine: SearchEngine, rows: list[int]) -> list[str]:
     return engine.collection.items["id"].iloc[rows].tolist()
 
 
-def test_search_toggles_and_items_work_without_a_backbone(codes_page: Page, engine: Engine) -> None:
+def test_search_toggles_and_items_work_without_a_backbone(
+    codes_page: Page, engine: SearchEngine
+) -> None:
     go(codes_page)
     expect(codes_page.get_by_text("external codes")).to_be_visible()
     assert len(found(codes_page)) == 6

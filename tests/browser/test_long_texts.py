@@ -12,7 +12,7 @@ from processes import FIRST_PORT
 from browser.conftest import with_text
 from browser.steps import has_sideways_scroll, settle
 from sieve.explorer.app import start
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 LONG = "w" * 5_000
 PLACES = {
@@ -24,7 +24,7 @@ PLACES = {
 
 
 @pytest.fixture(scope="module")
-def long_address(tiny_engine: Engine) -> Iterator[str]:
+def long_address(tiny_engine: SearchEngine) -> Iterator[str]:
     served = start(with_text(tiny_engine, LONG), port=FIRST_PORT + 70)
     yield served.url
     served.app.close()

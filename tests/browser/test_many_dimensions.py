@@ -14,11 +14,11 @@ from browser.test_dimension_map import drawn
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.model.dimensions.ablation import ablate_dimension
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
     """An engine with codes of 10,000 dimensions and a separate $SIEVE_HOME."""
     folder = tmp_path_factory.mktemp("many")
     source = Codes(CodeFiles.find(write_many_codes(folder / "codes", 10_000)), name="many")
@@ -27,11 +27,11 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         made = prepare(
             source, None, folder / "made", precomputed=source.precomputed(), progress=False
         )
-        yield Engine.open(made.path)
+        yield SearchEngine.open(made.path)
 
 
 @pytest.fixture
-def crowd(many: Engine, browser: Browser) -> Iterator[Page]:
+def crowd(many: SearchEngine, browser: Browser) -> Iterator[Page]:
     """A page of this engine."""
     from sieve.explorer.app import start
 
@@ -46,7 +46,9 @@ def crowd(many: Engine, browser: Browser) -> Iterator[Page]:
     served.app.close()
 
 
-def test_ten_thousand_dimensions_are_listed_mapped_and_navigable(crowd: Page, many: Engine) -> None:
+def test_ten_thousand_dimensions_are_listed_mapped_and_navigable(
+    crowd: Page, many: SearchEngine
+) -> None:
     go(crowd, "?tab=dimensions")
     expect(crowd.locator(".sv-found")).to_contain_text("10,000 dimensions")
     crowd.get_by_text("Map", exact=True).click()

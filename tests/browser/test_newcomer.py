@@ -12,7 +12,7 @@ from processes import FIRST_PORT
 from browser.steps import found, go, saved, search, settle
 from sieve.explorer.app import start
 from sieve.explorer.tabs.train import TrainHandlers
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 
 def press(page: Page, *keys: str) -> None:
@@ -93,7 +93,7 @@ def test_compare_tab_uses_the_image_of_the_search(page: Page) -> None:
 
 
 @pytest.fixture
-def both(browser, tiny_engine: Engine, home: Path) -> Iterator[BrowserContext]:  # noqa: ARG001
+def both(browser, tiny_engine: SearchEngine, home: Path) -> Iterator[BrowserContext]:  # noqa: ARG001
     """A server for two pages, with separate annotations and training jobs."""
     (home / "collections" / "broken").mkdir(parents=True)
     (home / "collections" / "broken" / "collection.json").write_text("{")

@@ -17,7 +17,7 @@ from sieve.explorer.app import start
 from sieve.explorer.server import Server
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.collection import Collection
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 PATIENCE = 240_000
 """Timeout in milliseconds for a process to load PyTorch on a busy machine."""
@@ -28,7 +28,7 @@ def server(tiny_collection: Collection, home: Path) -> Iterator[Server]:  # noqa
     """Offers training and then opens the explorer, as `sieve explore` does."""
     server = Server(
         tiny_collection,
-        lambda checkpoint: Engine.open(tiny_collection.path, checkpoint, "cpu"),
+        lambda checkpoint: SearchEngine.open(tiny_collection.path, checkpoint, "cpu"),
         port=FIRST_PORT,
         device="cpu",
     )
@@ -127,7 +127,7 @@ def test_page_that_missed_the_server_change_follows_it(browser: Browser, server:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_train_tab_is_accessible_and_fits_the_page(
     browser: Browser,
-    tiny_engine: Engine,
+    tiny_engine: SearchEngine,
     home: Path,  # noqa: ARG001
     scheme: str,
 ) -> None:

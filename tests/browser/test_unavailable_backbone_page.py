@@ -12,25 +12,25 @@ from unavailable_backbone import BACKBONE, write_embeddings
 from browser.steps import found, go, has_sideways_scroll, search, settle, skip_guide
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.embeddings import Embeddings, open_identity
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.training import TrainingConfig, train
 
 REASON = f"unknown backbone '{BACKBONE}'"
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> SearchEngine:
     folder = tmp_path_factory.mktemp("own")
     source = Embeddings(write_embeddings(folder / "files"), name="own")
     named = open_identity(BACKBONE, source.width, "cpu")
     made = prepare(source, named, folder / "own", precomputed=source.precomputed(), progress=False)
     config = TrainingConfig(m=64, k=8)
     checkpoint = train(made, folder / "codes", config, device="cpu", progress=False)
-    return Engine.open(made.path, checkpoint.path, "cpu")
+    return SearchEngine.open(made.path, checkpoint.path, "cpu")
 
 
 @pytest.fixture
-def captions_page(engine: Engine, browser: Browser) -> Iterator[Page]:
+def captions_page(engine: SearchEngine, browser: Browser) -> Iterator[Page]:
     from sieve.explorer.app import start
 
     served = start(engine, port=FIRST_PORT)
@@ -74,7 +74,7 @@ def test_text_of_unknown_words_shows_one_line(captions_page: Page) -> None:
     expect(captions_page.locator(".sv-fault")).to_contain_text("--text-encoder")
 
 
-def test_every_tab_opens(captions_page: Page, engine: Engine) -> None:
+def test_every_tab_opens(captions_page: Page, engine: SearchEngine) -> None:
     item = engine.collection.items["id"].iloc[0]
     go(captions_page, f"?item={item}")
     assert len(found(captions_page)) == 24

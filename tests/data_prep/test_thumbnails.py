@@ -20,7 +20,7 @@ from sieve.data_prep.images import open_thumbnail
 from sieve.data_prep.thumbnails import MAX_BYTES, add_checksum, read_thumbnail
 from sieve.explorer.app import start
 from sieve.model.collection import Collection, thumbnail_path
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 
 def webp(colour: str = "red") -> bytes:
@@ -100,7 +100,7 @@ def test_figure_with_a_damaged_thumbnail_is_rejected_with_one_line(prepared: Col
 
 
 @pytest.fixture
-def web(tiny_engine: Engine, prepared: Collection) -> Iterator[httpx.Client]:
+def web(tiny_engine: SearchEngine, prepared: Collection) -> Iterator[httpx.Client]:
     engine = copy.copy(tiny_engine)
     engine.collection = prepared
     served = start(engine, port=FIRST_PORT + 20)

@@ -19,7 +19,7 @@ from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.folder import Folder
 from sieve.data_prep.sources.img2dataset import Img2Dataset
 from sieve.explorer.tabs.search import SearchHandlers
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.explain import explain
 
 N_COPIES = 4
@@ -42,15 +42,15 @@ def folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(
     folder: Path, tiny_backbone, tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory
-) -> Engine:
+) -> SearchEngine:
     made = prepare(
         Folder(folder), tiny_backbone, tmp_path_factory.mktemp("c") / "photos", progress=False
     )
-    return Engine.open(made.path, tiny_checkpoint.path, "cpu")
+    return SearchEngine.open(made.path, tiny_checkpoint.path, "cpu")
 
 
 @pytest.fixture
-def opened(engine: Engine) -> tuple[object, ...]:
+def opened(engine: SearchEngine) -> tuple[object, ...]:
     return engine.collection.path, "--checkpoint", engine.checkpoint.path
 
 
@@ -80,7 +80,9 @@ def test_folding_preserves_the_number_of_results(sieve: Sieve, opened: tuple, to
     assert len(sieve("search", *opened, "a square", "-k", top, "--copies").out.splitlines()) >= top
 
 
-def test_item_query_does_not_return_its_copies(sieve: Sieve, opened: tuple, engine: Engine) -> None:
+def test_item_query_does_not_return_its_copies(
+    sieve: Sieve, opened: tuple, engine: SearchEngine
+) -> None:
     row = list(engine.collection.items["image"].str.endswith("004.png")).index(True)
     item = engine.collection.items["id"].iloc[row]
     found = sieve("search", *opened, "--item", item, "-k", "60", "--json").data["results"]
@@ -89,7 +91,7 @@ def test_item_query_does_not_return_its_copies(sieve: Sieve, opened: tuple, engi
     assert GROUP & set(files(unfolded["results"])) == GROUP - {"first one/004.png"}
 
 
-def test_ranks_of_explanations_ignore_copies(engine: Engine) -> None:
+def test_ranks_of_explanations_ignore_copies(engine: SearchEngine) -> None:
     query = engine.encode("a circle")
     results = engine.search(query, top=60).results
     for one in results[::7]:
@@ -152,7 +154,9 @@ def test_only_the_original_image_is_printed_as_path(
     assert names["003.png"] == str(moved / "003.png")
 
 
-def test_page_shows_file_names_but_no_paths(engine: Engine, folder: Path, tmp_path: Path) -> None:
+def test_page_shows_file_names_but_no_paths(
+    engine: SearchEngine, folder: Path, tmp_path: Path
+) -> None:
     handlers = SearchHandlers(engine, tmp_path, public=True)
     answers = [handlers.ask({"item": item}) for item in engine.collection.items["id"][:20]]
     shown = [one for each in answers for one in each["results"] if one["file"] in GROUP]

@@ -19,7 +19,7 @@ from sieve.model.collection import (
     Collection,
     write_manifest,
 )
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.training import TrainingConfig, train
 from sieve.model.words.text import WordList, WordReading
 
@@ -145,8 +145,8 @@ def engine(
     word_backbone: WordBackbone,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Engine:
+) -> SearchEngine:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
-    opened = Engine(word_collection, word_checkpoint)
+    opened = SearchEngine(word_collection, word_checkpoint)
     monkeypatch.setitem(opened.__dict__, "backbone", word_backbone)
     return opened

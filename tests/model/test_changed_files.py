@@ -16,7 +16,7 @@ import pytest
 from unavailable_backbone import write_embeddings
 
 from sieve.model.collection import IMAGE_EMBEDDINGS, MANIFEST
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 pytestmark = pytest.mark.slow
 
@@ -25,12 +25,12 @@ CODES = "image_entries.npy"
 
 
 @pytest.fixture
-def engine(tiny_collection, tiny_checkpoint, tmp_path: Path, home: Path) -> Engine:  # noqa: ARG001
+def engine(tiny_collection, tiny_checkpoint, tmp_path: Path, home: Path) -> SearchEngine:  # noqa: ARG001
     """An engine of copies, with memory-mapped codes in a separate $SIEVE_HOME."""
     collection = shutil.copytree(tiny_collection.path, tmp_path / "collection")
     checkpoint = shutil.copytree(tiny_checkpoint.path, tmp_path / "checkpoint")
-    Engine.open(collection, checkpoint, "cpu")  # writes the codes that the next engine maps
-    return Engine.open(collection, checkpoint, "cpu")
+    SearchEngine.open(collection, checkpoint, "cpu")  # writes the codes that the next engine maps
+    return SearchEngine.open(collection, checkpoint, "cpu")
 
 
 def overwrite(path: Path) -> None:
@@ -55,7 +55,7 @@ def replace(path: Path) -> None:
 @pytest.mark.parametrize("change", [overwrite, truncate, replace, Path.unlink])
 @pytest.mark.parametrize("name", [CODES, MANIFEST])
 def test_search_rejects_changed_files(
-    engine: Engine, home: Path, name: str, change: Callable[[Path], None]
+    engine: SearchEngine, home: Path, name: str, change: Callable[[Path], None]
 ) -> None:
     query = engine.encode(item=engine.collection.items["id"][0])
     assert engine.search(query, off=(1,), never=True).results
@@ -66,7 +66,9 @@ def test_search_rejects_changed_files(
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_dense_search_and_dimension_pages_reject_changed_files(engine: Engine, home: Path) -> None:
+def test_dense_search_and_dimension_pages_reject_changed_files(
+    engine: SearchEngine, home: Path
+) -> None:
     query = engine.encode(item=engine.collection.items["id"][0])
     assert engine.search_dense(query)
     dimension = query.dimensions[0].dimension
@@ -79,7 +81,7 @@ def test_dense_search_and_dimension_pages_reject_changed_files(engine: Engine, h
         engine.dimension(dimension)
 
 
-def test_reading_or_linking_a_file_is_no_change(engine: Engine, home: Path) -> None:
+def test_reading_or_linking_a_file_is_no_change(engine: SearchEngine, home: Path) -> None:
     query = engine.encode(item=engine.collection.items["id"][0])
     before = engine.search(query)
     path = next(home.rglob(CODES))
@@ -91,7 +93,7 @@ def test_reading_or_linking_a_file_is_no_change(engine: Engine, home: Path) -> N
 
 @pytest.mark.parametrize("never", [False, True])
 def test_search_checks_each_file_a_few_times(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, never: bool
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch, never: bool
 ) -> None:
     query = engine.encode(item=engine.collection.items["id"][0])
     engine.search(query, off=(1,), never=never)  # reads files that are read only once
@@ -106,8 +108,8 @@ def test_search_checks_each_file_a_few_times(
 TRUNCATED = """
 import os, sys
 from pathlib import Path
-from sieve.model.engine import Engine
-engine = Engine.open(sys.argv[1], sys.argv[2], "cpu")
+from sieve.model.engine import SearchEngine
+engine = SearchEngine.open(sys.argv[1], sys.argv[2], "cpu")
 for path in Path(os.environ["SIEVE_HOME"]).rglob("image_entries.npy"):
     os.truncate(path, 200)
 first = engine.collection.items["id"][0]
@@ -119,7 +121,7 @@ for ask in (lambda: engine.encode(item=first), lambda: engine.dimension(3)):
 """
 
 
-def test_truncated_codes_do_not_end_the_process(engine: Engine) -> None:
+def test_truncated_codes_do_not_end_the_process(engine: SearchEngine) -> None:
     folders = (engine.collection.path, engine.checkpoint.path)
     command = [sys.executable, "-c", TRUNCATED, *map(str, folders)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -189,7 +191,7 @@ def test_embeddings_truncated_during_preparation_are_reported(tmp_path: Path, ho
 
 
 @pytest.mark.parametrize("script", [TRUNCATED_TRAINING, TRUNCATED_CAPTIONS], ids=["train", "read"])
-def test_embeddings_truncated_during_use_are_reported(engine: Engine, script: str) -> None:
+def test_embeddings_truncated_during_use_are_reported(engine: SearchEngine, script: str) -> None:
     folder = engine.collection.path
     line = run_to_its_fault(script, folder, folder.with_name("trained"))
     assert line.startswith(f"sieve: {folder}/") and LINE in line

@@ -19,17 +19,17 @@ from sieve.model.compare import (
     sparse_scores,
     trained_share,
 )
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.evaluation.rules import Space, unit
 from sieve.model.exclusion import best
 
 
-def encode_query(engine: Engine, text: str, without: str) -> QueryEmbeddings:
+def encode_query(engine: SearchEngine, text: str, without: str) -> QueryEmbeddings:
     return embed_query(engine, engine.encode(text, without))
 
 
 @pytest.mark.parametrize("name", DENSE_METHODS)
-def test_dense_method_scores_as_in_the_benchmark(engine: Engine, name: str) -> None:
+def test_dense_method_scores_as_in_the_benchmark(engine: SearchEngine, name: str) -> None:
     method = DENSE_METHODS[name]
     images = np.asarray(engine.collection.image_embeddings, np.float32)
     a, b, literal = (
@@ -47,14 +47,14 @@ def test_dense_method_scores_as_in_the_benchmark(engine: Engine, name: str) -> N
 
 
 @pytest.mark.parametrize("name", DENSE_METHODS)
-def test_without_exclusion_a_is_searched(engine: Engine, name: str) -> None:
+def test_without_exclusion_a_is_searched(engine: SearchEngine, name: str) -> None:
     method = DENSE_METHODS[name]
     found = best(dense_scores(engine, encode_query(engine, "a dog", ""), method), 10).rows
     has = np.array(["dog" in labels for labels in engine.collection.items["labels"]])
     assert has[found].mean() > has.mean()
 
 
-def test_hyperparameter_out_of_range_is_rejected(engine: Engine) -> None:
+def test_hyperparameter_out_of_range_is_rejected(engine: SearchEngine) -> None:
     with pytest.raises(ValueError, match="weight of subtraction must be from 0.05 to 2; got 9"):
         dense_scores(
             engine,
@@ -66,7 +66,7 @@ def test_hyperparameter_out_of_range_is_rejected(engine: Engine) -> None:
 
 @pytest.mark.parametrize("top", [10, 200])
 @pytest.mark.parametrize("never", [False, True])
-def test_shown_results_equal_those_of_search(engine: Engine, never: bool, top: int) -> None:
+def test_shown_results_equal_those_of_search(engine: SearchEngine, never: bool, top: int) -> None:
     query = engine.encode("a dog", "a beach")
     results = engine.search(query, never=never, top=top).results
     found = shown_rows(sparse_scores(engine, query, never=never), top)
@@ -81,7 +81,7 @@ def test_ranks_of_hidden_results_are_empty() -> None:
     assert measure(total, truth) == pytest.approx((0.1, 0.1, 0.1))
 
 
-def test_metrics_are_of_the_shown_ranking(engine: Engine) -> None:
+def test_metrics_are_of_the_shown_ranking(engine: SearchEngine) -> None:
     concepts = load_concepts(engine.collection, "label")
     truth = relevance_of(concepts, "label", "dog", "beach")
     labels = engine.collection.items["labels"]
@@ -99,7 +99,7 @@ def test_metrics_are_of_the_shown_ranking(engine: Engine) -> None:
     assert perfect == (1, 1, 0)
 
 
-def test_no_relevant_item_gives_no_metric(engine: Engine) -> None:
+def test_no_relevant_item_gives_no_metric(engine: SearchEngine) -> None:
     concepts = load_concepts(engine.collection, "label")
     truth = relevance_of(concepts, "label", "dog", "dog")
     assert measure(np.ones(engine.collection.n_items, np.float32), truth) is None
@@ -118,7 +118,7 @@ def test_words_are_matched_to_labels(text: str, found: str) -> None:
     assert find_concept(text, names) == found
 
 
-def test_captions_match_by_synonyms_and_hypernyms(engine: Engine) -> None:
+def test_captions_match_by_synonyms_and_hypernyms(engine: SearchEngine) -> None:
     concepts = load_concepts(engine.collection, "caption")
     dogs = relevance_of(concepts, "caption", "dog", "").relevant
     animals = relevance_of(concepts, "caption", "animal", "").relevant
@@ -128,7 +128,7 @@ def test_captions_match_by_synonyms_and_hypernyms(engine: Engine) -> None:
         relevance_of(concepts, "caption", "zorb", "")
 
 
-def test_other_checkpoint_shares_the_backbone(engine: Engine) -> None:
+def test_other_checkpoint_shares_the_backbone(engine: SearchEngine) -> None:
     other = engine.with_checkpoint(engine.checkpoint)
     assert other is not engine
     assert other.backbone is engine.backbone
@@ -136,6 +136,6 @@ def test_other_checkpoint_shares_the_backbone(engine: Engine) -> None:
     assert (sparse_scores(other, query) == sparse_scores(engine, query)).all()
 
 
-def test_training_items_are_reported(engine: Engine) -> None:
+def test_training_items_are_reported(engine: SearchEngine) -> None:
     train = (engine.collection.items["split"] == "train").mean()
     assert trained_share(engine.checkpoint, engine.collection) == pytest.approx(train)

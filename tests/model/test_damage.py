@@ -18,7 +18,7 @@ from sieve.model.checkpoint import Checkpoint, list_fitting
 from sieve.model.collection import Collection
 from sieve.model.dimensions import open_code_cache
 from sieve.model.dimensions.map import dimension_map
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.files import CHECKSUMS, check_files
 
 Answer = dict[str, object]
@@ -35,14 +35,14 @@ def artifacts(
     shutil.copytree(word_collection.path, tmp_path / "collection")
     shutil.copytree(word_checkpoint.path, tmp_path / "checkpoint")
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(Engine, "backbone", WordBackbone())
+    monkeypatch.setattr(SearchEngine, "backbone", WordBackbone())
     read_all(tmp_path)
     return tmp_path
 
 
 def read_all(folder: Path) -> Answer:
     """Return all contents of the artifacts."""
-    engine = Engine.open(folder / "collection", folder / "checkpoint", "cpu")
+    engine = SearchEngine.open(folder / "collection", folder / "checkpoint", "cpu")
     collection, checkpoint = engine.collection, engine.checkpoint
     query = engine.encode(item=str(collection.items["id"].iloc[7]))
     found = engine.search(query, off=(query.dimensions[0].dimension,))

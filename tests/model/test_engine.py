@@ -8,14 +8,14 @@ from conftest import write_word_collection
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 
 def share_with(results: tuple, label: str) -> float:
     return float(np.mean([label in result.labels for result in results]))
 
 
-def test_exclusion_keeps_a_and_removes_b(engine: Engine) -> None:
+def test_exclusion_keeps_a_and_removes_b(engine: SearchEngine) -> None:
     query = engine.encode("a dog", "a beach")
     before = engine.search(query, off=(), top=20)
     after = engine.search(query, top=20)
@@ -27,7 +27,7 @@ def test_exclusion_keeps_a_and_removes_b(engine: Engine) -> None:
     assert share_with(after.results, "dog") >= 0.8
 
 
-def test_search_reports_what_changed(engine: Engine) -> None:
+def test_search_reports_what_changed(engine: SearchEngine) -> None:
     query = engine.encode("a dog", "a beach")
     before = [result.id for result in engine.search(query, off=()).results]
     outcome = engine.search(query)
@@ -39,35 +39,35 @@ def test_search_reports_what_changed(engine: Engine) -> None:
     assert outcome.left, "something left"
 
 
-def test_proposed_dimensions_are_the_best_of_each_exclusion(engine: Engine) -> None:
+def test_proposed_dimensions_are_the_best_of_each_exclusion(engine: SearchEngine) -> None:
     query = engine.encode("a dog", "a beach, a cat")
     assert sorted(map(engine.name_of, query.proposed)) == ["beach", "cat"]
     off = tuple(one.dimension for one in engine.search(query).off)
     assert off == query.proposed != tuple(sorted(off)), "by evidence, not by number"
 
 
-def test_off_then_on_gives_the_same_results(engine: Engine) -> None:
+def test_off_then_on_gives_the_same_results(engine: SearchEngine) -> None:
     query = engine.encode("a dog")
     first = engine.search(query)
     engine.search(query, off=(query.dimensions[0].dimension,))
     assert engine.search(query).results == first.results
 
 
-def test_dimension_outside_the_query_is_subtracted_by_its_mean(engine: Engine) -> None:
+def test_dimension_outside_the_query_is_subtracted_by_its_mean(engine: SearchEngine) -> None:
     query = engine.encode("a dog")
     absent = int(np.flatnonzero((query.code == 0) & (engine.derived.mean_positive > 0))[0])
     (off,) = engine.search(query, off=(absent,)).off
     assert off.weight == pytest.approx(float(engine.derived.mean_positive[absent]))
 
 
-def test_query_with_an_exclusion_is_split_and_shown(engine: Engine) -> None:
+def test_query_with_an_exclusion_is_split_and_shown(engine: SearchEngine) -> None:
     query = engine.encode("a dog but not on a beach")
     assert (query.text, query.without) == ("a dog", "a beach")
     assert any("without" in note for note in query.notes)
     assert query.proposed == engine.encode("a dog", "a beach").proposed
 
 
-def test_several_exclusions_are_encoded_separately(engine: Engine) -> None:
+def test_several_exclusions_are_encoded_separately(engine: SearchEngine) -> None:
     query = engine.encode("a dog", "a beach, a car")
     apart = [engine.encode("a dog", phrase).proposed for phrase in ("a beach", "a car")]
     assert query.excluded == ("a beach", "a car")
@@ -76,26 +76,26 @@ def test_several_exclusions_are_encoded_separately(engine: Engine) -> None:
     assert (again.excluded, again.proposed) == (query.excluded, query.proposed)
 
 
-def test_plural_excludes_like_its_singular(engine: Engine) -> None:
+def test_plural_excludes_like_its_singular(engine: SearchEngine) -> None:
     query = engine.encode("a dog", "Beaches")
     assert query.proposed == engine.encode("a dog", "beach").proposed != ()
     assert "“Beaches” is read as “beach”." in query.notes
 
 
 @pytest.mark.parametrize("without", ["quokka", "🏖️", "42", "the"])
-def test_unknown_exclusion_switches_nothing_off(engine: Engine, without: str) -> None:
+def test_unknown_exclusion_switches_nothing_off(engine: SearchEngine, without: str) -> None:
     query = engine.encode("a dog", without)
     assert query.proposed == ()
     assert any(f"“{without}” " in note for note in query.notes)
 
 
-def test_known_words_of_an_exclusion_are_used(engine: Engine) -> None:
+def test_known_words_of_an_exclusion_are_used(engine: SearchEngine) -> None:
     query = engine.encode("a dog", "a quokka beach")
     assert query.proposed == engine.encode("a dog", "a beach").proposed != ()
     assert "“quokka” is unknown; only “a beach” is excluded." in query.notes
 
 
-def test_excluding_the_query_itself_is_reported(engine: Engine) -> None:
+def test_excluding_the_query_itself_is_reported(engine: SearchEngine) -> None:
     query = engine.encode("a dog", "dogs")
     assert query.proposed == ()
     assert "“a dog” without “dogs” asks for what it excludes: nothing is switched off." in (
@@ -103,19 +103,19 @@ def test_excluding_the_query_itself_is_reported(engine: Engine) -> None:
     )
 
 
-def test_ambiguous_query_has_a_suggestion(engine: Engine) -> None:
+def test_ambiguous_query_has_a_suggestion(engine: SearchEngine) -> None:
     query = engine.encode("a dog - a beach")
     assert (query.text, query.excluded, query.proposed) == ("a dog - a beach", (), ())
     assert query.suggested == {"query": "a dog", "without": "a beach"}
 
 
-def test_quoted_query_is_preserved(engine: Engine) -> None:
+def test_quoted_query_is_preserved(engine: SearchEngine) -> None:
     query = engine.encode('"a dog -beach"')
     assert (query.text, query.without) == ('"a dog -beach"', "")
     assert engine.encode(query.text).without == ""
 
 
-def test_no_results_with_every_dimension_off(engine: Engine) -> None:
+def test_no_results_with_every_dimension_off(engine: SearchEngine) -> None:
     query = engine.encode("a dog")
     off = tuple(part.dimension for part in query.dimensions)
     for never in (True, False):
@@ -124,7 +124,7 @@ def test_no_results_with_every_dimension_off(engine: Engine) -> None:
         assert len(outcome.left) == 24
 
 
-def test_never_returns_only_items_that_share_a_dimension(engine: Engine) -> None:
+def test_never_returns_only_items_that_share_a_dimension(engine: SearchEngine) -> None:
     query = engine.encode("a dog")
     strongest = max(query.dimensions, key=lambda part: part.strength).dimension
     off = tuple(part.dimension for part in query.dimensions if part.dimension != strongest)
@@ -135,18 +135,20 @@ def test_never_returns_only_items_that_share_a_dimension(engine: Engine) -> None
     )
 
 
-def test_unknown_word_is_reported(engine: Engine) -> None:
+def test_unknown_word_is_reported(engine: SearchEngine) -> None:
     assert any("xylophone" in note for note in engine.encode("a xylophone").notes)
 
 
-def test_search_by_item_loads_no_backbone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh = Engine(engine.collection, engine.checkpoint, "cpu")
+def test_search_by_item_loads_no_backbone(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = SearchEngine(engine.collection, engine.checkpoint, "cpu")
     monkeypatch.setattr("sieve.model.engine.Backbone.load", lambda *_: pytest.fail("it is loaded"))
     query = fresh.encode(item=engine.collection.items["id"].iloc[3])
     assert fresh.search(query, off=(query.dimensions[0].dimension,)).results
 
 
-def test_search_by_item_omits_the_item(engine: Engine) -> None:
+def test_search_by_item_omits_the_item(engine: SearchEngine) -> None:
     item = engine.collection.items["id"].iloc[3]
     query = engine.encode(item=item)
     for results in (engine.search(query).results, engine.search_dense(query)):
@@ -161,7 +163,7 @@ def test_search_by_item_omits_the_item(engine: Engine) -> None:
         {"item": "../../etc"}, {"item": "<b>"}, {"without": "a dog"},
     ],
 )  # fmt: skip
-def test_invalid_queries_are_rejected(engine: Engine, arguments: dict) -> None:
+def test_invalid_queries_are_rejected(engine: SearchEngine, arguments: dict) -> None:
     with pytest.raises(
         ValueError, match="nothing to search for|no words to search for|has no item"
     ):
@@ -169,7 +171,7 @@ def test_invalid_queries_are_rejected(engine: Engine, arguments: dict) -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * 10_000, "🐕🏖️", "כלב על החוף", "<script>"])
-def test_unusual_texts_are_searched_or_reported(engine: Engine, text: str) -> None:
+def test_unusual_texts_are_searched_or_reported(engine: SearchEngine, text: str) -> None:
     query = engine.encode(text)
     engine.search(query)
     assert len(query.text) <= 1000
@@ -178,7 +180,7 @@ def test_unusual_texts_are_searched_or_reported(engine: Engine, text: str) -> No
 @pytest.mark.parametrize(
     "bad", [{"off": (-1,)}, {"off": (64,)}, {"top": 0}, {"top": 10**9}, {"strictness": 2.0}]
 )
-def test_numbers_out_of_range_are_rejected(engine: Engine, bad: dict) -> None:
+def test_numbers_out_of_range_are_rejected(engine: SearchEngine, bad: dict) -> None:
     with pytest.raises(ValueError):
         engine.search(engine.encode("a dog"), **bad)
 
@@ -188,19 +190,21 @@ def test_checkpoint_of_another_backbone_is_rejected_with_both_names(
 ) -> None:
     other = Collection.open(write_word_collection(tmp_path / "w", n=10, backbone_hash="ee" * 32))
     with pytest.raises(ValueError, match=r"backbone words \(ffff.*backbone words \(eeee"):
-        Engine(other, word_checkpoint)
+        SearchEngine(other, word_checkpoint)
 
 
-def test_codes_are_cached_and_a_damaged_cache_is_rebuilt(engine: Engine, tmp_path: Path) -> None:
+def test_codes_are_cached_and_a_damaged_cache_is_rebuilt(
+    engine: SearchEngine, tmp_path: Path
+) -> None:
     cached = next((tmp_path / "codes").iterdir())
-    again = Engine(engine.collection, engine.checkpoint)
+    again = SearchEngine(engine.collection, engine.checkpoint)
     assert again.dimension_table().equals(engine.dimension_table())
     (cached / "image_entries.npy").write_bytes(b"broken")
-    mended = Engine(engine.collection, engine.checkpoint)
+    mended = SearchEngine(engine.collection, engine.checkpoint)
     assert mended.dimension_table().equals(engine.dimension_table())
 
 
-def test_dimension_page_has_statistics_and_examples(engine: Engine) -> None:
+def test_dimension_page_has_statistics_and_examples(engine: SearchEngine) -> None:
     table = engine.dimension_table()
     for j in table["dimension"][:8]:
         page = engine.dimension(int(j), seed=1)
@@ -214,7 +218,7 @@ def test_dimension_page_has_statistics_and_examples(engine: Engine) -> None:
         engine.dimension(64)
 
 
-def test_random_examples_depend_only_on_the_seed(engine: Engine) -> None:
+def test_random_examples_depend_only_on_the_seed(engine: SearchEngine) -> None:
     crowded = int(engine.dimension_table()["firing_images"].argmax())
     once, again, other = (engine.dimension(crowded, seed).random_images for seed in (1, 1, 2))
     assert once == again

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve.model.codes import SparseCodes
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.exclusion import Calibration, Query, search
 from sieve.model.explain import compare_items, cosine, explain, overlap
 
@@ -92,7 +92,7 @@ def test_reasons_are_few_and_favour_the_higher_item() -> None:
         assert all(ahead * part.difference > 0 for part in found.reasons)
 
 
-def test_engine_ranks_equal_search_ranks(engine: Engine) -> None:
+def test_engine_ranks_equal_search_ranks(engine: SearchEngine) -> None:
     query = engine.encode("a dog", "a beach")
     results = engine.search(query, top=20).results
     found = explain(engine, query, results[2].id, results[17].id)
@@ -103,7 +103,7 @@ def test_engine_ranks_equal_search_ranks(engine: Engine) -> None:
     assert explained == pytest.approx({j: value for j, value in own.items() if value})
 
 
-def test_query_item_is_not_a_result(engine: Engine) -> None:
+def test_query_item_is_not_a_result(engine: SearchEngine) -> None:
     item = engine.collection.items["id"].iloc[3]
     query = engine.encode(item=item)
     first = engine.search(query).results[0]
@@ -114,7 +114,7 @@ def test_query_item_is_not_a_result(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"left": "f" * 16}, {"off": (64,)}, {"strictness": 2.0}])
-def test_unknown_items_are_rejected(engine: Engine, bad: dict) -> None:
+def test_unknown_items_are_rejected(engine: SearchEngine, bad: dict) -> None:
     item = engine.collection.items["id"].iloc[0]
     with pytest.raises(ValueError, match="no item|no dimension|strictness"):
         explain(engine, engine.encode("a dog"), **{"left": item, "right": item, **bad})

@@ -18,7 +18,7 @@ from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection, file_sha256
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.interpretability import interpretability_report
 from sieve.model.query_encoder import Capabilities
 from sieve.model.training import train
@@ -40,9 +40,9 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
 
 
 @pytest.fixture
-def engine(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+def engine(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
-    return Engine.open(collection.path)
+    return SearchEngine.open(collection.path)
 
 
 def rows(outcome) -> list[int]:  # noqa: ANN001
@@ -50,7 +50,7 @@ def rows(outcome) -> list[int]:  # noqa: ANN001
 
 
 def test_external_codes_open_with_their_own_checkpoint(
-    engine: Engine, collection: Collection
+    engine: SearchEngine, collection: Collection
 ) -> None:
     assert find_checkpoint(collection) == collection.path
     assert engine.checkpoint.codes == collection.codes
@@ -59,14 +59,14 @@ def test_external_codes_open_with_their_own_checkpoint(
     assert engine.can == Capabilities(True, False, False, "", engine.can.no_image)
 
 
-def test_text_is_encoded_by_the_codes_of_its_words(engine: Engine) -> None:
+def test_text_is_encoded_by_the_codes_of_its_words(engine: SearchEngine) -> None:
     outcome = engine.search(engine.encode("a dog"))
     assert rows(outcome) == [1, 2, 0, 5]
     found = [result.score for result in outcome.results]
     np.testing.assert_allclose(found, [1, np.sqrt(0.5), 0.6, 0.6], atol=1e-6)
 
 
-def test_exclusion_switches_dimensions_off_and_results_are_explained(engine: Engine) -> None:
+def test_exclusion_switches_dimensions_off_and_results_are_explained(engine: SearchEngine) -> None:
     query = engine.encode("a dog but not on a beach")
     assert (query.text, query.without, query.proposed) == ("a dog", "a beach", (1,))
     outcome = engine.search(query)
@@ -79,7 +79,7 @@ def test_exclusion_switches_dimensions_off_and_results_are_explained(engine: Eng
     assert rows(engine.search(query, off=())) == rows(engine.search(engine.encode("a dog")))
 
 
-def test_item_is_searched_by_its_code(engine: Engine) -> None:
+def test_item_is_searched_by_its_code(engine: SearchEngine) -> None:
     first = engine.collection.items["id"].iloc[0]
     outcome = engine.search(engine.encode(item=first))
     expected = UNIT @ UNIT[0]
@@ -89,7 +89,7 @@ def test_item_is_searched_by_its_code(engine: Engine) -> None:
     assert without.off[0].name == "dog" and rows(without)[0] == 3
 
 
-def test_unknown_words_are_reported(engine: Engine) -> None:
+def test_unknown_words_are_reported(engine: SearchEngine) -> None:
     query = engine.encode("a dog with a xylophone")
     assert query.notes == ("“xylophone” has no code in this collection; it was ignored.",)
     assert rows(engine.search(query)) == rows(engine.search(engine.encode("dog")))
@@ -98,7 +98,7 @@ def test_unknown_words_are_reported(engine: Engine) -> None:
     assert engine.encode("dog", "a xylophone").proposed == ()
 
 
-def test_image_and_dense_search_are_rejected_with_one_line(engine: Engine) -> None:
+def test_image_and_dense_search_are_rejected_with_one_line(engine: SearchEngine) -> None:
     with pytest.raises(ValueError, match="no backbone that could encode an image") as raised:
         engine.encode(image=Image.new("RGB", (8, 8)))
     assert "\n" not in str(raised.value)
@@ -106,7 +106,7 @@ def test_image_and_dense_search_are_rejected_with_one_line(engine: Engine) -> No
         engine.search_dense(engine.encode("dog"))
 
 
-def test_dimensions_have_tables_and_pages(engine: Engine) -> None:
+def test_dimensions_have_tables_and_pages(engine: SearchEngine) -> None:
     table = engine.dimension_table()
     assert table["firing_images"].tolist() == pytest.approx([4 / 6, 3 / 6, 1 / 6, 2 / 6])
     assert table["firing_texts"].tolist() == pytest.approx([5 / 7, 3 / 7, 1 / 7, 2 / 7])
@@ -125,7 +125,7 @@ def test_without_caption_codes_no_caption_statistics_are_shown(
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
     folder = write_codes(tmp_path / "splice", texts=False, words=False)
-    engine = Engine.open(prepare_codes(folder, tmp_path / "made").path)
+    engine = SearchEngine.open(prepare_codes(folder, tmp_path / "made").path)
     assert engine.dimension_table()[["firing_texts", "agreement"]].isna().all(axis=None)
     assert "agreement" not in engine.dimension(0).statistics
     assert not engine.can.text_queries
@@ -162,12 +162,12 @@ def encoder_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_text_encoder_is_loaded_only_with_allow_code(tmp_path: Path, encoder_module: str) -> None:
     folder = write_codes(tmp_path / "splice", words=False)
     path = prepare_codes(folder, tmp_path / "made", f"{encoder_module}:encode").path
-    closed = Engine.open(path)
+    closed = SearchEngine.open(path)
     assert not closed.can.text_queries and encoder_module not in sys.modules
     with pytest.raises(ValueError, match=f"encoded by {encoder_module}:encode.*--allow-code"):
         closed.encode("hund")
     assert encoder_module not in sys.modules
-    engine = Engine.open(path, allow_code=True)
+    engine = SearchEngine.open(path, allow_code=True)
     assert rows(engine.search(engine.encode("ein hund", "am strand"))) == [1, 2, 5, 0, 4, 3]
     with pytest.raises(ValueError, match="has a code in this collection"):
         engine.encode("nichts")
@@ -175,13 +175,13 @@ def test_text_encoder_is_loaded_only_with_allow_code(tmp_path: Path, encoder_mod
 
 def test_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: str) -> None:
     path = prepare_codes(write_codes(tmp_path / "splice", words=False), tmp_path / "made").path
-    assert not Engine.open(path).can.text_queries
+    assert not SearchEngine.open(path).can.text_queries
     named = f"{encoder_module}:encode"
     for wrong, allowed in ((named, False), ("sieve-lite", True)):
         with pytest.raises(ValueError, match=r"package\.module:function"):
-            Engine.open(path, allow_code=allowed, text_encoder=wrong)
+            SearchEngine.open(path, allow_code=allowed, text_encoder=wrong)
     assert encoder_module not in sys.modules
-    engine = Engine.open(path, allow_code=True, text_encoder=named)
+    engine = SearchEngine.open(path, allow_code=True, text_encoder=named)
     assert rows(engine.search(engine.encode("ein hund", "am strand"))) == [1, 2, 5, 0, 4, 3]
 
 
@@ -198,7 +198,7 @@ def test_text_encoder_output_is_validated(
 ) -> None:
     folder = write_codes(tmp_path / "splice", words=False)
     path = prepare_codes(folder, tmp_path / "made", f"{encoder_module}:{function}").path
-    engine = Engine.open(path, allow_code=True)
+    engine = SearchEngine.open(path, allow_code=True)
     with pytest.raises(ValueError, match=message) as raised:
         engine.encode("hund")
     assert "\n" not in str(raised.value)
@@ -226,7 +226,7 @@ def test_modified_config_cannot_name_a_function(
     (path / "collection.json").write_text(json.dumps(manifest))
     reseal(path)
     with pytest.raises(ValueError, match=message):
-        Engine.open(path, allow_code=True)
+        SearchEngine.open(path, allow_code=True)
 
 
 def test_modified_codes_are_rejected(
@@ -243,21 +243,21 @@ def test_modified_codes_are_rejected(
     (copy / "collection.json").write_text(json.dumps(manifest))
     reseal(copy)
     with pytest.raises(ValueError, match="is damaged: row 0 has dimension 1073741824"):
-        Engine.open(copy)
+        SearchEngine.open(copy)
 
 
 def test_checkpoint_of_other_codes_is_rejected(
     collection: Collection, word_checkpoint: Checkpoint, word_collection: Collection, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="but collection mine holds codes of 4 dimensions"):
-        Engine(collection, word_checkpoint)
+        SearchEngine(collection, word_checkpoint)
     with pytest.raises(ValueError, match="is for codes of 4 dimensions"):
-        Engine(word_collection, Checkpoint.load(collection.path))
+        SearchEngine(word_collection, Checkpoint.load(collection.path))
     folder = write_codes(tmp_path / "splice", texts=False)
     save_npz(folder / "image_codes.npz", matrix(IMAGES[::-1]))
     other = prepare_codes(folder, tmp_path / "other")
     with pytest.raises(ValueError, match="leave out --checkpoint"):
-        Engine(collection, Checkpoint.load(other.path))
+        SearchEngine(collection, Checkpoint.load(other.path))
 
 
 def test_external_codes_cannot_be_trained_on(collection: Collection, tmp_path: Path) -> None:

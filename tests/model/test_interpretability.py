@@ -5,11 +5,11 @@ import pytest
 from conftest import WORDS
 
 from sieve.model.dimensions.statistics import MIN_IMAGES
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.interpretability import GOOD_AUC, interpretability_report, matches_name
 
 
-def test_table_measures_dimensions_with_enough_images(engine: Engine) -> None:
+def test_table_measures_dimensions_with_enough_images(engine: SearchEngine) -> None:
     table = engine.dimension_table()
     counts = np.diff(engine.image_codes.by_dimension.indptr)
     measured = ["clarity", "polysemanticity", "monosemanticity", "label_auc"]
@@ -19,7 +19,7 @@ def test_table_measures_dimensions_with_enough_images(engine: Engine) -> None:
     assert table["name"].tolist() == [engine.name_of(j) for j in range(len(table))]
 
 
-def test_report_combines_the_table_and_the_labels(engine: Engine) -> None:
+def test_report_combines_the_table_and_the_labels(engine: SearchEngine) -> None:
     report = interpretability_report(engine)
     table = engine.dimension_table()
     assert report.means["clarity"] == pytest.approx(table["clarity"].mean())
@@ -33,7 +33,9 @@ def test_report_combines_the_table_and_the_labels(engine: Engine) -> None:
     assert report.leakage is None, "forty test items are too few"
 
 
-def test_synonyms_count_as_correct_names(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synonyms_count_as_correct_names(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sieve.model.interpretability.GOOD_AUC", 0.6)
     assert GOOD_AUC == 0.95
     every = sorted(name.name for name in engine.checkpoint.names.values())
@@ -52,7 +54,7 @@ def test_name_matches_singular_plural_and_without_its_suffix() -> None:
 
 
 def test_collection_without_labels_has_no_label_report(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = engine.collection.items.assign(labels=[[]] * engine.collection.n_items)
     monkeypatch.setitem(engine.collection.__dict__, "items", items)

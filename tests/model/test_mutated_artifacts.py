@@ -34,7 +34,7 @@ from sieve.model.collection import (
     TEXT_EMBEDDINGS,
     file_sha256,
 )
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.files import CHECKSUMS
 
 N = 20
@@ -166,7 +166,7 @@ def mutations(collection: Path, checkpoint: Path) -> Iterator[tuple[str, Act]]:
 
 def use(collection: Path, checkpoint: Path) -> None:
     """Open an artifact and use it as the page does."""
-    engine = Engine.open(collection, checkpoint, "cpu")
+    engine = SearchEngine.open(collection, checkpoint, "cpu")
     first = engine.collection.items["id"][0]
     query = engine.encode(item=first)
     assert query.code.any() and np.isfinite(query.code).all()
@@ -248,7 +248,7 @@ def code_mutations(collection: Path) -> Iterator[tuple[str, Act]]:
 
 def use_codes(collection: Path) -> None:
     """Open external codes and use them as the page does."""
-    engine = Engine.open(collection, device="cpu")
+    engine = SearchEngine.open(collection, device="cpu")
     for query in (engine.encode("a dog"), engine.encode(item=engine.collection.items["id"][0])):
         found = engine.search(query, off=(1,))
         assert all(math.isfinite(result.score) for result in found.results)
@@ -288,7 +288,7 @@ def test_sparse_file_of_40_gb_is_not_read(
     folder = copies / ("checkpoint" if name in (CONFIG, NAMES, TRAINING) else "collection")
     with (folder / name).open("r+b") as stream:
         stream.truncate(40 << 30)
-    opened = Engine.open if folder.name == "collection" else Checkpoint.load
+    opened = SearchEngine.open if folder.name == "collection" else Checkpoint.load
     with pytest.raises(
         ValueError, match=f"{name}.*(: its bytes have changed| 42,949,672,960 bytes)"
     ):

@@ -14,7 +14,7 @@ import pytest
 from command_line import Sieve, fault
 from corruption import reseal
 
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare conceptual-captions",
@@ -145,6 +145,6 @@ def test_interrupt_is_one_line(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Engine, "search", stopped)
+    monkeypatch.setattr(SearchEngine, "search", stopped)
     answer = sieve("search", *opened, "a circle")
     assert answer == (130, "", "sieve: stopped\n")

@@ -17,7 +17,7 @@ from sieve.explorer.tabs.search import SearchHandlers
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.checkpoint import Checkpoint, explain_choice, find_checkpoint
 from sieve.model.collection import Collection
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.files import write_checksums
 
 D, M = 32, 64
@@ -60,9 +60,9 @@ def test_quick_training_is_not_the_default(
     reason = "tiny-full is open, because tiny had only a quick training (20 steps)."
     assert choice == (reason, "tiny")
     assert str(choice) == f"{reason} Open tiny with --checkpoint tiny."
-    about = SearchHandlers(Engine.open(tiny_collection.path), tmp_path).about()
+    about = SearchHandlers(SearchEngine.open(tiny_collection.path), tmp_path).about()
     assert about["checkpoint_choice"] == choice._asdict()
-    for_strangers = SearchHandlers(Engine.open(tiny_collection.path), tmp_path, public=True)
+    for_strangers = SearchHandlers(SearchEngine.open(tiny_collection.path), tmp_path, public=True)
     assert not any(for_strangers.about()["checkpoint_choice"].values())
     assert explain_choice(tiny_collection, quick) == (
         "tiny had only a quick training (20 steps); tiny-full had a full one.",

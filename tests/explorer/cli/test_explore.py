@@ -7,7 +7,7 @@ from command_line import Sieve, fault
 
 from sieve.explorer.security.access import Access
 from sieve.explorer.tabs.train import TrainHandlers
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 
 def test_explore_serves_the_page(
@@ -15,7 +15,7 @@ def test_explore_serves_the_page(
 ) -> None:
     started = []
 
-    def stopped_at_once(engine: Engine, **where: object) -> None:
+    def stopped_at_once(engine: SearchEngine, **where: object) -> None:
         started.append((engine.collection.name, engine.checkpoint.path, where))
         raise KeyboardInterrupt
 

@@ -75,9 +75,9 @@ def test_exported_codes_can_be_prepared_again(
     answer = sieve("prepare", "codes", folder, "--items", items, "--out", out, "--json")
     assert answer.code == 0, answer.err
     from sieve.model.collection import Collection
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
-    again = Engine.open(Collection.open(out).path)
+    again = SearchEngine.open(Collection.open(out).path)
     assert np.allclose(
         again.image_codes.by_row.toarray(), tiny_engine.image_codes.by_row.toarray(), atol=1e-6
     )
@@ -99,10 +99,12 @@ def test_long_format_codes_have_item_dimension_and_value(
 def test_exported_names_are_not_formulas(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sieve.model.engine import Engine
+    from sieve.model.engine import SearchEngine
 
     table = tiny_engine.dimension_table()
-    monkeypatch.setattr(Engine, "dimension_table", lambda _: table.assign(name='=HYPERLINK("x")'))
+    monkeypatch.setattr(
+        SearchEngine, "dimension_table", lambda _: table.assign(name='=HYPERLINK("x")')
+    )
     for kind in ("csv", "json", "parquet"):
         output = export(sieve, "dimensions", tmp_path / f"d.{kind}", opened)
         assert output["rows"] == 64

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import Sieve
 
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 
 def test_search_prints_json(sieve: Sieve, opened: tuple) -> None:
@@ -89,7 +89,7 @@ def test_plurals_unknown_words_and_symbols_are_handled(
         assert any(f"“{nothing}” " in note for note in answer["notes"])
 
 
-def test_search_equals_the_engine(sieve: Sieve, opened: tuple, tiny_engine: Engine) -> None:
+def test_search_equals_the_engine(sieve: Sieve, opened: tuple, tiny_engine: SearchEngine) -> None:
     for flags, options in (
         (("--strictness", "0"), {"strictness": 0.0}),
         (("--strictness", "never"), {"never": True}),
@@ -104,7 +104,7 @@ def test_search_equals_the_engine(sieve: Sieve, opened: tuple, tiny_engine: Engi
 
 
 def test_search_accepts_items_and_images(
-    sieve: Sieve, opened: tuple, tiny_engine: Engine, pictures: Path
+    sieve: Sieve, opened: tuple, tiny_engine: SearchEngine, pictures: Path
 ) -> None:
     item = tiny_engine.collection.items["id"].iloc[4]
     by_item = sieve("search", *opened, "--item", item, "--json").data

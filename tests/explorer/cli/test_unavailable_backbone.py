@@ -16,7 +16,7 @@ from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.backbone import BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.text_encoder import CaptionEncoder
 
 REASON = f"unknown backbone '{BACKBONE}'"
@@ -71,7 +71,7 @@ def test_search_uses_words_of_captions(sieve: Sieve, artifacts: tuple[Path, Path
 
 
 def test_text_equal_to_a_caption_gets_its_embedding(artifacts: tuple[Path, Path]) -> None:
-    engine = Engine.open(*artifacts)
+    engine = SearchEngine.open(*artifacts)
     thing, place = text_of(54)
     caption = list(engine.collection.caption_texts).index(f"a {thing} on a {place}, seen 54 times")
     own = engine.collection.text_embeddings[caption]
@@ -158,7 +158,7 @@ def test_different_known_weights_are_rejected(
 
 
 def test_page_reports_the_text_encoder(artifacts: tuple[Path, Path], tmp_path: Path) -> None:
-    engine = Engine.open(*artifacts)
+    engine = SearchEngine.open(*artifacts)
     handlers = SearchHandlers(engine, tmp_path)
     can = handlers.about()["can"]
     assert can["text_queries"] and can["texts_by_captions"] and not can["image_queries"]
@@ -182,7 +182,7 @@ def test_collection_without_captions_is_searched_by_items(
     assert REASON in line and REMEDY in line
     item = Collection.open(tmp_path / "m").items["id"].iloc[0]
     assert sieve("search", *opened[:1], "--item", item, *opened[1:]).code == 0
-    assert Engine.open(tmp_path / "m", artifacts[1]).can.no_text
+    assert SearchEngine.open(tmp_path / "m", artifacts[1]).can.no_text
 
 
 def test_backbone_that_fails_to_load_is_tried_once(artifacts: tuple[Path, Path]) -> None:
@@ -194,7 +194,7 @@ def test_backbone_that_fails_to_load_is_tried_once(artifacts: tuple[Path, Path])
         raise BackboneUnavailable("no connection; try again later")
 
     collection = Collection.open(artifacts[0])
-    engine = Engine(collection, Checkpoint.load(artifacts[1]), open_backbone=offline)
+    engine = SearchEngine(collection, Checkpoint.load(artifacts[1]), open_backbone=offline)
     for text in ("a dog", "a cat"):
         assert "no connection" in engine.encode(text).notes[-1]
     assert engine.can.texts_by_captions and len(tried) == 1
@@ -235,7 +235,7 @@ def test_notes_contain_no_local_path(artifacts: tuple[Path, Path], tmp_path: Pat
             f"backbone 'local-dir:{tmp_path}/own': no folder at {tmp_path}/own"
         )
 
-    engine = Engine(
+    engine = SearchEngine(
         Collection.open(artifacts[0]), Checkpoint.load(artifacts[1]), open_backbone=gone
     )
     handlers = SearchHandlers(engine, tmp_path, public=True)

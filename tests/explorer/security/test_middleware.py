@@ -28,14 +28,16 @@ from sieve.explorer.security import request_body as bodies
 from sieve.explorer.security.access import Access
 from sieve.explorer.server import Server
 from sieve.explorer.uploads import MAX_BYTES
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 HIDDEN, PRIVATE, OTHER, ENDLESS, PIPE, SCRIPT = (f"00{n}{'0' * 13}" for n in range(6))
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" onload="window.pwned=1"/>'
 
 
 @pytest.fixture(scope="module")
-def hostile(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+def hostile(
+    tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> SearchEngine:
     """A collection with links and scripts among its thumbnails."""
     folder = tmp_path_factory.mktemp("hostile")
     shutil.copytree(tiny_collection.path, folder / "c")
@@ -58,11 +60,11 @@ def hostile(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathF
     (thumbnails / "out").symlink_to(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIEVE_HOME", str(folder / "home"))
-        return Engine.open(folder / "c", tiny_checkpoint.path, "cpu")
+        return SearchEngine.open(folder / "c", tiny_checkpoint.path, "cpu")
 
 
 @pytest.fixture(scope="module", params=["private", "public"])
-def web(request: pytest.FixtureRequest, hostile: Engine) -> Iterator[httpx.Client]:
+def web(request: pytest.FixtureRequest, hostile: SearchEngine) -> Iterator[httpx.Client]:
     served = start(hostile, port=FIRST_PORT + 40, access=Access(public=request.param == "public"))
     with httpx.Client(base_url=served.url, timeout=20) as client:
         yield client
@@ -117,7 +119,7 @@ FILES = [
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_no_local_file_is_served(web: httpx.Client, hostile: Engine, form: str) -> None:
+def test_no_local_file_is_served(web: httpx.Client, hostile: SearchEngine, form: str) -> None:
     secret = hostile.collection.path.parent / "secret.txt"
     places = {
         "thumbnails": hostile.collection.path / "thumbnails",
@@ -163,7 +165,7 @@ def test_unneeded_routes_are_closed(
 
 
 def test_only_thumbnails_are_served_from_the_static_folder(
-    web: httpx.Client, hostile: Engine
+    web: httpx.Client, hostile: SearchEngine
 ) -> None:
     folder = hostile.collection.path / "thumbnails"
     for name in (f"{SCRIPT}.svg", f"{SCRIPT}.html"):
@@ -186,7 +188,9 @@ def test_only_thumbnails_are_served_from_the_static_folder(
     assert shown.headers["x-content-type-options"] == "nosniff"
 
 
-def test_figure_follows_no_link_out_of_the_thumbnails(web: httpx.Client, hostile: Engine) -> None:
+def test_figure_follows_no_link_out_of_the_thumbnails(
+    web: httpx.Client, hostile: SearchEngine
+) -> None:
     item = hostile.collection.items["id"].iloc[0]
     thumbnail = hostile.thumbnail(item)
     saved = thumbnail.read_bytes()
@@ -364,7 +368,7 @@ def test_host_defaults_to_localhost_in_all_functions(way_in: Callable[..., objec
     assert inspect.signature(way_in).parameters["host"].default == "127.0.0.1"
 
 
-def test_server_listens_on_localhost_by_default(hostile: Engine) -> None:
+def test_server_listens_on_localhost_by_default(hostile: SearchEngine) -> None:
     served = start(hostile, port=FIRST_PORT + 40)
     try:
         port = int(served.url.rsplit(":", 1)[1])
@@ -377,7 +381,7 @@ def test_server_listens_on_localhost_by_default(hostile: Engine) -> None:
         served.app.close()
 
 
-def test_session_cookie_is_useless_to_other_websites(hostile: Engine) -> None:
+def test_session_cookie_is_useless_to_other_websites(hostile: SearchEngine) -> None:
     access = Access(auth=("guest", "o:pen"), allow_hosts=("sieve.example",))
     served = start(hostile, port=FIRST_PORT + 40, access=access)
     try:

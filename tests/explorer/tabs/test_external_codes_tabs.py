@@ -11,7 +11,7 @@ from tiny_codes import write_codes
 
 from sieve.explorer.serialize import page_view, table_view
 from sieve.explorer.tabs.search import SearchHandlers
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engine(sieve: Sieve, folder: Path, tmp_path: Path) -> Engine:
+def engine(sieve: Sieve, folder: Path, tmp_path: Path) -> SearchEngine:
     assert sieve("prepare", "codes", folder, "--images", folder / "photos").code == 0
-    return Engine.open(tmp_path / "home" / "collections" / "splice")
+    return SearchEngine.open(tmp_path / "home" / "collections" / "splice")
 
 
 def test_external_codes_can_be_prepared_and_searched(sieve: Sieve, folder: Path) -> None:
@@ -74,7 +74,7 @@ def test_other_file_names_can_be_set(sieve: Sieve, folder: Path, tmp_path: Path)
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_unsupported_operations_are_rejected_with_one_line(
-    sieve: Sieve, engine: Engine, folder: Path, arguments: tuple[str, ...], message: str
+    sieve: Sieve, engine: SearchEngine, folder: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     assert engine.can.text_queries
     photos = str(folder / "photos")
@@ -102,7 +102,7 @@ def test_code_is_loaded_only_with_allow_code(
     assert json.loads(opened.out)["results"][0]["captions"] == ["a beach"]
 
 
-def test_handlers_report_the_supported_queries(engine: Engine, tmp_path: Path) -> None:
+def test_handlers_report_the_supported_queries(engine: SearchEngine, tmp_path: Path) -> None:
     handlers = SearchHandlers(engine, tmp_path)
     handlers.warm_up()
     about = handlers.about()
@@ -115,7 +115,7 @@ def test_handlers_report_the_supported_queries(engine: Engine, tmp_path: Path) -
         assert engine.understands(example["q"]) and engine.understands(example["without"])
 
 
-def test_pages_offer_only_words_with_codes(engine: Engine) -> None:
+def test_pages_offer_only_words_with_codes(engine: SearchEngine) -> None:
     assert page_view(engine, engine.dimension(2))["search"] == "snow"
     assert table_view(engine)["mono"] == [None] * 4
 
@@ -123,7 +123,7 @@ def test_pages_offer_only_words_with_codes(engine: Engine) -> None:
 def test_page_works_for_codes_without_words(sieve: Sieve, tmp_path: Path) -> None:
     folder = write_codes(tmp_path / "mute", texts=False, words=False)
     assert sieve("prepare", "codes", folder).code == 0
-    engine = Engine.open(tmp_path / "home" / "collections" / "mute")
+    engine = SearchEngine.open(tmp_path / "home" / "collections" / "mute")
     handlers = SearchHandlers(engine, tmp_path)
     assert handlers.about()["examples"] == []
     assert "search by an item" in handlers.open("?q=a+dog")["error"]

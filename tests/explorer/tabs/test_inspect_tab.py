@@ -15,7 +15,7 @@ from sieve.explorer.errors import json_errors
 from sieve.explorer.serialize import format_number
 from sieve.explorer.tabs.inspect import describe_difference, inspect_view, why_view
 from sieve.explorer.tabs.search import SearchHandlers
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.explain import ItemComparison, Part, Standing
 
 
@@ -33,7 +33,7 @@ def external_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search
     made = prepare(
         source, None, tmp_path / "made", precomputed=source.precomputed(), progress=False
     )
-    return SearchHandlers(Engine.open(made.path), tmp_path)
+    return SearchHandlers(SearchEngine.open(made.path), tmp_path)
 
 
 def ids(handlers: SearchHandlers, *rows: int) -> list[str]:

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from sieve.model.dimensions.ablation import N_CHANGES, Ablation, ablate_dimension, probe_captions
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 from sieve.model.exclusion import Query, off_weights, search
 
 
-def probe(engine: Engine, dimension: int) -> Ablation:
+def probe(engine: SearchEngine, dimension: int) -> Ablation:
     return ablate_dimension(engine.collection, engine.checkpoint, engine.derived, dimension)
 
 
-def common(engine: Engine) -> int:
+def common(engine: SearchEngine) -> int:
     """Return a dimension that is active in many captions, but not in most."""
     rates = engine.dimension_table()["firing_texts"].to_numpy()
     return int(np.abs(rates - 0.3).argmin())
 
 
-def test_probes_have_the_dimension_and_are_evenly_spaced(engine: Engine) -> None:
+def test_probes_have_the_dimension_and_are_evenly_spaced(engine: SearchEngine) -> None:
     dimension = common(engine)
     having, _ = engine.text_codes.postings(dimension)
     texts = engine.collection.caption_texts
@@ -33,7 +33,7 @@ def test_probes_have_the_dimension_and_are_evenly_spaced(engine: Engine) -> None
     assert thirds.min() >= 3
 
 
-def test_top_ten_before_and_after_equal_those_of_search(engine: Engine) -> None:
+def test_top_ten_before_and_after_equal_those_of_search(engine: SearchEngine) -> None:
     dimension = common(engine)
     found = probe(engine, dimension)
     assert 0 < len(found.changes) <= N_CHANGES
@@ -57,7 +57,7 @@ def test_top_ten_before_and_after_equal_those_of_search(engine: Engine) -> None:
             assert one.value == pytest.approx(engine.image_codes.dense(one.row)[dimension])
 
 
-def test_most_changed_dimensions_come_first_and_sums_are_correct(engine: Engine) -> None:
+def test_most_changed_dimensions_come_first_and_sums_are_correct(engine: SearchEngine) -> None:
     found = probe(engine, common(engine))
     lefts = [change.left for change in found.changes]
     assert lefts == sorted(lefts, reverse=True)
@@ -68,13 +68,13 @@ def test_most_changed_dimensions_come_first_and_sums_are_correct(engine: Engine)
     assert found.n_changed / found.n_probes <= found.mean_left <= lefts[0]
 
 
-def test_dimension_without_captions_has_no_probe(engine: Engine) -> None:
+def test_dimension_without_captions_has_no_probe(engine: SearchEngine) -> None:
     silent = np.flatnonzero(engine.dimension_table()["firing_texts"].to_numpy() == 0)
     assert len(silent), "every dimension fires for some caption"
     assert probe(engine, int(silent[0])) == Ablation(0, 0, 0.0, ())
 
 
-def test_unknown_dimension_is_rejected(engine: Engine) -> None:
+def test_unknown_dimension_is_rejected(engine: SearchEngine) -> None:
     for dimension in (-1, engine.text_codes.m):
         with pytest.raises(ValueError, match="there is no dimension"):
             probe(engine, dimension)

@@ -19,7 +19,7 @@ from sieve.model.dimensions.map import (
     lay_out,
     live_dimensions,
 )
-from sieve.model.engine import Engine
+from sieve.model.engine import SearchEngine
 
 
 def bundles(n: int, of: int) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_many_directions_use_pca(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_map_has_only_live_dimensions_and_is_cached(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = (engine.collection, engine.checkpoint, engine.derived)
     found = dimension_map(*opened)
@@ -80,7 +80,7 @@ def test_map_has_only_live_dimensions_and_is_cached(
     assert (saved.dimensions.tolist(), saved.method) == (found.dimensions.tolist(), found.method)
 
 
-def test_damaged_map_is_recomputed(engine: Engine, tmp_path: Path) -> None:
+def test_damaged_map_is_recomputed(engine: SearchEngine, tmp_path: Path) -> None:
     opened = (engine.collection, engine.checkpoint, engine.derived)
     found = dimension_map(*opened)
     (saved,) = (tmp_path / "codes").glob("*-map*/map.parquet")
@@ -89,7 +89,7 @@ def test_damaged_map_is_recomputed(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_read_only_home_does_not_cache_the_map(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: SearchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "file"))
@@ -104,13 +104,13 @@ def test_external_codes_are_laid_out_by_coactivation(
     made = prepare(
         source, None, tmp_path / "made", precomputed=source.precomputed(), progress=False
     )
-    opened = Engine.open(made.path)
+    opened = SearchEngine.open(made.path)
     found = dimension_map(opened.collection, opened.checkpoint, opened.derived)
     assert found.dimensions.tolist() == [0, 1, 2, 3] and found.method == BY_PCA
     assert len(np.unique(found.positions, axis=0)) == 4
 
 
-def test_profiles_have_the_cosines_of_their_coactivation(engine: Engine) -> None:
+def test_profiles_have_the_cosines_of_their_coactivation(engine: SearchEngine) -> None:
     live = live_dimensions(engine.derived)
     profiles = firing_profiles(engine.derived, live)
     codes = np.concatenate(
