@@ -52,7 +52,17 @@ class SparseEncoderConfig:
 
 
 LOSSES = frozenset(
-    {"contrast", "reconstruct", "cross", "presence", "narrow", "exclude", "balance", "revive"}
+    {
+        "contrast",
+        "reconstruct",
+        "cross",
+        "presence",
+        "assign",
+        "concentrate",
+        "exclude",
+        "balance",
+        "revive",
+    }
 )
 ObjectiveName = Literal["compact", "paper", "vocabulary"]
 LOSSES_OF_OBJECTIVE: dict[str, frozenset[str]] = {
@@ -95,8 +105,10 @@ class TrainingConfig:
     """Weight of reconstructing an image from its caption's code and back."""
     presence: float = 3.0
     """Weight of the word presence loss."""
-    narrow: float = 30.0
-    """Weight of word presence by only the strongest dimension of a word, so each gets its own."""
+    assign: float = 100.0
+    """Weight of word presence by only the dimension that is assigned to the word."""
+    concentrate: float = 0.3
+    """Weight of the loss that concentrates the code of a word on its assigned dimension."""
     exclude: float = 1.0
     """Weight of the exclusion loss, which ranks items with A and without B first."""
     balance: float = 1.0
@@ -160,7 +172,8 @@ PAPER = TrainingConfig(
     reconstruct=1.0,
     cross=0.0,
     presence=0.0,
-    narrow=0.0,
+    assign=0.0,
+    concentrate=0.0,
     exclude=0.0,
     balance=0.0,
     revive=0.0,

@@ -25,7 +25,12 @@ from sieve.model.collection import Collection
 from sieve.model.duplicates import duplicate_groups
 from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.distributed import World
-from sieve.model.words.text import WordPresence, concept_presence, with_hypernyms
+from sieve.model.words.text import (
+    WordPresence,
+    concept_presence,
+    presence_in,
+    with_hypernyms,
+)
 
 _SHUFFLE, _WORDS, _NOISE, _PAIRS = range(4)
 PROMPTS = ("{}", "a {}", "a photo of a {}")
@@ -51,8 +56,12 @@ class Batch(NamedTuple):
     """(B,) int64: item row of each pair; duplicates have the row of the first copy"""
     words: Tensor
     """(W, d) float32: embeddings of the sampled words, each in a prompt"""
+    word_ids: Tensor
+    """(W,) int64: their places in the vocabulary"""
     presence: Tensor
     """(B, W) float32: 1 if the word is in a caption of the pair's item, else 0"""
+    text_presence: Tensor
+    """(B, W) float32: 1 if the word is in the pair's own caption, else 0"""
     exclusions: Tensor
     """(P, 2) int64: columns of words A, B; some items have both and some only A"""
 
@@ -91,6 +100,9 @@ class TrainingData:
         words = words or _vocabulary(collection, config.kinds)
         self.words = words._replace(presence=_merge_copies(words.presence, self._first_copy))
         self.n_words = min(config.n_words, len(self.words.words))
+        captions = [text for item in collection.items["captions"] for text in item]
+        self.caption_words = presence_in(self.words.words, captions, config.kinds)
+        """(c, V) float32 of 0 and 1: the words that each caption has"""
         prompts = [prompt.format(word) for prompt in PROMPTS for word in self.words.words]
         width = collection.backbone.width
         embedded = encode_texts(prompts) if prompts else np.zeros((0, width))
@@ -127,7 +139,10 @@ class TrainingData:
             image, text = images[rows[share]], texts[chosen[share]]
         word_embeddings = self._word_embeddings[prompts, words]
         exclusions = self._sample_exclusions(presence, step)
-        arrays = (image, text, items, word_embeddings, presence.toarray(), exclusions)
+        own = self.caption_words[chosen][:, words].toarray()
+        arrays = (
+            image, text, items, word_embeddings, words, presence.toarray(), own, exclusions,
+        )  # fmt: skip
         return Batch(*map(torch.from_numpy, arrays))
 
     def device_noise(
@@ -145,8 +160,13 @@ class TrainingData:
         return images.float() + noise[0, share], texts.float() + noise[1, share]
 
     def word_embeddings(self) -> np.ndarray:
-        """Return the mean embedding of each word over its prompts: (w, d) float32."""
+        """Return the mean embedding of each word over its prompts: (V, d) float32."""
         return self._word_embeddings.mean(0)
+
+    def frequent_words(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the most frequent words, (w,) int64, and embeddings in each prompt, (P, w, d)."""
+        frequent = np.argsort(-self.words.counts, kind="stable")[:count]
+        return frequent, self._word_embeddings[:, frequent]
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return self._generator(_SHUFFLE, epoch).permutation(len(self.pairs))

@@ -67,6 +67,12 @@ class World:
             dist.all_reduce(values, dist.ReduceOp.MAX)
         return values
 
+    def broadcast(self, values: Tensor) -> Tensor:
+        """Replace a tensor by that of the main rank, and return it."""
+        if self.size > 1:
+            dist.broadcast(values, 0)
+        return values
+
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace float32 tensors by their means over all ranks, in one all-reduce."""
         if self.size == 1:

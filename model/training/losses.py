@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_LEAST_SHARE, _ENOUGH_SHARE = 1e-3, 0.8
+"""Limits of the share of energy that `concentration` acts on."""
+
 
 def info_nce(images: Tensor, texts: Tensor, items: Tensor, log_scale: Tensor) -> Tensor:
     r"""Return the symmetric InfoNCE loss; all captions of one image are positives.
@@ -80,6 +83,46 @@ def presence(codes: Tensor, words: Tensor, targets: Tensor, scale: Tensor, bias:
     """
     cosines = functional.normalize(codes, dim=1) @ functional.normalize(words, dim=1).T
     return functional.binary_cross_entropy_with_logits(scale.exp() * cosines + bias, targets)
+
+
+def assigned_presence(
+    images: Tensor,
+    dimensions: Tensor,
+    targets: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+) -> Tensor:
+    """Return the word presence loss by one dimension per word.
+
+        L = mean_{i,w} BCE(σ(e^s z̄_i,j(w) + b), y_iw), over words w with a dimension j(w)
+
+    z̄: unit rows of `images`, (B, m). `dimensions` : (W,) int64, j(w), or -1 for none. y: (B, W).
+    s, b: learned, ().
+    """
+    activations = functional.normalize(images, dim=1)[:, dimensions.clamp(min=0)]
+    each = functional.binary_cross_entropy_with_logits(
+        scale.exp() * activations + bias, targets, reduction="none"
+    )
+    return _mean_of_assigned(each.mean(0), dimensions)
+
+
+def concentration(words: Tensor, dimensions: Tensor) -> Tensor:
+    """Return how little of the energy of a word's code is in its assigned dimension.
+
+        L = mean_w -log(z̄²_w,j(w)), over words w with a dimension j(w)
+
+    The share of the energy is limited to [`_LEAST_SHARE`, `_ENOUGH_SHARE`], so that a word may keep
+    related dimensions. z̄: unit rows of `words`, (W, m). `dimensions` : (W,) int64, or -1 for none.
+    """
+    unit = functional.normalize(words.float(), dim=1)
+    share = unit.gather(1, dimensions.clamp(min=0)[:, None]).squeeze(1).square()
+    return _mean_of_assigned(-share.clamp(_LEAST_SHARE, _ENOUGH_SHARE).log(), dimensions)
+
+
+def _mean_of_assigned(values: Tensor, dimensions: Tensor) -> Tensor:
+    """Return the mean of the values (W,) of words with a dimension; 0 if no word has one."""
+    has_one = dimensions >= 0
+    return torch.where(has_one, values, 0.0).sum() / has_one.sum().clamp(min=1)
 
 
 def exclusion(images: Tensor, queries: Tensor, relevant: Tensor, scale: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,7 +23,9 @@ from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import (
+    assigned_presence,
     balance,
+    concentration,
     exclusion,
     info_nce,
     info_nce_share,
@@ -34,8 +37,16 @@ from sieve.model.training.losses import (
 
 WIDE = 4
 """k is annealed from `WIDE` * k, where reconstruction is also measured."""
-NARROW = 1
-"""Number of strongest dimensions of a word that must predict its presence alone."""
+ASSIGN_FROM = 0.15
+"""Share of the steps before words are assigned to dimensions for the first time."""
+ASSIGN_EVERY = 0.05
+"""Share of the steps between two assignments."""
+ASSIGNED_SHARE, MOST_ASSIGNED = 0.85, 2048
+"""Share of the dimensions that are assigned to a word, and their maximum number."""
+KEEP_ASSIGNED = 0.1
+"""Advantage of the present dimension of a word in the next assignment."""
+CONCENTRATED_FROM = 0.5
+"""Share of the steps over which the weight of `concentrate` rises to its full value."""
 _LEAST_PEAK = 1e-6
 """Lower bound of the batch maxima that activations are divided by."""
 _SILENT = 1e-4
@@ -46,17 +57,19 @@ StepLosses = tuple[dict[str, Tensor], Tensor]
 
 
 class TrainingModule(nn.Module):
-    """The encoder with the learned scalars of the losses."""
+    """The encoder, the learned scalars of the losses, and the dimension assigned to each word."""
 
-    def __init__(self, encoder: SparseEncoder) -> None:
+    def __init__(self, encoder: SparseEncoder, n_words: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.contrast_scale = nn.Parameter(torch.tensor(math.log(15.0)))
         self.exclude_scale = nn.Parameter(torch.tensor(math.log(15.0)))
         self.presence_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.presence_bias = nn.Parameter(torch.tensor(-5.0))
-        self.narrow_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.narrow_bias = nn.Parameter(torch.tensor(-5.0))
+        self.assign_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.assign_bias = nn.Parameter(torch.tensor(-5.0))
+        self.word_dimension: Tensor
+        self.register_buffer("word_dimension", torch.full((n_words,), -1))
 
 
 class Objective(ABC):
@@ -71,6 +84,15 @@ class Objective(ABC):
     def begin(self, encoder: SparseEncoder) -> None:
         """Centre each modality at its mean, and set any non-random initial weights."""
         encoder.centre.copy_(torch.from_numpy(modality_means(self.data.collection)))
+
+    def before_step(  # noqa: B027
+        self, module: TrainingModule, step: int, n_steps: int, world: World = ALONE
+    ) -> None:
+        """Update what the losses use besides the encoder, if there is anything."""
+
+    def weights(self, progress: float) -> dict[str, float]:  # noqa: ARG002
+        """Return the weights of the losses after a share of the steps."""
+        return self.config.weights()
 
     @abstractmethod
     def losses(
@@ -109,7 +131,47 @@ class _Side(NamedTuple):
 
 
 class Compact(Objective):
-    """Sieve's own losses: see `sieve.model.training.losses`."""
+    """Sieve's own losses: see `sieve.model.training.losses`.
+
+    Each frequent word is assigned to a dimension that must predict the word's presence alone, and
+    that the word's code is concentrated on. The assignment maximises the sum of the activations of
+    the words at their dimensions (the Hungarian algorithm), and is renewed during training.
+    """
+
+    def before_step(
+        self, module: TrainingModule, step: int, n_steps: int, world: World = ALONE
+    ) -> None:
+        """Assign words to dimensions again, if it is time."""
+        period = max(round(ASSIGN_EVERY * n_steps), 1)
+        is_time = step >= ASSIGN_FROM * n_steps and step % period == 0
+        if is_time and self.wanted & {"assign", "concentrate"}:
+            if world.is_main:
+                self._assign_words(module)
+            world.broadcast(module.word_dimension)
+
+    @torch.no_grad()
+    def _assign_words(self, module: TrainingModule) -> None:
+        encoder, current = module.encoder, module.word_dimension
+        count = min(round(ASSIGNED_SHARE * encoder.config.m), MOST_ASSIGNED)
+        words, embeddings = self.data.frequent_words(count)
+        codes_wm = np.zeros((len(words), encoder.config.m))
+        for prompt in embeddings:
+            centred = encoder.centred(torch.from_numpy(prompt).to(current.device), TEXT)
+            code = encoder.keep(encoder.activations(centred, TEXT), encoder.config.active(TEXT))
+            codes_wm += functional.normalize(code, dim=1).cpu().numpy() / len(embeddings)
+        before = current.cpu().numpy()[words]
+        has_one = np.flatnonzero(before >= 0)
+        codes_wm[has_one, before[has_one]] += KEEP_ASSIGNED
+        chosen, dimensions = linear_sum_assignment(codes_wm, maximize=True)
+        assigned = np.full(len(current), -1)
+        assigned[words[chosen]] = dimensions
+        current.copy_(torch.from_numpy(assigned))
+
+    def weights(self, progress: float) -> dict[str, float]:
+        """Return the weights of the losses; that of `concentrate` rises linearly."""
+        weights = self.config.weights()
+        weights["concentrate"] *= min(progress / CONCENTRATED_FROM, 1.0)
+        return weights
 
     def losses(
         self,
@@ -143,11 +205,11 @@ class Compact(Objective):
         def present() -> Tensor:
             learned = (module.presence_scale, module.presence_bias)
             of_images = presence(image.code, words, targets, *learned)
-            return (of_images + presence(text.code, words, targets, *learned)) / 2
+            return (of_images + presence(text.code, words, text_targets, *learned)) / 2
 
-        def narrow() -> Tensor:
-            few = keep_top(words, NARROW)
-            return presence(image.code, few, targets, module.narrow_scale, module.narrow_bias)
+        def assign() -> Tensor:
+            learned = (module.assign_scale, module.assign_bias)
+            return assigned_presence(image.code, dimensions, targets, *learned)
 
         terms: dict[str, Callable[[], Tensor]] = {
             "contrast": contrast,
@@ -158,8 +220,13 @@ class Compact(Objective):
             "balance": lambda: balance(all_images, all_texts),
         }
         if len(words):
-            targets = world.mine(batch.presence)
-            terms |= {"presence": present, "narrow": narrow}
+            targets, text_targets = world.mine(batch.presence), world.mine(batch.text_presence)
+            dimensions = module.word_dimension[batch.word_ids]
+            terms |= {
+                "presence": present,
+                "assign": assign,
+                "concentrate": lambda: concentration(words, dimensions),
+            }
             if len(batch.exclusions):
                 terms["exclude"] = lambda: _exclude(module, batch, all_images, words)
         if dead is not None:

@@ -11,7 +11,6 @@ import copy
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import NamedTuple
 
 import torch
@@ -73,7 +72,7 @@ class Trainer:
         encoder = SparseEncoder(config.shape(width), generator)
         self.objective = OBJECTIVES[config.objective](data, config)
         self.objective.begin(encoder)
-        self.module = TrainingModule(encoder).to(device)
+        self.module = TrainingModule(encoder, len(data.words.words)).to(device)
         scalars = [part for part in self.module.parameters() if part.ndim == 0]
         # The scalars scale all cosines and have farther to move than weights.
         groups = [
@@ -130,6 +129,7 @@ class Trainer:
 
     def train_step(self) -> StepReport:
         """Train one step, together with all other ranks; a ValueError if the loss is not finite."""
+        self.objective.before_step(self.module, self.step, self.n_steps, self.world)
         batch = self.loader.batch(self.step)
         names, values, fired = self._differentiate_or_fall_back(batch)
         gradients = [part.grad for part in self.module.parameters() if part.grad is not None]
@@ -172,7 +172,7 @@ class Trainer:
         dead = idle if idle.any() else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             losses, fired = self._losses(self.module, batch, self.k_now(), dead, self.world)
-        weights = asdict(self.config)
+        weights = self.objective.weights(self.step / self.n_steps)
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         total.backward()
         values = torch.stack([*losses.values(), total]).detach().float()

@@ -344,6 +344,24 @@ def concept_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> W
     return with_phrases(word_presence(captions, min_items), captions, min_items)
 
 
+def presence_in(words: Sequence[str], texts: Sequence[str], kinds: bool = False) -> csr_array:
+    """Return which of some words and phrases each text has: (t, w) float32 of 0 and 1.
+
+    Plurals count as their singulars. With `kinds`, a text also has the hypernyms of its words.
+    """
+    forms = singular_forms({word for text in texts for word in content_words(text)})
+    implied = lru_cache(maxsize=None)(hypernyms_of)
+
+    def concepts_of(text: str) -> set[str]:
+        singular = [forms.get(word, word) for word in content_words(text)]
+        phrases = {f"{one} {forms.get(other, other)}" for one, other in _adjacent(text)}
+        return phrases.union(singular, *(map(implied, singular) if kinds else ()))
+
+    analyzer: Any = concepts_of
+    vectorizer = CountVectorizer(analyzer=analyzer, binary=True, vocabulary=words)
+    return csr_array(vectorizer.transform(texts), dtype=np.float32)
+
+
 @lru_cache(maxsize=1)
 def _hypernym_table() -> Mapping[str, tuple[str, ...]]:
     """Read the common synonyms and hypernyms of each noun."""

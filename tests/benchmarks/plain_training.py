@@ -27,8 +27,8 @@ class PlainModel(nn.Module):
         self.exclude_scale = nn.Parameter(torch.tensor(15.0).log())
         self.presence_scale = nn.Parameter(torch.tensor(10.0).log())
         self.presence_bias = nn.Parameter(torch.tensor(-5.0))
-        self.narrow_scale = nn.Parameter(torch.tensor(10.0).log())
-        self.narrow_bias = nn.Parameter(torch.tensor(-5.0))
+        self.assign_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.assign_bias = nn.Parameter(torch.tensor(-5.0))
 
     def centred(self, x: Tensor, modality: int) -> Tensor:
         """Subtract the modality's mean."""
@@ -73,6 +73,27 @@ def presence_loss(codes: Tensor, words: Tensor, stands: Tensor, scale: Tensor, b
     return F.binary_cross_entropy_with_logits(scale.exp() * cosine + bias, stands)
 
 
+def assigned_loss(
+    codes: Tensor, dimensions: Tensor, stands: Tensor, scale: Tensor, bias: Tensor
+) -> Tensor:
+    """Return the presence loss by the dimensions of the words that have one."""
+    has_one = dimensions >= 0
+    if not has_one.any():
+        return torch.zeros((), device=codes.device)
+    activations = F.normalize(codes, dim=1)[:, dimensions[has_one]]
+    return F.binary_cross_entropy_with_logits(scale.exp() * activations + bias, stands[:, has_one])
+
+
+def concentration_loss(words: Tensor, dimensions: Tensor) -> Tensor:
+    """Return the mean negative log energy share of the dimensions of the words that have one."""
+    has_one = dimensions >= 0
+    if not has_one.any():
+        return torch.zeros((), device=words.device)
+    codes = F.normalize(words, dim=1)[has_one]
+    share = codes[torch.arange(len(codes)), dimensions[has_one]] ** 2
+    return -share.clamp(1e-3, 0.8).log().mean()
+
+
 def exclusion_loss(images: Tensor, words: Tensor, batch: Batch, scale: Tensor) -> Tensor:
     """Return the loss that ranks items with A and without B above all others."""
     words = F.normalize(words, dim=1)
@@ -95,14 +116,14 @@ def balance_loss(images: Tensor, texts: Tensor) -> Tensor:
 
 
 def plain_losses(
-    model: PlainModel, batch: Batch, config: TrainingConfig, k: int
+    model: PlainModel, batch: Batch, config: TrainingConfig, k: int, word_dimension: Tensor
 ) -> dict[str, Tensor]:
     """Compute all losses of a batch in which no dimension is dead."""
     wide = min(4 * config.k, config.m)
     image, text = model.centred(batch.images, 0), model.centred(batch.texts, 1)
     image_code, text_code = model.code(batch.images, 0, k), model.code(batch.texts, 1, k)
     word_code = model.code(batch.words, 1, k)
-    narrow = word_code * top_mask(word_code, 1)
+    dimensions = word_dimension[batch.word_ids]
     image_rebuilt, text_rebuilt = model.rebuild(image_code), model.rebuild(text_code)
     image_wide = model.rebuild(model.code(batch.images, 0, wide))
     text_wide = model.rebuild(model.code(batch.texts, 1, wide))
@@ -115,10 +136,11 @@ def plain_losses(
         + squared_error(text_wide, text) / 16,
         "cross": (squared_error(image_rebuilt, text) + squared_error(text_rebuilt, image)) / 2,
         "presence": presence_loss(image_code, word_code, batch.presence, *presence) / 2
-        + presence_loss(text_code, word_code, batch.presence, *presence) / 2,
-        "narrow": presence_loss(
-            image_code, narrow, batch.presence, model.narrow_scale, model.narrow_bias
+        + presence_loss(text_code, word_code, batch.text_presence, *presence) / 2,
+        "assign": assigned_loss(
+            image_code, dimensions, batch.presence, model.assign_scale, model.assign_bias
         ),
+        "concentrate": concentration_loss(word_code, dimensions),
         "exclude": exclusion_loss(image_code, word_code, batch, model.exclude_scale),
         "balance": balance_loss(image_code, text_code),
     }

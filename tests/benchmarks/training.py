@@ -121,7 +121,9 @@ class PlainLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = self.like.learning_rate_now()
         batch = on_device(self.like.data.batch(self.like.step), self.like.device)
-        losses = plain_losses(self.model, batch, self.like.config, self.like.k_now())
+        losses = plain_losses(
+            self.model, batch, self.like.config, self.like.k_now(), self.like.module.word_dimension
+        )
         weights = asdict(self.like.config)
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         self.optimizer.zero_grad()
@@ -149,7 +151,7 @@ def disagreement(trainer: Trainer, plain: PlainLoop) -> float:
     batch, k = on_device(trainer.data.batch(0), trainer.device), trainer.config.k
     with torch.no_grad():
         ours, _ = trainer.objective.losses(trainer.module, batch, k, None)
-        theirs = plain_losses(plain.model, batch, trainer.config, k)
+        theirs = plain_losses(plain.model, batch, trainer.config, k, trainer.module.word_dimension)
     assert ours.keys() == theirs.keys(), (ours.keys(), theirs.keys())
     return max(abs(float(ours[name] / theirs[name]) - 1) for name in theirs)
 

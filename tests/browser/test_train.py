@@ -73,7 +73,7 @@ def test_any_collection_can_be_opened_trained_and_searched(
     fill(page, 1000)
     page.get_by_text("Losses", exact=True).click()
     expect(page.get_by_label("exclude")).to_have_value("1")
-    page.get_by_label("narrow").fill("2.5")
+    page.get_by_label("assign").fill("2.5")
     page.get_by_role("button", name="Start").press("Enter")
     expect(page.get_by_role("button", name="Start")).to_be_disabled()
     expect(page.get_by_role("button", name="Stop")).to_be_focused()
@@ -82,7 +82,7 @@ def test_any_collection_can_be_opened_trained_and_searched(
         expect(drawn).to_have_count(1, timeout=PATIENCE)
     page.reload()  # restored
     expect(drawn).to_have_count(1)
-    expect(page.get_by_label("narrow")).to_have_value("2.5")
+    expect(page.get_by_label("assign")).to_have_value("2.5")
     expect(page.get_by_label("contrast")).to_have_value("1")
     assert not violations(page)
     page.get_by_role("button", name="Stop").press("Enter")

@@ -51,7 +51,9 @@ def batch_on(device: str) -> Batch:
         texts=torch.empty(8, 16, device=device),
         items=torch.empty(8, dtype=torch.int64, device=device),
         words=torch.empty(6, 16, device=device),
+        word_ids=torch.empty(6, dtype=torch.int64, device=device),
         presence=torch.empty(8, 6, device=device),
+        text_presence=torch.empty(8, 6, device=device),
         exclusions=exclusions,
     )
 
@@ -59,17 +61,17 @@ def batch_on(device: str) -> Batch:
 def test_all_tensors_of_the_losses_and_codes_are_on_the_device() -> None:
     with FakeTensorMode():  # computes shapes and devices; raises an error if devices are mixed
         with torch.device("cuda"):
-            module = TrainingModule(SparseEncoder(CONFIG))
+            module = TrainingModule(SparseEncoder(CONFIG), 20)
         dead = torch.empty(32, dtype=torch.bool, device="cuda")
         losses, fired = OBJECTIVE.losses(module, batch_on("cuda"), 8, dead)
         code = module.encoder.encode(torch.empty(8, 16, device="cuda"), IMAGE)
         devices = {part.device.type for part in (*losses.values(), fired, *code)}
-    assert len(losses) == 8
+    assert len(losses) == 9
     assert devices == {"cuda"}
 
 
 def test_a_whole_step_runs_on_another_device() -> None:
-    module = TrainingModule(SparseEncoder(CONFIG)).to("meta")
+    module = TrainingModule(SparseEncoder(CONFIG), 20).to("meta")
     optimizer = torch.optim.AdamW(module.parameters())
     dead = torch.empty(32, dtype=torch.bool, device="meta")
     losses, _ = OBJECTIVE.losses(module, batch_on("meta"), 8, dead)

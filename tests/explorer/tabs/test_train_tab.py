@@ -51,8 +51,8 @@ def test_settings_default_to_the_preset() -> None:
     )
     config = requested.config()
     assert (config.m, config.k, config.epochs) == (128, 8, 3)
-    weighed = TrainingSettings.from_payload({"weights": {"presence": 0, "narrow": 2.5}}).config()
-    assert (weighed.presence, weighed.narrow, weighed.contrast) == (0, 2.5, 1.0)
+    weighed = TrainingSettings.from_payload({"weights": {"presence": 0, "assign": 2.5}}).config()
+    assert (weighed.presence, weighed.assign, weighed.contrast) == (0, 2.5, 1.0)
 
 
 @pytest.mark.parametrize(

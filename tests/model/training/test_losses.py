@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from sieve.model.training.losses import info_nce, presence, reconstruction, revive
+from sieve.model.training.losses import (
+    assigned_presence,
+    concentration,
+    info_nce,
+    presence,
+    reconstruction,
+    revive,
+)
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -39,6 +46,27 @@ def test_presence_loss_is_low_if_cosines_match_the_words() -> None:
     right = presence(stands, words, stands, scale, bias)
     wrong = presence(1 - stands, words, stands, scale, bias)
     assert right < 0.1 < wrong
+
+
+def test_assigned_presence_uses_only_the_dimension_of_each_word() -> None:
+    images, dimensions = rand(3, 5), torch.tensor([4, -1, 0])
+    stands = torch.tensor([[1.0, 1, 0], [0, 1, 1], [1, 0, 0]])
+    scale, bias, loss = torch.tensor(1.2), torch.tensor(-0.4), 0.0
+    for i in range(3):
+        for w, j in ((0, 4), (2, 0)):  # word 1 has no dimension
+            activation = float(images[i, j] / images[i].norm())
+            p = 1 / (1 + math.exp(-(math.exp(1.2) * activation - 0.4)))
+            loss -= math.log(p if stands[i, w] else 1 - p) / 6
+    found = assigned_presence(images, dimensions, stands, scale, bias)
+    assert float(found) == pytest.approx(loss, rel=1e-5)
+
+
+def test_concentration_is_the_negative_log_share_of_energy_up_to_a_limit() -> None:
+    words = torch.tensor([[3.0, 4.0], [1.0, 0.0], [2.0, 5.0]])
+    expected = -(math.log(16 / 25) + math.log(0.8)) / 2  # the second has all, which counts as .8
+    found = concentration(words, torch.tensor([1, 0, -1]))
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    assert float(concentration(words, torch.tensor([-1, -1, -1]))) == 0
 
 
 def test_reconstruction_is_the_mean_squared_error_norm() -> None:

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
-from sieve.model.words.text import concept_presence, content_words, singular_forms, word_presence
+from sieve.model.words.text import (
+    concept_presence,
+    content_words,
+    presence_in,
+    singular_forms,
+    word_presence,
+)
 
 
 def test_content_words_exclude_function_words() -> None:
@@ -44,3 +50,15 @@ def test_presence_marks_which_words_occur_in_which_items() -> None:
     assert found.presence.toarray().tolist() == [[0, 1], [1, 1], [0, 0], [0, 0]]
     assert found.counts.tolist() == [1, 2]
     assert word_presence([[], ["the of"]]).presence.shape == (2, 0)
+
+
+def test_words_of_one_text_include_phrases_and_hypernyms() -> None:
+    words = ["animal", "dog", "palm tree", "tree"]
+    texts = ["Two dogs run", "a dog", "a palm tree", "the sea"]
+    assert presence_in(words, texts, kinds=True).toarray().tolist() == [
+        [1, 1, 0, 0],
+        [1, 1, 0, 0],
+        [0, 0, 1, 1],
+        [0, 0, 0, 0],
+    ]
+    assert presence_in(words, texts).toarray().tolist()[0] == [0, 1, 0, 0]
