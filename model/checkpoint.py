@@ -181,9 +181,14 @@ class Checkpoint:
         return frozenset(read_json(path, _Training, _AGAIN).items if path.is_file() else ())
 
     def name_of(self, dimension: int) -> str:
-        """Return a dimension's name; `dimension 17` if it has none."""
+        """Return a dimension's name.
+
+        `#17, perhaps dog` if the name did not pass its test, `dimension 17` if there is none.
+        """
         named = self.names.get(dimension)
-        return named.name if named else f"dimension {dimension}"
+        if named is None:
+            return f"dimension {dimension}"
+        return named.name if named.confident else f"#{dimension}, perhaps {named.name}"
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:

@@ -20,6 +20,9 @@ VOCABULARY = "vocabulary"
 GIVEN = "given"
 PERSON = "person"
 """Source of a name that a user gave in the explorer; no checkpoint has it."""
+CONFIDENT = 0.75
+"""A name is certain if it predicts activity with at least this AUC on items that did not choose
+it."""
 
 _COLOURS = frozenset(
     {"black", "white", "brown", "yellow", "dark", "dark-skinned", "light-skinned", "colored"}
@@ -53,6 +56,14 @@ class DimensionName:
     vocabulary_score: float = 0.0
     vocabulary_runner_up: Line = ""
     vocabulary_runner_up_score: float = 0.0
+    auc: float | None = None
+    """AUC with which an item's having the name predicts the activation, on items that did not
+    choose the name; None if it was not tested."""
+
+    @property
+    def confident(self) -> bool:
+        """Whether the name passed its test, or is not automatic."""
+        return bool(self.name) and (self.auc is None or self.auc >= CONFIDENT)
 
     def without_labels(self) -> DimensionName | None:
         """Replace automatic words that label people by the next best; return None if none is left.
@@ -70,9 +81,11 @@ class DimensionName:
         )
         if not first[0]:
             first, source = general[0], VOCABULARY
-        return (
-            DimensionName(*first, *second, source, *general[0], *general[1]) if first[0] else None
-        )
+        if not first[0]:
+            return None
+        untested = self.auc is not None and first[0] != self.name
+        auc = 0.5 if untested else self.auc
+        return DimensionName(*first, *second, source, *general[0], *general[1], auc)
 
 
 def _allowed(*fits: tuple[str, float]) -> list[tuple[str, float]]:

@@ -6,7 +6,8 @@
 
 Images and texts share all weights except the centre and the bias: CLIP embeds the two modalities
 in separate cones (the modality gap), which centring removes. TopK as in Gao et al. 2024 (arXiv
-2406.04093).
+2406.04093). After training, the activations of texts are raised to a power, which concentrates a
+short text on few dimensions.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class SparseEncoder(nn.Module):
         """Encode L2-normalised embeddings, (B, d) float, without building dense codes."""
         active = self.activations(self.centred(embeddings, modality), modality)
         values, indices = torch.topk(active, self.config.active(modality), dim=-1)
-        return ActiveCode(_above(values, values[..., :1], self.config.floor), indices)
+        values = _above(values, values[..., :1], self.config.floor)
+        return ActiveCode(values**self.config.text_power if modality == TEXT else values, indices)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Reconstruct centred embeddings from dense codes: (B, m) → (B, d)."""

@@ -28,6 +28,7 @@ from sieve.model.dimensions import (
     open_code_cache,
     rename_rows,
 )
+from sieve.model.dimensions.concepts import Concepts, open_concepts
 from sieve.model.dimensions.evidence import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
@@ -212,6 +213,11 @@ class SearchEngine:
     def _no_copies(self) -> Copies:
         return Copies(np.arange(self.collection.n_items))
 
+    @cached_property
+    def concepts(self) -> Concepts:
+        """Groups of dimensions with the same meaning, computed once and cached in `$SIEVE_HOME`."""
+        return open_concepts(self.collection, self.checkpoint)
+
     @property
     def image_codes(self) -> SparseCodes:
         """Codes of all images."""
@@ -232,7 +238,7 @@ class SearchEngine:
         return self.names()(dimension)
 
     def dimension_table(self) -> pd.DataFrame:
-        """Return the table of dimensions, one row each: see `sieve.model.dimensions.statistics`."""
+        """Return the table of dimensions, one row each: see `sieve.model.dimensions.table`."""
         return rename_rows(self.derived.dimensions, self.renamed())
 
     def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:
@@ -303,7 +309,13 @@ class SearchEngine:
         notes += filter(None, [self._queries.reading_note(f"{text} {without}")])
         candidates = np.flatnonzero(exclusions.codes.any(axis=0))
         evidence = self.evidence(exclusions.embeddings, candidates)
-        proposal = propose_off(code, exclusions.codes, self.checkpoint.calibration, evidence)
+        proposal = propose_off(
+            code,
+            exclusions.codes,
+            self.checkpoint.calibration,
+            evidence,
+            self.concepts.of_dimension,
+        )
         if exclusions.codes.any() and not len(proposal.off):
             notes.append(nothing_proposed_note(text, parsed.without))
         without_code = exclusions.codes.max(axis=0, initial=0)

@@ -31,6 +31,8 @@ class SparseEncoderConfig:
     floor: float = 0.0
     """Activations below this share of their row's largest are dropped, so that short queries have
     few dimensions and complex images many."""
+    text_power: float = 1.0
+    """Power of the activations of texts when they are encoded; training uses 1."""
 
     def __post_init__(self) -> None:
         if self.d < 1 or self.m < 1:
@@ -41,6 +43,8 @@ class SparseEncoderConfig:
             raise ValueError(
                 f"k_text must be in [0, m] and floor in [0, 1); got {self.k_text}, {self.floor}"
             )
+        if not self.text_power > 0:
+            raise ValueError(f"text_power must be positive; got {self.text_power}")
         if self.activation not in get_args(Activation):
             raise ValueError(
                 f"activation must be one of {get_args(Activation)}; got {self.activation!r}"
@@ -57,6 +61,7 @@ LOSSES = frozenset(
         "reconstruct",
         "cross",
         "presence",
+        "narrow",
         "assign",
         "concentrate",
         "exclude",
@@ -87,6 +92,8 @@ class TrainingConfig:
     """Maximum number of active dimensions of a text code; 0: the same as k."""
     floor: float = 0.0
     """Drop activations below this share of the largest."""
+    text_power: float = 2.0
+    """Power of the activations of texts after training; more concentrates their codes."""
     epochs: int = 0
     """Epochs over all captions of the train split; 0: 15, or more to reach 300 steps."""
     batch_size: int = 1024
@@ -105,9 +112,11 @@ class TrainingConfig:
     """Weight of reconstructing an image from its caption's code and back."""
     presence: float = 3.0
     """Weight of the word presence loss."""
-    assign: float = 100.0
+    narrow: float = 30.0
+    """Weight of word presence by only the strongest dimension of a word."""
+    assign: float = 30.0
     """Weight of word presence by only the dimension that is assigned to the word."""
-    concentrate: float = 0.3
+    concentrate: float = 0.1
     """Weight of the loss that concentrates the code of a word on its assigned dimension."""
     exclude: float = 1.0
     """Weight of the exclusion loss, which ranks items with A and without B first."""
@@ -160,11 +169,14 @@ class TrainingConfig:
 
     def shape(self, d: int) -> SparseEncoderConfig:
         """Return the encoder configuration for embeddings of width d."""
-        return SparseEncoderConfig(d, self.m, self.k, self.activation, self.k_text, self.floor)
+        return SparseEncoderConfig(
+            d, self.m, self.k, self.activation, self.k_text, self.floor, self.text_power
+        )
 
 
 PAPER = TrainingConfig(
     m=1000,
+    text_power=1.0,
     k=256,
     objective="paper",
     noise=0.0,
@@ -172,6 +184,7 @@ PAPER = TrainingConfig(
     reconstruct=1.0,
     cross=0.0,
     presence=0.0,
+    narrow=0.0,
     assign=0.0,
     concentrate=0.0,
     exclude=0.0,

@@ -182,10 +182,10 @@ def tiny_checkpoint(tiny_collection, tiny_backbone, tmp_path_factory: pytest.Tem
     """A checkpoint trained briefly on the tiny collection."""
     from sieve.model.training import TrainingConfig, train
 
-    # Without `assign` and `exclude` its codes overlap more, so that a query fills a result page.
+    # Without `narrow` and `exclude` its codes overlap more, so that a query fills a result page.
     config = TrainingConfig(
         m=64, k=8, epochs=20, batch_size=32, n_words=8, learning_rate=5e-3, weight_decay=1e-4,
-        assign=0.0, concentrate=0.0, exclude=0.0, balance=0.0,
+        narrow=0.0, assign=0.0, concentrate=0.0, exclude=0.0, balance=0.0,
     )  # fmt: skip
     out = tmp_path_factory.mktemp("checkpoints") / "tiny"
     return train(tiny_collection, out, config, device="cpu", backbone=tiny_backbone, progress=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sieve.model.dimensions.cache import CodeCache, open_code_cache
+from sieve.model.dimensions.code_cache import CodeCache, open_code_cache
 from sieve.model.dimensions.page import (
     DimensionPage,
     Example,
@@ -10,7 +10,7 @@ from sieve.model.dimensions.page import (
     Neighbour,
     describe_dimension,
 )
-from sieve.model.dimensions.statistics import clearest_dimension, rename_rows
+from sieve.model.dimensions.table import clearest_dimension, rename_rows
 
 __all__ = [
     "CodeCache",

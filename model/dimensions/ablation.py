@@ -13,7 +13,7 @@ import numpy as np
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
-from sieve.model.dimensions.cache import CodeCache
+from sieve.model.dimensions.code_cache import CodeCache
 from sieve.model.dimensions.page import Example
 from sieve.model.exclusion import Query, off_weights, search
 

@@ -22,16 +22,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csc_array, csr_array
-from scipy.stats import rankdata
+from scipy.sparse import csr_array
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 
 from sieve.model.codes import columns_of, shape_of
 from sieve.model.collection import Collection
-from sieve.model.dimensions.naming import word_association
-from sieve.model.dimensions.vocabulary import SHARPNESS
+from sieve.model.dimensions.association import SHARPNESS, auc_matrix, word_association
 from sieve.model.duplicates import evaluation_rows
 
 MIN_ITEMS = 3
@@ -87,36 +85,10 @@ def fit_labels(collection: Collection, codes: csr_array) -> LabelFit | None:
     return LabelFit([names[at] for at in frequent], train_auc, test_auc, presence, train, test)
 
 
-def auc_matrix(codes: csr_array, presence: csr_array) -> np.ndarray:
-    r"""Return the area under the ROC curve of every dimension for every label.
-
-        AUC = (Σ_{i has l} rank_i - n_l (n_l + 1) / 2) / (n_l (n - n_l))
-
-    the probability that an item with the label has a higher activation than one without, with ties
-    counted half (Mann-Whitney). All zeros tie, so only active entries are ranked. (n, m)
-    non-negative, (n, l) of 0 and 1 → (m, l) float64, NaN if no item or every item has the label.
-    """
-    columns = csc_array(codes)
-    columns.eliminate_zeros()
-    n, m = shape_of(columns)
-    n_active = np.diff(columns.indptr)
-    zero_rank = (n - n_active + 1) / 2  # the mean rank of the zeros, which come first
-    lift = [
-        n - len(values) + rankdata(values) - zero_rank[j]
-        for j, (_, values) in enumerate(columns_of(columns))
-    ]
-    parts = (np.concatenate([*lift, np.empty(0)]), columns.indices, columns.indptr)
-    lifts = csc_array(parts, shape=(n, m))
-    having = np.asarray(presence.sum(0)).ravel()
-    ranks = (lifts.T @ presence).toarray() + np.outer(zero_rank, having)
-    pairs = having * (n - having)
-    return (ranks - having * (having + 1) / 2) / np.where(pairs > 0, pairs, np.nan)
-
-
 def best_labels(fit: LabelFit, codes: csr_array) -> dict[str, np.ndarray]:
     """Choose the label of each dimension on train items, and score it on test items.
 
-    Labels are chosen like names, by `sieve.model.dimensions.naming.word_association` of cubed
+    Labels are chosen like names, by `sieve.model.dimensions.association.word_association` of cubed
     activations. The highest AUC would favour rare labels by chance. Returns label, (m,) str, empty
     if no train item has the dimension, and label_auc and label_purity, (m,) float64.
     """

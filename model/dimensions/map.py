@@ -20,7 +20,7 @@ from sklearn.preprocessing import normalize
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import shape_of
 from sieve.model.collection import Collection
-from sieve.model.dimensions.cache import CodeCache, cache_folder, read_or_compute
+from sieve.model.dimensions.code_cache import CodeCache, cache_folder, read_or_compute
 
 log = logging.getLogger(__name__)
 

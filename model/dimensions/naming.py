@@ -1,29 +1,44 @@
-"""Name dimensions after caption words, or else after words of a vocabulary.
+"""Name dimensions after caption words, or else after words of a vocabulary, and test the names.
 
 The association of a dimension and a word is the cosine between the cubed activations of the
 dimension over items and the presence of the word in their captions. It is 1 if exactly the items
 with the word have the dimension, all equally. The cube emphasises strong activations; otherwise the
 many weak ones would name half of all dimensions after the most frequent places. Activations of
-images and captions have equal weight, so a name must hold in both modalities.
+images and captions have equal weight, so a name must hold in both modalities. The fit of a word is
+
+    fit_jw = association_jw · max(2 AUC_jw - 1, 0)
+
+where AUC_jw is the probability that the dimension is more active on an image with the word than on
+one without. A name is one word or phrase, or two ("dog · snow"), then both must be present. Names
+are distributed in the order of their fits, so no two dimensions share one.
+
+Two thirds of the items choose the names. On the others each name is tested: its AUC is stored, and
+names below `sieve.model.dimension_name.CONFIDENT` are shown as guesses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.linalg import norm
+from scipy.sparse import csc_array, csr_array, hstack
 
-from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName, labels_people
+from sieve.model.dimensions.association import (
+    auc_matrix,
+    both_modalities,
+    mean_caption_codes,
+    word_association,
+)
+from sieve.model.dimensions.evidence import ZeroShotEvidence
 from sieve.model.dimensions.vocabulary import (
-    SHARPNESS,
     TextTower,
     WordFit,
-    best_words,
+    are_related,
     fit_words,
     vocabulary_of,
     word_embeddings,
@@ -31,25 +46,28 @@ from sieve.model.dimensions.vocabulary import (
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.words.text import WordPresence, concept_presence
 
+TEST_EVERY = 3
+"""Every third item tests the names that the others choose."""
+MIN_ITEMS = 8
+"""Minimum number of choosing items that have a name's words."""
+N_WORDS, N_FIRST, N_SECOND = 12, 3, 8
+"""Words that compete for a dimension, and those of them that a name of two words begins and ends
+with."""
+WORD_ADVANTAGE = 1.1
+"""A name of two words must fit better than one word by this factor."""
+PHRASE_ADVANTAGE = 1.02
+"""A phrase is preferred to a word that fits as well: "palm tree" to "palm"."""
+_DIMENSIONS_AT_ONCE = 256
 
-def mean_caption_codes(text_codes: SparseCodes, caption_item: np.ndarray, n: int) -> csr_array:
-    """Return the mean code of the captions of each item: (n, m) float32, zero without captions."""
-    items = np.asarray(caption_item)
-    counts = np.bincount(items, minlength=n).astype(np.float32)
-    weights = 1 / counts[items]
-    average = csr_array((weights, (items, np.arange(len(items)))), shape=(n, len(items)))
-    return csr_array(average @ text_codes.by_row)
 
+class Candidate(NamedTuple):
+    """A possible name of a dimension."""
 
-def word_association(activations: csr_array, presence: csr_array) -> np.ndarray:
-    """Return the cosine of each dimension with each word over items.
-
-    (n, m) non-negative, (n, w) of 0 and 1 → (m, w) float32, in [0, 1].
-    """
-    shared = (activations.T @ presence).toarray()
-    counts = np.sqrt(np.asarray(presence.sum(0)).ravel())
-    norms = np.outer(norm(activations, axis=0), counts)
-    return (shared / np.maximum(norms, 1e-12)).astype(np.float32)
+    fit: float
+    """In [0, 1]."""
+    dimension: int
+    words: tuple[int, ...]
+    """Columns of one word or of two."""
 
 
 def nameable(words: WordPresence) -> WordPresence:
@@ -58,61 +76,136 @@ def nameable(words: WordPresence) -> WordPresence:
     return WordPresence([words.words[at] for at in columns], csr_array(words.presence[:, columns]))
 
 
-def both_modalities(images: csr_array, texts: csr_array) -> csr_array:
-    """Sum the cubed activations of both modalities, each scaled to unit norm per dimension.
-
-    (n, m) codes of the images, and mean codes of their captions.
-    """
-    sharp = [codes**SHARPNESS for codes in (images, texts)]
-    one, other = (codes / np.maximum(norm(codes, axis=0), 1e-12)[None, :] for codes in sharp)
-    return csr_array(csr_array(one) + csr_array(other))
-
-
-def name_dimensions(association: np.ndarray, words: WordPresence) -> dict[int, DimensionName]:
-    """Name each dimension after its most associated word, if there is one.
-
-    A phrase that contains the word and fits about as well is preferred: "palm tree" over "palm".
-    The runner-up is the next unrelated word. `association` is (m, w), with w words and phrases of
-    two words.
-    """
-    found = (best_words(scores, words.words, phrases=True) for scores in association)
-    return _make_distinct(
-        {j: DimensionName(*fit, source=CAPTIONS) for j, fit in enumerate(found) if fit}
-    )
-
-
 def names_from_captions(
-    encoder: SparseEncoder, collection: Collection, rows: np.ndarray
+    images: csr_array, texts: csr_array, words: WordPresence
 ) -> dict[int, DimensionName]:
-    """Name the dimensions of an encoder after the captions of some items, by rows (r,) int."""
-    captions = collection.captions_of_rows(rows)
-    owner = collection.item_positions(rows, captions)
-    images = encode_codes(encoder, collection.image_embeddings[rows], IMAGE)
-    texts = encode_codes(encoder, collection.text_embeddings[captions], TEXT)
-    activations = both_modalities(images.by_row, mean_caption_codes(texts, owner, len(rows)))
-    words = nameable(concept_presence(collection.items["captions"].iloc[rows].tolist()))
-    return name_dimensions(word_association(activations, words.presence), words)
+    """Name dimensions after the captions of n items.
 
-
-def add_vocabulary(
-    names: Mapping[int, DimensionName], fits: Mapping[int, WordFit]
-) -> dict[int, DimensionName]:
-    """Add the vocabulary word to each name, and use it as the name if captions give none."""
+    Parameters
+    ----------
+    images, texts : (n, m) float32, sparse, non-negative
+        Codes of the images, and mean codes of the captions of each.
+    words : WordPresence
+        Nameable words and phrases of the captions of the n items.
+    """
+    tests = np.arange(images.shape[0]) % TEST_EVERY == TEST_EVERY - 1
+    chooses = ~tests
+    counts = np.asarray(words.presence[chooses].sum(0)).ravel()
+    frequent = np.flatnonzero(counts >= MIN_ITEMS)
+    words = WordPresence(
+        [words.words[at] for at in frequent], csr_array(words.presence[:, frequent])
+    )
+    if not words.words:
+        return {}
+    chosen_from = _candidates(
+        csr_array(images[chooses]),
+        both_modalities(csr_array(images[chooses]), csr_array(texts[chooses])),
+        WordPresence(words.words, csr_array(words.presence[chooses])),
+    )
+    candidates = list(chosen_from)
+    matched = match(candidates, words.words)
+    auc = _test(csr_array(images[tests]), csr_array(words.presence[tests]), matched)
+    alternatives: dict[int, list[Candidate]] = {}
+    for candidate in candidates:
+        if len(candidate.words) == 1:
+            alternatives.setdefault(candidate.dimension, []).append(candidate)
     named: dict[int, DimensionName] = {}
-    for j in sorted({*names, *fits}):
-        fit = fits.get(j)
-        if fit is None:
-            named[j] = names[j]
-            continue
-        name = names.get(j) or DimensionName(*fit, source=VOCABULARY)
-        named[j] = replace(
-            name,
-            vocabulary=fit.word,
-            vocabulary_score=fit.score,
-            vocabulary_runner_up=fit.runner_up,
-            vocabulary_runner_up_score=fit.runner_up_score,
+    for j, found in matched.items():
+        used = [words.words[at] for at in found.words]
+        second = next(
+            (
+                one
+                for one in sorted(alternatives[j], reverse=True)
+                if not any(are_related(words.words[one.words[0]], word) for word in used)
+            ),
+            None,
         )
-    return _make_distinct(named)
+        named[j] = DimensionName(
+            " · ".join(used),
+            min(found.fit, 1.0),
+            words.words[second.words[0]] if second else "",
+            min(second.fit, found.fit, 1.0) if second else 0.0,
+            source=CAPTIONS,
+            auc=auc[j],
+        )
+    return named
+
+
+def _candidates(images: csr_array, both: csr_array, words: WordPresence) -> Iterator[Candidate]:
+    """Yield the possible names of each dimension with positive fits."""
+    image_columns, both_columns = csc_array(images), csc_array(both)
+    by_word = csc_array(words.presence)
+    for start in range(0, images.shape[1], _DIMENSIONS_AT_ONCE):
+        part = slice(start, start + _DIMENSIONS_AT_ONCE)
+        codes, activations = csr_array(image_columns[:, part]), csr_array(both_columns[:, part])
+        fits = _fits(codes, activations, words.presence)  # (b, w)
+        best = np.argsort(-fits, axis=1, kind="stable")[:, :N_WORDS]
+        pairs_of = [
+            [
+                (one, other)
+                for one, other in product(row[:N_FIRST].tolist(), row[:N_SECOND].tolist())
+                if one != other and not are_related(words.words[one], words.words[other])
+                and not labels_people(f"{words.words[one]} · {words.words[other]}")
+            ]
+            for row in best
+        ]  # fmt: skip
+        pairs = sorted({(min(pair), max(pair)) for of in pairs_of for pair in of})
+        ones, others = (np.array([pair[side] for pair in pairs], np.int64) for side in (0, 1))
+        together = csr_array(by_word[:, ones].multiply(by_word[:, others]))
+        enough = np.asarray(together.sum(0)).ravel() >= MIN_ITEMS
+        pair_fits = _fits(codes, activations, together)
+        column = {pair: at for at, pair in enumerate(pairs) if enough[at]}
+        for row, j in enumerate(range(start, start + codes.shape[1])):
+            for at in best[row].tolist():
+                if fits[row, at] > 0:
+                    yield Candidate(float(fits[row, at]), j, (at,))
+            for one, other in pairs_of[row]:
+                at = column.get((min(one, other), max(one, other)))
+                first = fits[row, one] >= fits[row, other]
+                if at is not None and first and pair_fits[row, at] > 0:
+                    yield Candidate(float(pair_fits[row, at]), j, (one, other))
+
+
+def _fits(codes: csr_array, activations: csr_array, presence: csr_array) -> np.ndarray:
+    """Return the fit of each dimension and column: (b, w) float32 in [0, 1]."""
+    auc = np.nan_to_num(auc_matrix(codes, presence), nan=0.5)
+    return word_association(activations, presence) * np.maximum(2 * auc - 1, 0)
+
+
+def match(candidates: Sequence[Candidate], words: Sequence[str]) -> dict[int, Candidate]:
+    """Give each dimension its best free name, the best fits first."""
+
+    def rank(candidate: Candidate) -> float:
+        if len(candidate.words) > 1:
+            return candidate.fit
+        is_phrase = " " in words[candidate.words[0]]
+        return candidate.fit * WORD_ADVANTAGE * (PHRASE_ADVANTAGE if is_phrase else 1)
+
+    matched: dict[int, Candidate] = {}
+    taken: set[frozenset[str]] = set()
+    for candidate in sorted(candidates, key=rank, reverse=True):
+        name = frozenset(words[at] for at in candidate.words)
+        if candidate.dimension not in matched and name not in taken:
+            matched[candidate.dimension] = candidate
+            taken.add(name)
+    return matched
+
+
+def _test(
+    images: csr_array, presence: csr_array, matched: Mapping[int, Candidate]
+) -> dict[int, float]:
+    """Return the AUC of each name on the testing items; 0.5 if none or all have it."""
+    found: dict[int, float] = {}
+    dimensions, columns, by_word = [*matched], csc_array(images), csc_array(presence)
+    for start in range(0, len(dimensions), _DIMENSIONS_AT_ONCE):
+        part = dimensions[start : start + _DIMENSIONS_AT_ONCE]
+        having = [
+            by_word[:, [matched[j].words[0]]].multiply(by_word[:, [matched[j].words[-1]]])
+            for j in part
+        ]
+        auc = auc_matrix(csr_array(columns[:, part]), csr_array(hstack(having)))
+        found |= dict(zip(part, np.nan_to_num(auc.diagonal(), nan=0.5).tolist(), strict=True))
+    return found
 
 
 def name_encoder(
@@ -122,21 +215,67 @@ def name_encoder(
 
     Uses the items of the train split, rows (r,) int.
     """
+    embeddings = collection.image_embeddings[rows]
+    images = encode_codes(encoder, embeddings, IMAGE)
+    captions = collection.captions_of_rows(rows)
+    texts = encode_codes(encoder, collection.text_embeddings[captions], TEXT)
+    owner = collection.item_positions(rows, captions)
+    presence = nameable(concept_presence(collection.items["captions"].iloc[rows].tolist()))
+    named = names_from_captions(
+        images.by_row, mean_caption_codes(texts, owner, len(rows)), presence
+    )
     words = vocabulary_of(backbone)
-    embeddings = word_embeddings(words, backbone, backbone.sha256)
-    fits = fit_words(encoder, collection.image_embeddings[rows], words, embeddings)
-    return add_vocabulary(names_from_captions(encoder, collection, rows), fits)
+    embedded = word_embeddings(words, backbone, backbone.sha256)
+    chooses = np.arange(len(rows)) % TEST_EVERY != TEST_EVERY - 1
+    fits = fit_words(encoder, embeddings[chooses], words, embedded)
+    named = add_vocabulary(named, fits)
+    of_vocabulary = [j for j, name in named.items() if name.source == VOCABULARY]
+    auc = _zero_shot_auc(
+        csr_array(images.by_row[~chooses]),
+        embeddings[~chooses],
+        embedded[[words.index(named[j].name) for j in of_vocabulary]],
+        of_vocabulary,
+    )
+    return named | {j: replace(named[j], auc=auc[j]) for j in of_vocabulary}
 
 
-def _make_distinct(names: Mapping[int, DimensionName]) -> dict[int, DimensionName]:
-    """Add the runner-up to repeated names, except for the highest score: "dog", "dog · snow"."""
-    distinct: dict[int, DimensionName] = {}
-    taken: set[str] = set()
-    for j, name in sorted(names.items(), key=lambda entry: -entry[1].score):
-        fuller = f"{name.name} · {name.runner_up}"
-        is_shared = name.name in taken and name.runner_up and "·" not in name.name
-        taken.add(name.name)
-        distinct[j] = (
-            replace(name, name=fuller) if is_shared and not labels_people(fuller) else name
-        )
-    return distinct
+def add_vocabulary(
+    names: Mapping[int, DimensionName], fits: Mapping[int, WordFit]
+) -> dict[int, DimensionName]:
+    """Add the vocabulary word to each name, and use it as the name if captions give none.
+
+    The best fits get their word; others get their runner-up, or no name if that is taken too.
+    """
+    taken = {name.name for name in names.values()}
+    named: dict[int, DimensionName] = {}
+    for j in sorted({*names, *fits}, key=lambda j: (-fits[j].score if j in fits else 0.0, j)):
+        fit, name = fits.get(j), names.get(j)
+        if fit and not name:
+            free = [one for one in (fit[:2], fit[2:]) if one[0] and one[0] not in taken]
+            if not free:
+                continue
+            taken.add(free[0][0])
+            name = DimensionName(*free[0], *(free[1] if len(free) > 1 else ("", 0.0)), VOCABULARY)
+        if name:
+            named[j] = replace(
+                name,
+                vocabulary=fit.word,
+                vocabulary_score=fit.score,
+                vocabulary_runner_up=fit.runner_up,
+                vocabulary_runner_up_score=fit.runner_up_score,
+            ) if fit else name  # fmt: skip
+    return dict(sorted(named.items()))
+
+
+def _zero_shot_auc(
+    codes: csr_array, images: np.ndarray, words: np.ndarray, dimensions: Sequence[int]
+) -> dict[int, float]:
+    """Return the zero-shot evidence of dimensions for the words of their names, (w, d)."""
+    found: dict[int, float] = {}
+    evidence = ZeroShotEvidence(codes, images) if dimensions else None
+    for start in range(0, len(dimensions), _DIMENSIONS_AT_ONCE):
+        part = np.array(dimensions[start : start + _DIMENSIONS_AT_ONCE])
+        assert evidence is not None
+        auc = evidence.auc(words[start : start + len(part)], part)[np.arange(len(part)), part]
+        found |= dict(zip(part.tolist(), auc.tolist(), strict=True))
+    return found

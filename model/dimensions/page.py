@@ -12,7 +12,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import DimensionName
-from sieve.model.dimensions.cache import CodeCache
+from sieve.model.dimensions.code_cache import CodeCache
 
 N_EXAMPLES = 12
 N_INTERVALS = 5

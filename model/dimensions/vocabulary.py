@@ -21,17 +21,14 @@ import numpy as np
 import torch
 
 from sieve import assets
+from sieve.model.dimensions.association import SHARPNESS
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.evaluation.rules import unit
 from sieve.model.files import UNREADABLE, atomic_file, sieve_home
 
 log = logging.getLogger(__name__)
 
-SHARPNESS = 3
-"""Exponent of the activations in naming, which emphasises strong activations."""
 _DIMENSIONS_A_BATCH = 256
-_AS_GOOD = 0.98
-"""A phrase replaces a word if its score is at least this share of that of the word."""
 
 
 class TextTower(Protocol):
@@ -125,20 +122,13 @@ def fit_words(
     return found
 
 
-def best_words(scores: np.ndarray, words: Sequence[str], phrases: bool = False) -> WordFit | None:
-    """Return the best word and the next unrelated one, or None if no score is positive.
-
-    With `phrases`, a phrase that contains the best word is preferred if it fits about as well.
-    """
+def best_words(scores: np.ndarray, words: Sequence[str]) -> WordFit | None:
+    """Return the best word and the next unrelated one, or None if no score is positive."""
     order = np.argsort(-scores, kind="stable")[:8]
     ranked = [int(at) for at in order if scores[at] > 0]
     if not ranked:
         return None
     best = ranked[0]
-    if phrases:
-        near = (at for at in ranked if scores[at] >= _AS_GOOD * min(float(scores[best]), 1.0))
-        longer = (at for at in near if words[best] in words[at].split() and " " in words[at])
-        best = next(longer, best)
     second = next((at for at in ranked if not are_related(words[best], words[at])), None)
     fits = [
         ("", 0.0) if at is None else (words[at], min(float(scores[at]), 1.0))

@@ -37,6 +37,8 @@ from sieve.model.training.losses import (
 
 WIDE = 4
 """k is annealed from `WIDE` * k, where reconstruction is also measured."""
+NARROW = 1
+"""Number of strongest dimensions of a word that must predict its presence alone."""
 ASSIGN_FROM = 0.15
 """Share of the steps before words are assigned to dimensions for the first time."""
 ASSIGN_EVERY = 0.05
@@ -66,6 +68,8 @@ class TrainingModule(nn.Module):
         self.exclude_scale = nn.Parameter(torch.tensor(math.log(15.0)))
         self.presence_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.presence_bias = nn.Parameter(torch.tensor(-5.0))
+        self.narrow_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.narrow_bias = nn.Parameter(torch.tensor(-5.0))
         self.assign_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.assign_bias = nn.Parameter(torch.tensor(-5.0))
         self.word_dimension: Tensor
@@ -207,6 +211,10 @@ class Compact(Objective):
             of_images = presence(image.code, words, targets, *learned)
             return (of_images + presence(text.code, words, text_targets, *learned)) / 2
 
+        def narrow() -> Tensor:
+            few = keep_top(words, NARROW)
+            return presence(image.code, few, targets, module.narrow_scale, module.narrow_bias)
+
         def assign() -> Tensor:
             learned = (module.assign_scale, module.assign_bias)
             return assigned_presence(image.code, dimensions, targets, *learned)
@@ -224,6 +232,7 @@ class Compact(Objective):
             dimensions = module.word_dimension[batch.word_ids]
             terms |= {
                 "presence": present,
+                "narrow": narrow,
                 "assign": assign,
                 "concentrate": lambda: concentration(words, dimensions),
             }

@@ -27,6 +27,8 @@ class PlainModel(nn.Module):
         self.exclude_scale = nn.Parameter(torch.tensor(15.0).log())
         self.presence_scale = nn.Parameter(torch.tensor(10.0).log())
         self.presence_bias = nn.Parameter(torch.tensor(-5.0))
+        self.narrow_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.narrow_bias = nn.Parameter(torch.tensor(-5.0))
         self.assign_scale = nn.Parameter(torch.tensor(10.0).log())
         self.assign_bias = nn.Parameter(torch.tensor(-5.0))
 
@@ -123,6 +125,7 @@ def plain_losses(
     image, text = model.centred(batch.images, 0), model.centred(batch.texts, 1)
     image_code, text_code = model.code(batch.images, 0, k), model.code(batch.texts, 1, k)
     word_code = model.code(batch.words, 1, k)
+    narrow = word_code * top_mask(word_code, 1)
     dimensions = word_dimension[batch.word_ids]
     image_rebuilt, text_rebuilt = model.rebuild(image_code), model.rebuild(text_code)
     image_wide = model.rebuild(model.code(batch.images, 0, wide))
@@ -137,6 +140,9 @@ def plain_losses(
         "cross": (squared_error(image_rebuilt, text) + squared_error(text_rebuilt, image)) / 2,
         "presence": presence_loss(image_code, word_code, batch.presence, *presence) / 2
         + presence_loss(text_code, word_code, batch.text_presence, *presence) / 2,
+        "narrow": presence_loss(
+            image_code, narrow, batch.presence, model.narrow_scale, model.narrow_bias
+        ),
         "assign": assigned_loss(
             image_code, dimensions, batch.presence, model.assign_scale, model.assign_bias
         ),

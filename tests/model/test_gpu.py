@@ -66,7 +66,7 @@ def test_all_tensors_of_the_losses_and_codes_are_on_the_device() -> None:
         losses, fired = OBJECTIVE.losses(module, batch_on("cuda"), 8, dead)
         code = module.encoder.encode(torch.empty(8, 16, device="cuda"), IMAGE)
         devices = {part.device.type for part in (*losses.values(), fired, *code)}
-    assert len(losses) == 9
+    assert len(losses) == 10
     assert devices == {"cuda"}
 
 

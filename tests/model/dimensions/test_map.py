@@ -117,4 +117,4 @@ def test_profiles_have_the_cosines_of_their_coactivation(engine: SearchEngine) -
         [c.by_row.toarray()[:, live] for c in (engine.image_codes, engine.text_codes)]
     )
     unit = codes / np.linalg.norm(codes, axis=0)
-    assert np.abs(profiles @ profiles.T - unit.T @ unit).max() < 0.02
+    assert np.abs(profiles @ profiles.T - unit.T @ unit).max() < 0.05

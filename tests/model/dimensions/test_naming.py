@@ -13,8 +13,8 @@ from scipy.sparse import csr_array
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
-from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName
-from sieve.model.dimensions.naming import add_vocabulary, name_dimensions, name_encoder
+from sieve.model.dimension_name import CAPTIONS, CONFIDENT, VOCABULARY, DimensionName
+from sieve.model.dimensions.naming import add_vocabulary, name_encoder, names_from_captions
 from sieve.model.dimensions.vocabulary import (
     WordFit,
     are_related,
@@ -28,25 +28,57 @@ from sieve.model.encoder import SparseEncoder
 from sieve.model.hyperparameters import SparseEncoderConfig
 from sieve.model.words.text import WordPresence, with_phrases, word_presence
 
-
-def names(association: list[list[float]], words: list[str]) -> dict[int, DimensionName]:
-    presence = csr_array(np.ones((1, len(words)), np.float32))
-    return name_dimensions(np.array(association, np.float32), WordPresence(words, presence))
-
-
-def test_strongest_association_gets_the_name_and_unassociated_get_none() -> None:
-    found = names([[0.5, 0.4], [0.9, 0.1], [0, 0]], ["dog", "snow"])
-    assert {j: name.name for j, name in found.items()} == {0: "dog · snow", 1: "dog"}
-    assert found[0].runner_up == "snow"
-    assert (found[0].score, found[0].runner_up_score) == pytest.approx((0.5, 0.4))
-    assert found[0].source == CAPTIONS
+N = 900
+GENERATOR = np.random.default_rng(0)
+HAS = {"dog": GENERATOR.random(N) < 0.4, "snow": GENERATOR.random(N) < 0.4}
+HAS["palm"] = HAS["palm tree"] = GENERATOR.random(N) < 0.3
 
 
-def test_equally_good_phrase_replaces_the_word() -> None:
-    words = ["palm", "beach", "palm tree"]
-    assert names([[0.8, 0.3, 0.8]], words)[0].name == "palm tree"
-    assert names([[0.8, 0.3, 0.6]], words)[0].name == "palm"
-    assert names([[0.8, 0.3, 0.8]], words)[0].runner_up == "beach"
+def names(*fires: np.ndarray, has: dict[str, np.ndarray] | None = None) -> dict[int, DimensionName]:
+    """Name dimensions that fire for some items, at different strengths."""
+    has = has or HAS
+    words = WordPresence([*has], csr_array(np.stack([*has.values()], 1).astype(np.float32)))
+    strength = np.random.default_rng(1).uniform(0.5, 1, N)
+    codes = csr_array(np.stack([each * strength for each in fires], 1).astype(np.float32))
+    return names_from_captions(codes, codes, words)
+
+
+def test_dimensions_get_different_names_of_one_or_two_words() -> None:
+    both = HAS["dog"] & HAS["snow"]
+    found = names(HAS["dog"], both, HAS["dog"], np.zeros(N), HAS["palm"])
+    assert {found[0].name, found[2].name} > {"dog"}, "two dimensions of one meaning"
+    assert set(found[1].name.split(" · ")) == {"dog", "snow"}
+    assert len({name.name for name in found.values()}) == 4
+    assert 3 not in found, "it never fires"
+    assert found[4].name == "palm tree", "the phrase fits as well as the word"
+    assert all(name.source == CAPTIONS and 0 <= name.score <= 1 for name in found.values())
+
+
+def test_name_is_tested_on_items_that_did_not_choose_it() -> None:
+    by_chance = np.random.default_rng(2).random(N) < 0.3
+    fits_choosers = by_chance.copy()
+    chooses = np.arange(N) % 3 != 2
+    fits_choosers[chooses] = HAS["snow"][chooses]
+    found = names(HAS["dog"], fits_choosers)
+    assert (found[0].name, found[0].confident) == ("dog", True)
+    assert found[0].auc == pytest.approx(1)
+    assert found[1].name == "snow" and not found[1].confident
+    assert found[1].auc == pytest.approx(0.5, abs=0.1)
+
+
+def test_uncertain_name_is_shown_as_a_guess(word_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = tmp_path / "guess"
+    shutil.copytree(word_checkpoint.path, folder)
+    entries = [
+        {"dimension": j, "name": f"dog {j}", "score": 0.5, "runner_up": "", "auc": auc}
+        for j, auc in enumerate((CONFIDENT, 0.7, None))
+    ]
+    (folder / "names.json").write_text(json.dumps(entries))
+    reseal(folder)
+    found = Checkpoint.load(folder)
+    assert [found.name_of(j) for j in range(4)] == [
+        "dog 0", "#1, perhaps dog 1", "dog 2", "dimension 3",
+    ]  # fmt: skip
 
 
 def test_second_name_has_another_meaning() -> None:
@@ -75,6 +107,17 @@ def test_captions_take_precedence_over_the_vocabulary() -> None:
     assert (found[0].name, found[0].source, found[0].vocabulary) == ("dog", CAPTIONS, "puppy")
     assert (found[2].name, found[2].source, found[2].score) == ("beach", VOCABULARY, 0.4)
     assert add_vocabulary({}, fits)[0].name == "puppy", "without captions, all are of it"
+
+
+def test_vocabulary_gives_each_name_once() -> None:
+    fits = {
+        0: WordFit("dog", 0.5, "cat", 0.4),
+        1: WordFit("dog", 0.7, "puppy", 0.2),
+        2: WordFit("dog", 0.4, "cat", 0.3),
+    }
+    found = add_vocabulary({}, fits)
+    assert {j: name.name for j, name in found.items()} == {0: "cat", 1: "dog"}, "2 has none left"
+    assert found[0].score == 0.4
 
 
 def test_vocabulary_is_large_and_common() -> None:

@@ -22,13 +22,13 @@ from scipy.sparse import csc_array, csr_array
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import IMAGE_CODES, TEXT_CODES, SparseCodes, code_files, read_codes
 from sieve.model.collection import Collection
-from sieve.model.dimensions.naming import (
+from sieve.model.dimensions.association import (
     both_modalities,
     mean_caption_codes,
-    nameable,
     word_association,
 )
-from sieve.model.dimensions.statistics import VERSION, dimension_table
+from sieve.model.dimensions.naming import nameable
+from sieve.model.dimensions.table import VERSION, dimension_table
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.files import atomic_folder, check_files, sieve_home, write_checksums
 from sieve.model.words.text import WordPresence, word_presence
@@ -51,7 +51,7 @@ class CodeCache:
     text_codes: SparseCodes
     """Of the c captions."""
     dimensions: pd.DataFrame
-    """See `sieve.model.dimensions.statistics.dimension_table`; also has `top_word`."""
+    """See `sieve.model.dimensions.table.dimension_table`; also has `top_word`."""
 
     @property
     def mean_positive(self) -> np.ndarray:
