@@ -106,6 +106,7 @@ def test_damaged_cache_is_rebuilt(artifacts: Path, caplog: pytest.LogCaptureFixt
         "image_entries.npy",
         "dimensions.parquet",
         "map.parquet",
+        "concepts.npy",
     }
     for path, how in damaged_files([path for path in saved if path.name != CHECKSUMS]):
         with pytest.raises(ValueError, match="computed again"):
@@ -116,7 +117,7 @@ def test_damaged_cache_is_rebuilt(artifacts: Path, caplog: pytest.LogCaptureFixt
         path.write_bytes(bytes(data))
     caplog.clear()
     assert read_all(artifacts) == before
-    assert len([line for line in caplog.messages if "cannot be read" in line]) == 2
+    assert len([line for line in caplog.messages if "cannot be read" in line]) == 3
     caplog.clear()
     assert read_all(artifacts) == before and not caplog.messages, "the new one is cached, too"
     assert not list((artifacts / "home" / "codes").glob(".*"))
