@@ -92,7 +92,7 @@ class TrainingConfig:
     """Maximum number of active dimensions of a text code; 0: the same as k."""
     floor: float = 0.0
     """Drop activations below this share of the largest."""
-    text_power: float = 2.0
+    text_power: float = 1.5
     """Power of the activations of texts after training; more concentrates their codes."""
     epochs: int = 0
     """Epochs over all captions of the train split; 0: 15, or more to reach 300 steps."""
@@ -116,7 +116,7 @@ class TrainingConfig:
     """Weight of word presence by only the strongest dimension of a word."""
     assign: float = 30.0
     """Weight of word presence by only the dimension that is assigned to the word."""
-    concentrate: float = 0.1
+    concentrate: float = 0.3
     """Weight of the loss that concentrates the code of a word on its assigned dimension."""
     exclude: float = 1.0
     """Weight of the exclusion loss, which ranks items with A and without B first."""
