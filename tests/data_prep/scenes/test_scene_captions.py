@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from sieve.data_prep.records import Record
 from sieve.data_prep.scenes import record_of
 from sieve.data_prep.scenes.captions import full_caption
 from sieve.data_prep.scenes.catalogue import PLACES, catalogue
-from sieve.data_prep.scenes.compose import Scene, compose
+from sieve.data_prep.scenes.compose import Scene
 
 LEFT_RIGHT = re.compile(
     r"an? ([a-z -]+?) to the (left|right) of an? ([a-z -]+?)(?: (?:in|on|at|by|near) .*)?\.?$"
 )
-
-
-@pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
-    return [compose(0, index) for index in range(5000)]
-
-
-@pytest.fixture(scope="module")
-def records(scenes: list[Scene]) -> list[Record]:
-    return [record_of(scene) for scene in scenes]
 
 
 def test_captions_are_grammatical(records: list[Record]) -> None:

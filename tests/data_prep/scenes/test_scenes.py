@@ -28,16 +28,6 @@ PINNED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
-    return [compose(0, index) for index in range(5000)]
-
-
-@pytest.fixture(scope="module")
-def records(scenes: list[Scene]) -> list[Record]:
-    return [record_of(scene) for scene in scenes]
-
-
 def small(image: Image.Image) -> np.ndarray:
     return np.asarray(image.resize((20, 15), Image.Resampling.BOX), np.float32)
 
