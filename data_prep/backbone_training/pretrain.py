@@ -148,7 +148,7 @@ def _random_crop(image: Image.Image, random: Random) -> Image.Image:
 def read_captions(photos: Path, names: Sequence[str]) -> list[list[str]]:
     """Read the captions of each photograph."""
     table = pd.read_csv(photos / "captions.csv", dtype=str, keep_default_na=False)
-    captions: dict[str, list[str]] = table.groupby("image")["caption"].agg(list).to_dict()
+    captions: Any = table.groupby("image")["caption"].agg(list)
     return [captions.get(name, []) for name in names]
 
 
