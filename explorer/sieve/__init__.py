@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sieve._engine import Engine
+    from sieve._paper_figure import PaperFigure
     from sieve._results import (
         DimensionSummary,
         Explanation,
@@ -38,14 +39,7 @@ if TYPE_CHECKING:
         SearchResult,
         SearchResults,
     )
-    from sieve._workflows import (
-        LaunchedExplorer,
-        PaperFigure,
-        figure,
-        launch,
-        prepare_folder,
-        train,
-    )
+    from sieve._workflows import LaunchedExplorer, figure, launch, prepare_folder, train
 
     __version__: str
 
@@ -71,9 +65,10 @@ _MODULES = {
         "_results",
     ),
     **dict.fromkeys(
-        ("prepare_folder", "train", "launch", "LaunchedExplorer", "figure", "PaperFigure"),
+        ("prepare_folder", "train", "launch", "LaunchedExplorer", "figure"),
         "_workflows",
     ),
+    "PaperFigure": "_paper_figure",
 }
 
 

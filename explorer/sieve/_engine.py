@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from sieve._results import (
     SearchResults,
 )
 from sieve.data_prep.images import load_image, to_rgb
-from sieve.explorer.cli.options import BackboneOptions, Device
+from sieve.explorer.cli.options import BackboneOptions
 from sieve.explorer.json_validation import (
     NEVER,
     check_choice,
@@ -32,10 +32,11 @@ from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
 from sieve.model.encoder import MODALITIES, encode_codes
 
 if TYPE_CHECKING:
-    from sieve._workflows import PaperFigure
+    from sieve._paper_figure import PaperFigure
     from sieve.model.engine import SearchEngine
     from sieve.model.search_results import EncodedQuery
 
+Device = Literal["auto", "cuda", "mps", "cpu"]
 Picture = Image.Image | str | Path
 """An image in memory, or the path of an image file."""
 
@@ -238,7 +239,8 @@ class Engine:
 
         Examples
         --------
-        >>> matrix, names = engine.encode(texts=["a dog", "a beach"])
+        >>> codes = engine.encode(texts=["a dog", "a beach"])
+        >>> codes.matrix @ engine.codes.matrix.T  # cosine of each text and image
         >>> engine.encode(images=["my-dog.jpg"]).to_pandas().head()
         """
         given = {"texts": texts, "images": images, "embeddings": embeddings}
@@ -382,9 +384,9 @@ class Engine:
         >>> rows = ["a dog", {"query": "a dog", "without": "a beach"}]
         >>> engine.figure(rows=rows, columns=6, out="dogs.pdf")
         """
-        from sieve._workflows import draw  # Matplotlib is slow to import
+        from sieve._paper_figure import draw_recipe  # Matplotlib is slow to import
 
-        return draw(self._engine, recipe, out, kind, fields)
+        return draw_recipe(self._engine, recipe, out, kind, fields)
 
     def __repr__(self) -> str:
         collection, checkpoint = self._engine.collection, self._engine.checkpoint

@@ -51,11 +51,17 @@ def heading(text: str) -> Markup:
 
 
 def off_line(off: Mapping[int, str]) -> Markup:
-    """Return the dimensions that are off as chips; empty if there are none."""
+    """Return the dimensions that are off as chips, one per name; empty if there are none."""
     if not off:
         return Markup()
-    chip = Markup('<span class="chip" title="dimension {}, off"><s>{}</s></span>')
-    chips = _join(chip.format(j, name) for j, name in off.items())
+    by_name: dict[str, list[str]] = {}
+    for dimension, name in off.items():
+        by_name.setdefault(name, []).append(f"#{dimension}")
+    chip = Markup('<span class="chip" title="off: {}"><s>{}</s>{}</span>')
+    chips = _join(
+        chip.format(", ".join(ids), name, f" ×{len(ids)}" if len(ids) > 1 else "")
+        for name, ids in by_name.items()
+    )
     return Markup('<p><span class="muted">Off: </span>{}</p>').format(chips)
 
 
@@ -120,8 +126,8 @@ def _cell(tile: Tile, engine: SearchEngine, longest: float) -> Markup:
 
 def _bars(bars: Iterable[Bar], longest: float) -> Markup:
     bar = Markup(
-        '<div class="bar{}"><span title="{}">{}</span>'
-        '<span class="track"><i style="width: {:.0f}%"></i></span><span>{}</span></div>'
+        '<div class="bar{}"><span class="name" title="{}">{}</span><span class="track">'
+        '<i style="width: {:.0f}%"></i></span><span class="value">{}</span></div>'
     )
     return _join(
         bar.format(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, overload
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import pandas as pd
@@ -25,14 +26,18 @@ if TYPE_CHECKING:
 
 _SHORT_SIDE = 512
 """Short side of a drawn scene, in pixels."""
+_MAX_EFFECTS = 8
+"""Maximum number of dimensions in each list of an explanation."""
 
 
-class NamedCodes(NamedTuple):
+@dataclass(frozen=True)
+class NamedCodes:
     """Sparse codes with the names of their dimensions.
 
     Examples
     --------
-    >>> matrix, names = engine.encode(texts=["a dog", "a beach"])
+    >>> codes = engine.encode(texts=["a dog", "a beach"])
+    >>> codes.matrix.shape, codes.names[17]
     """
 
     matrix: csr_array
@@ -350,7 +355,7 @@ class DimensionSummary:
         if self.label:
             facts[f"AUC for label “{self.label}”"] = f"{self.statistics['label_auc']:.2f}"
         tiles = [
-            _html.Tile(id_, next(iter(captions), file), "", f"{value:.2f}", [])
+            _html.Tile(id_, next(iter(captions), file), f"{value:.2f}", "", [])
             for id_, value, captions, file in self.top_images.itertuples(index=False)
         ]
         words = [_html.Bar(str(word), value, False) for word, value in self.words.items()]
@@ -385,11 +390,14 @@ class Explanation:
     >>> engine.explain("a dog", "a wolf").table.head()
     """
 
-    def __init__(self, engine: SearchEngine, summary: str, total: float, table: pd.DataFrame):
+    def __init__(
+        self, engine: SearchEngine, summary: str, total: float, table: pd.DataFrame
+    ) -> None:
         self.summary = summary
         self.total = total
         self.table = table
-        self._items: list[tuple[str, str]] = []
+        self._tiles: list[_html.Tile] = []
+        self._titles = ["Shared, by their part of the cosine"]
         self._engine = engine
 
     @classmethod
@@ -409,10 +417,12 @@ class Explanation:
         sentence = describe_difference(found, names, ("item a", "item b"))
         total = found.left.score - found.right.score
         made = cls(engine, sentence, total, _explanation_table(rows))
+        made._titles = ["In favour of a", "In favour of b"]
         ids = engine.collection.items["id"]
-        made._items = [
-            (str(ids.iloc[side.row]), f"{name}: {_rank_text(side.rank)}, score {side.score:.2f}")
+        made._tiles = [
+            _html.Tile(str(ids.iloc[side.row]), "", f"{name}: {rank}", f"{side.score:.2f}", [])
             for name, side in (("a", found.left), ("b", found.right))
+            for rank in [f"rank {side.rank:,}" if side.rank else "no result"]
         ]
         return made
 
@@ -428,23 +438,23 @@ class Explanation:
         rows += [(j, names(j), 0.0, value, 0.0) for j, value in found.right]
         table = _explanation_table([(*row, False) for row in rows])
         made = cls(engine, _overlap_sentence(found, names), found.cosine, table)
-        made._items = [(id_, name) for name, id_ in zip("ab", items, strict=True) if id_]
+        made._tiles = [
+            _html.Tile(id_, "", name, "", []) for name, id_ in zip("ab", items, strict=True) if id_
+        ]
         return made
 
     def __repr__(self) -> str:
         return f"{self.summary}\n{self.table.head(10).to_string(float_format='{:.3f}'.format)}"
 
     def _repr_html_(self) -> str:
-        tiles = [_html.Tile(id_, "", head, "", []) for id_, head in self._items]
-        shown = self.table[self.table["effect"] != 0].head(10)
-        bars = [
-            _html.Bar(f"#{j} {name}", effect, bool(off))
-            for j, name, effect, off in zip(
-                shown.index, shown["name"], shown["effect"], shown["off"], strict=True
-            )
-        ]
+        lists: dict[str, list[_html.Bar]] = {title: [] for title in self._titles}
+        for j, name, effect, off in self.table[["name", "effect", "off"]].itertuples():
+            if effect:
+                bar = _html.Bar(f"#{j} {name}", abs(effect), off)
+                lists[self._titles[0 if effect > 0 else -1]].append(bar)
+        shown = {title: bars[:_MAX_EFFECTS] for title, bars in lists.items()}
         return _html.page(
-            _html.heading(self.summary), _html.grid(tiles, self._engine), _html.columns({"": bars})
+            _html.heading(self.summary), _html.grid(self._tiles, self._engine), _html.columns(shown)
         )
 
 
@@ -463,7 +473,3 @@ def _overlap_sentence(found: Overlap, names: Callable[[int], str]) -> str:
     n = len(found.shared)
     shared = f"{n} shared dimension{'' if n == 1 else 's'}"
     return f"The cosine of a and b is {found.cosine:.2f}, from {shared}: {first}."
-
-
-def _rank_text(rank: int | None) -> str:
-    return "not a result" if rank is None else f"number {rank:,}"
