@@ -68,6 +68,7 @@ def prepare_folder(
         Continue even if more than 5 % of the images or rows cannot be used.
     workers : int, optional
         Worker processes that decode images; by default one per core, or none for a small folder.
+        Scripts on macOS and Windows that use workers need `if __name__ == "__main__":`.
     device : {"auto", "cuda", "mps", "cpu"}
     progress : bool
         Show a progress bar.
