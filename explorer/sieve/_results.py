@@ -82,6 +82,12 @@ class SearchResult:
         Name of the original file in the source of the collection.
     copies : tuple of str
         Ids of items that show the same picture and are folded into this result.
+
+    Examples
+    --------
+    >>> result = engine.search("a dog")[0]
+    >>> result.contributions.head(3)
+    >>> result.image.save("dog.png")
     """
 
     def __init__(self, engine: SearchEngine, result: Result, off: Iterable[int]) -> None:

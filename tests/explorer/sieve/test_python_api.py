@@ -48,13 +48,10 @@ def test_import_loads_neither_torch_nor_gradio() -> None:
 def test_every_public_name_has_a_docstring_with_an_example() -> None:
     for name in sieve.__all__:
         public = getattr(sieve, name)
-        members = [public] if not isinstance(public, type) else [
-            member for key, member in vars(public).items()
-            if not key.startswith("_") and callable(getattr(public, key))
-        ]  # fmt: skip
-        for member in [public, *members]:
-            assert getattr(member, "__doc__", ""), f"{name}: {member}"
-        assert ">>> " in str(public.__doc__), name
+        assert ">>> " in (public.__doc__ or ""), name
+        for member, value in vars(public).items() if isinstance(public, type) else ():
+            if not member.startswith("_") and (callable(value) or isinstance(value, property)):
+                assert value.__doc__, f"{name}.{member}"
 
 
 def test_search_has_the_results_of_the_engine(
