@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -21,8 +20,6 @@ from sieve.model.hyperparameters import TrainingConfig
 
 if TYPE_CHECKING:
     from sieve.explorer.app import Served
-
-log = logging.getLogger(__name__)
 
 
 def prepare_folder(
