@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,8 @@ def locate_collection(name: str | Path, *, device: str = "auto", progress: bool 
     """Return the path of a collection.
 
     An existing path comes first, then a bundled name, then a name in `$SIEVE_HOME`. A bundled
-    collection is prepared on first use.
-
-    Raises
-    ------
-    FileNotFoundError
-        If no collection has that name; the message lists the available ones.
+    collection is prepared on first use. Raise FileNotFoundError, which lists the available
+    collections, if none has that name.
     """
     path = Path(name).expanduser()
     if (path / MANIFEST).is_file():
@@ -64,8 +61,8 @@ def collection_reference(path: Path) -> str:
 def list_collections() -> list[str]:
     """Return the names of the collections in `$SIEVE_HOME`, without the bundled ones."""
     found = (sieve_home() / "collections").glob(f"*/{MANIFEST}")
-    names = sorted(path.parent.name for path in found)
-    return [name for name in names if not name.startswith(f"{SCENES}-")]
+    names = (path.parent.name for path in found)
+    return sorted(name for name in names if not name.startswith(f"{SCENES}-"))
 
 
 def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
@@ -103,9 +100,18 @@ def bundled_path() -> Path:
     """Return the path of the prepared bundled collection: `scenes-` and a hash of what ships."""
     folder = assets.ROOT / "backbones" / BACKBONE
     files = [scenes_embeddings_path(), *sorted(folder.glob("open_clip_*"))]
-    hashes = (f"{path.name} {file_sha256(path)}" for path in files if path.is_file())
-    version = hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
+    found = ((path, path.stat()) for path in files if path.is_file())
+    version = _hash_of_files(
+        tuple((path, facts.st_size, facts.st_mtime_ns) for path, facts in found)
+    )
     return sieve_home() / "collections" / f"{SCENES}-{version}"
+
+
+@lru_cache(maxsize=1)
+def _hash_of_files(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Hash the names and bytes of files; their sizes and times are the key of the cache."""
+    hashes = (f"{path.name} {file_sha256(path)}" for path, *_ in files)
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
 
 
 def scenes_embeddings_path() -> Path:

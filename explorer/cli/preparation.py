@@ -97,21 +97,21 @@ class CommonOptions:
         out: Path,
         precomputed: PrecomputedEmbeddings | PrecomputedCodes | None = None,
         shard: Shard | None = None,
-    ) -> None:
-        """Prepare the collection, and report it."""
+        progress: bool | None = None,
+    ) -> Collection:
+        """Prepare the collection, by default with a progress bar on a terminal."""
         from sieve.data_prep.prepare import prepare
 
-        made = prepare(
+        return prepare(
             source,
             backbone,
             out,
             precomputed=precomputed,
             workers=self.workers,
-            progress=sys.stderr.isatty(),
+            progress=sys.stderr.isatty() if progress is None else progress,
             keep_going=self.keep_going,
             shard=shard,
         )
-        report_prepared(made, self.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +121,14 @@ class EmbedOptions(CommonOptions):
     shard: ShardName = None
     device: Device = "auto"
 
-    def embed(self, source: Source, backbone: str, out: Path) -> None:
-        """Load the backbone, prepare the collection, and report it."""
+    def embed(
+        self, source: Source, backbone: str, out: Path, progress: bool | None = None
+    ) -> Collection:
+        """Load the backbone, and prepare the collection."""
         from sieve.model.backbone import Backbone
 
         loaded = Backbone.load(backbone_name(backbone), self.device)
-        self.prepare(source, loaded, out, shard=self.shard)
+        return self.prepare(source, loaded, out, shard=self.shard, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +181,8 @@ class PrepareCodes:
         source = Codes(
             files, self.images, text_encoder=self.text_encoder, name=out.name, licence=self.licence
         )
-        self.common.prepare(source, None, out, source.precomputed())
+        made = self.common.prepare(source, None, out, source.precomputed())
+        report_prepared(made, self.common.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +224,7 @@ class PrepareCoco:
             name=out.name,
             follow_links=self.follow_links,
         )
-        self.common.embed(source, self.backbone, out)
+        report_prepared(self.common.embed(source, self.backbone, out), self.common.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +258,7 @@ class PrepareConceptualCaptions:
         source = conceptual_captions(
             self.source, self.images, first_row=self.first_row, name=out.name, licence=self.licence
         )
-        self.common.embed(source, self.backbone, out)
+        report_prepared(self.common.embed(source, self.backbone, out), self.common.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +299,8 @@ class PrepareEmbeddings:
         )
         precomputed = source.precomputed()  # checks the files, before a backbone is loaded
         backbone = open_identity(self.backbone, source.width, self.common.device)
-        self.common.prepare(source, backbone, out, precomputed, self.common.shard)
+        made = self.common.prepare(source, backbone, out, precomputed, self.common.shard)
+        report_prepared(made, self.common.json)
 
 
 @dataclass(frozen=True)
@@ -337,7 +341,7 @@ class PrepareScenes:
         options = EmbedOptions(
             workers=self.workers, shard=self.shard, device=self.device, json=self.json
         )
-        options.embed(source, self.backbone, out)
+        report_prepared(options.embed(source, self.backbone, out), self.json)
 
 
 @dataclass(frozen=True)
@@ -381,7 +385,11 @@ class PrepareFolder:
     def run(self) -> None:
         """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
-        from sieve.data_prep.captions import Columns
+        report_prepared(self.prepare(), self.common.json)
+
+    def prepare(self, progress: bool | None = None) -> Collection:
+        """Prepare the collection, by default with a progress bar on a terminal."""
+        from sieve.data_prep.captions.caption_text import Columns
         from sieve.data_prep.sources.folder import Folder
 
         out = self.common.folder(self.directory)
@@ -401,7 +409,7 @@ class PrepareFolder:
             licence=self.licence,
             follow_links=self.follow_links,
         )
-        self.common.embed(source, self.backbone, out)
+        return self.common.embed(source, self.backbone, out, progress)
 
 
 @dataclass(frozen=True)
@@ -521,7 +529,7 @@ def _next_version(name: str) -> str:
 
 def report_prepared(collection: Collection, as_json: bool) -> None:
     """Print a summary of a new collection; the last line counts the unused records by kind."""
-    from sieve.data_prep.captions import tidy
+    from sieve.data_prep.captions.caption_text import tidy
     from sieve.data_prep.records import Tally, read_skipped
     from sieve.explorer.serialize import collection_facts
     from sieve.model.collection import SKIPPED
@@ -529,7 +537,7 @@ def report_prepared(collection: Collection, as_json: bool) -> None:
     facts = collection_facts(collection)
     skipped = Tally(read_skipped(collection.checked(SKIPPED) / SKIPPED))
     if as_json:
-        print_json(facts | {"skipped_by_kind": dict(skipped.most_common())})
+        print_json(facts | {"skipped_by_kind": dict(skipped.counts.most_common())})
         return
     notes = f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
     shard = collection.manifest.shard

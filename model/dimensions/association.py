@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 from scipy.sparse.linalg import norm
-from scipy.stats import rankdata
 
 from sieve.model.codes import SparseCodes, columns_of, shape_of
 
@@ -52,6 +51,8 @@ def auc_matrix(codes: csr_array, presence: csr_array) -> np.ndarray:
     counted half (Mann-Whitney). All zeros tie, so only active entries are ranked. (n, m)
     non-negative, (n, l) of 0 and 1 → (m, l) float64, NaN if no item or every item has the label.
     """
+    from scipy.stats import rankdata
+
     columns = csc_array(codes)
     columns.eliminate_zeros()
     n, m = shape_of(columns)

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import csc_array, csr_array
-from scipy.spatial.distance import squareform
 
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.codes import SparseCodes
+from sieve.model.codes import SparseCodes, shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimensions.association import mean_caption_codes
 from sieve.model.dimensions.code_cache import cache_folder, codes_of, read_or_compute
@@ -138,8 +136,12 @@ def group_dimensions(images: csr_array, texts: csr_array) -> Concepts:
     images, texts : (n, m) float32, sparse, non-negative
         Codes of the images, and mean codes of the captions of each; all zero without captions.
     """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
     active = np.diff(csc_array(images).indptr)
-    of_dimension = np.arange(images.shape[1], dtype=np.int32)
+    _, m = shape_of(images)
+    of_dimension = np.arange(m, dtype=np.int32)
     live = np.flatnonzero(active >= _LEAST_ACTIVE)
     if not 1 < len(live) <= MOST_GROUPED:
         return Concepts(of_dimension)
@@ -158,7 +160,7 @@ def group_dimensions(images: csr_array, texts: csr_array) -> Concepts:
 
 def _correlation(codes: csc_array) -> np.ndarray:
     """Return the correlations of all columns: (n, c) → (c, c) float32, 0 for constant columns."""
-    n = codes.shape[0]
+    n, _ = shape_of(codes)
     mean = np.asarray(codes.mean(0)).ravel()
     covariance = (codes.T @ codes).toarray() / n - np.outer(mean, mean)
     deviation = np.sqrt(np.maximum(covariance.diagonal(), 0))

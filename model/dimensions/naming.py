@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csc_array, csr_array, hstack
 
+from sieve.model.codes import shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName, labels_people
 from sieve.model.dimensions.association import (
@@ -88,7 +89,8 @@ def names_from_captions(
     words : WordPresence
         Nameable words and phrases of the captions of the n items.
     """
-    tests = np.arange(images.shape[0]) % TEST_EVERY == TEST_EVERY - 1
+    n, _ = shape_of(images)
+    tests = np.arange(n) % TEST_EVERY == TEST_EVERY - 1
     chooses = ~tests
     counts = np.asarray(words.presence[chooses].sum(0)).ravel()
     frequent = np.flatnonzero(counts >= MIN_ITEMS)
@@ -135,7 +137,8 @@ def _candidates(images: csr_array, both: csr_array, words: WordPresence) -> Iter
     """Yield the possible names of each dimension with positive fits."""
     image_columns, both_columns = csc_array(images), csc_array(both)
     by_word = csc_array(words.presence)
-    for start in range(0, images.shape[1], _DIMENSIONS_AT_ONCE):
+    _, m = shape_of(images)
+    for start in range(0, m, _DIMENSIONS_AT_ONCE):
         part = slice(start, start + _DIMENSIONS_AT_ONCE)
         codes, activations = csr_array(image_columns[:, part]), csr_array(both_columns[:, part])
         fits = _fits(codes, activations, words.presence)  # (b, w)
@@ -155,7 +158,7 @@ def _candidates(images: csr_array, both: csr_array, words: WordPresence) -> Iter
         enough = np.asarray(together.sum(0)).ravel() >= MIN_ITEMS
         pair_fits = _fits(codes, activations, together)
         column = {pair: at for at, pair in enumerate(pairs) if enough[at]}
-        for row, j in enumerate(range(start, start + codes.shape[1])):
+        for row, j in enumerate(range(start, min(start + _DIMENSIONS_AT_ONCE, m))):
             for at in best[row].tolist():
                 if fits[row, at] > 0:
                     yield Candidate(float(fits[row, at]), j, (at,))
@@ -176,9 +179,10 @@ def match(candidates: Sequence[Candidate], words: Sequence[str]) -> dict[int, Ca
     """Give each dimension its best free name, the best fits first."""
 
     def rank(candidate: Candidate) -> float:
-        if len(candidate.words) > 1:
+        first, *others = candidate.words
+        if others:
             return candidate.fit
-        is_phrase = " " in words[candidate.words[0]]
+        is_phrase = " " in words[first]
         return candidate.fit * WORD_ADVANTAGE * (PHRASE_ADVANTAGE if is_phrase else 1)
 
     matched: dict[int, Candidate] = {}

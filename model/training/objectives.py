@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -155,6 +154,8 @@ class Compact(Objective):
 
     @torch.no_grad()
     def _assign_words(self, module: TrainingModule) -> None:
+        from scipy.optimize import linear_sum_assignment
+
         encoder, current = module.encoder, module.word_dimension
         count = min(round(ASSIGNED_SHARE * encoder.config.m), MOST_ASSIGNED)
         words, embeddings = self.data.frequent_words(count)

@@ -12,8 +12,8 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from gradio.utils import get_upload_folder
-from page_api import server_functions
-from playwright.sync_api import Browser, FilePayload, Page, Playwright, Route, expect
+from page_api import serve, server_functions
+from playwright.sync_api import FilePayload, Page, Playwright, Route, expect
 from processes import FIRST_PORT
 from tiny_evaluation import save_small_evaluation
 
@@ -44,15 +44,7 @@ PLACES = {
 
 
 @pytest.fixture(scope="module")
-def annotated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("noted")
-        patch.setenv("SIEVE_HOME", str(home))
-        yield home
-
-
-@pytest.fixture(scope="module")
-def markup_address(hostile_engine, address: str, annotated_home: Path) -> Iterator[str]:  # noqa: ARG001
+def markup_address(hostile_engine, address: str, module_home: Path) -> Iterator[str]:  # noqa: ARG001
     """A page with markup in all texts of its collection, checkpoint and evaluation."""
     engine = copy.copy(hostile_engine)
     engine.collection = copy.copy(engine.collection)
@@ -60,9 +52,7 @@ def markup_address(hostile_engine, address: str, annotated_home: Path) -> Iterat
     engine.collection.manifest = engine.collection.manifest.model_copy(update=renamed)
     save_small_evaluation(engine.collection, PAYLOAD, engine.checkpoint.sha256)
     training = TrainHandlers(engine.collection, Path(engine.checkpoint.path), "cpu")
-    served = start(engine, port=FIRST_PORT + 60, training=training)
-    yield served.url
-    served.app.close()
+    yield from serve(engine, port=FIRST_PORT + 60, training=training)
 
 
 def assert_page_intact(page: Page) -> None:
@@ -289,11 +279,7 @@ def test_website_over_plain_http_cannot_read_or_write(
     assert set(Path(get_upload_folder()).rglob("*")) == uploaded
 
 
-def test_page_requests_nothing_from_other_hosts(browser: Browser, markup_address: str) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=markup_address)
-    skip_guide(context)
-    page = context.new_page()
-    page.set_default_timeout(30_000)
+def test_page_requests_nothing_from_other_hosts(page: Page, markup_address: str) -> None:
     beyond: list[str] = []
 
     def refuse(route: Route) -> None:
@@ -303,8 +289,8 @@ def test_page_requests_nothing_from_other_hosts(browser: Browser, markup_address
         beyond.append(url)
         return route.abort()
 
-    context.route("**/*", refuse)
-    page.goto("/?q=a+red+circle&without=snow&compare=1")
+    page.route("**/*", refuse)
+    page.goto(f"{markup_address}/?q=a+red+circle&without=snow&compare=1")
     settle(page)
     before = found(page)
     switches(page).first.press("Space")
@@ -322,6 +308,5 @@ def test_page_requests_nothing_from_other_hosts(browser: Browser, markup_address
         "[...document.querySelectorAll('link[rel~=preconnect], link[rel~=dns-prefetch],"
         " link[rel~=stylesheet], script[src], img, iframe')].map(n => n.href || n.src)"
     )
-    context.close()
     assert not beyond
     assert {urlsplit(url).hostname for url in named} <= {"127.0.0.1", None}

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from page_api import RPC_URL, call_server, csrf_header
+from page_api import RPC_URL, call_server, csrf_header, serve, web_client
 from processes import FIRST_PORT
 
-from sieve.explorer.app import start
 from sieve.explorer.security import login
 from sieve.explorer.security.access import Access
 
@@ -25,14 +24,13 @@ EVIL = {"Origin": "http://evil.example"}
 
 @pytest.fixture(scope="module")
 def url(tiny_engine) -> Iterator[str]:
-    served = start(tiny_engine, port=FIRST_PORT + 130, access=Access(auth=("guest", "o:pen")))
-    yield served.url
-    served.app.close(verbose=False)
+    access = Access(auth=("guest", "o:pen"))
+    yield from serve(tiny_engine, port=FIRST_PORT + 130, access=access)
 
 
 @pytest.fixture
 def web(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=20) as client:
+    with web_client(url) as client:
         yield client
 
 
@@ -105,7 +103,7 @@ def test_cross_origin_login_and_logout_are_refused(logged_in: httpx.Client) -> N
 
 
 def test_logout_ends_only_the_current_session(logged_in: httpx.Client, url: str) -> None:
-    with httpx.Client(base_url=url, timeout=20) as other:
+    with web_client(url) as other:
         assert other.post("/login", data=GIVEN).is_success
         saved = dict(logged_in.cookies)
         key = csrf_header(logged_in)["X-Sieve-Token"]
