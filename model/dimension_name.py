@@ -21,8 +21,7 @@ GIVEN = "given"
 PERSON = "person"
 """Source of a name that a user gave in the explorer; no checkpoint has it."""
 CONFIDENT = 0.75
-"""A name is certain if it predicts activity with at least this AUC on items that did not choose
-it."""
+"""A name is certain if its AUC is at least this on items that did not choose it."""
 
 _COLOURS = frozenset(
     {"black", "white", "brown", "yellow", "dark", "dark-skinned", "light-skinned", "colored"}
@@ -57,8 +56,8 @@ class DimensionName:
     vocabulary_runner_up: Line = ""
     vocabulary_runner_up_score: float = 0.0
     auc: float | None = None
-    """AUC with which an item's having the name predicts the activation, on items that did not
-    choose the name; None if it was not tested."""
+    """AUC with which having the name predicts the activation, on items that did not choose the
+    name: the lower end of its interval. None if it was not tested."""
 
     @property
     def confident(self) -> bool:

@@ -12,8 +12,9 @@ where AUC_jw is the probability that the dimension is more active on an image wi
 one without. A name is one word or phrase, or two ("dog · snow"), then both must be present. Names
 are distributed in the order of their fits, so no two dimensions share one.
 
-Two thirds of the items choose the names. On the others each name is tested: its AUC is stored, and
-names below `sieve.model.dimension_name.CONFIDENT` are shown as guesses.
+Two thirds of the items choose the names. On the others each name is tested: the lower bound of its
+AUC (Hanley & McNeil 1982, Radiology 143:29-36) is stored, and names below
+`sieve.model.dimension_name.CONFIDENT` are shown as guesses.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csc_array, csr_array, hstack
 
 from sieve.model.codes import shape_of
@@ -59,6 +61,8 @@ WORD_ADVANTAGE = 1.1
 PHRASE_ADVANTAGE = 1.02
 """A phrase is preferred to a word that fits as well: "palm tree" to "palm"."""
 _DIMENSIONS_AT_ONCE = 256
+_Z = 1.2816
+"""Quantile of the normal distribution for the interval of an AUC."""
 
 
 class Candidate(NamedTuple):
@@ -77,8 +81,14 @@ def nameable(words: WordPresence) -> WordPresence:
     return WordPresence([words.words[at] for at in columns], csr_array(words.presence[:, columns]))
 
 
+def held_out_items(captions: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return which items test the names: (n,) bool; items with equal captions stay together."""
+    groups, _ = pd.factorize(pd.Series(["\n".join(item) for item in captions]))
+    return np.asarray(groups) % TEST_EVERY == TEST_EVERY - 1
+
+
 def names_from_captions(
-    images: csr_array, texts: csr_array, words: WordPresence
+    images: csr_array, texts: csr_array, words: WordPresence, tests: np.ndarray
 ) -> dict[int, DimensionName]:
     """Name dimensions after the captions of n items.
 
@@ -88,9 +98,9 @@ def names_from_captions(
         Codes of the images, and mean codes of the captions of each.
     words : WordPresence
         Nameable words and phrases of the captions of the n items.
+    tests : (n,) bool
+        Items that test the names; the others choose them.
     """
-    n, _ = shape_of(images)
-    tests = np.arange(n) % TEST_EVERY == TEST_EVERY - 1
     chooses = ~tests
     counts = np.asarray(words.presence[chooses].sum(0)).ravel()
     frequent = np.flatnonzero(counts >= MIN_ITEMS)
@@ -198,7 +208,7 @@ def match(candidates: Sequence[Candidate], words: Sequence[str]) -> dict[int, Ca
 def _test(
     images: csr_array, presence: csr_array, matched: Mapping[int, Candidate]
 ) -> dict[int, float]:
-    """Return the AUC of each name on the testing items; 0.5 if none or all have it."""
+    """Return the lower bound of the AUC of each name on the testing items, at least 0.5."""
     found: dict[int, float] = {}
     dimensions, columns, by_word = [*matched], csc_array(images), csc_array(presence)
     for start in range(0, len(dimensions), _DIMENSIONS_AT_ONCE):
@@ -207,9 +217,26 @@ def _test(
             by_word[:, [matched[j].words[0]]].multiply(by_word[:, [matched[j].words[-1]]])
             for j in part
         ]
-        auc = auc_matrix(csr_array(columns[:, part]), csr_array(hstack(having)))
-        found |= dict(zip(part, np.nan_to_num(auc.diagonal(), nan=0.5).tolist(), strict=True))
+        presence_part = csr_array(hstack(having))
+        auc = auc_matrix(csr_array(columns[:, part]), presence_part).diagonal()
+        n, _ = shape_of(presence_part)
+        bound = lower_bound(auc, np.asarray(presence_part.sum(0)).ravel(), n)
+        found |= dict(zip(part, bound.tolist(), strict=True))
     return found
+
+
+def lower_bound(auc: np.ndarray, n_having: np.ndarray, n: int) -> np.ndarray:
+    """Return the lower end of the 80% interval of an AUC, at least 0.5: (l,) float64.
+
+    From the number of items with the label, (l,), of n; 0.5 for an AUC that is not a number.
+    """
+    a, having, others = np.nan_to_num(auc, nan=0.5), np.maximum(n_having, 1), n - n_having
+    q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
+    variance = a * (1 - a) + (having - 1) * (q1 - a**2) + (others - 1) * (q2 - a**2)
+    error = np.sqrt(np.maximum(variance, 0) / (having * np.maximum(others, 1)))
+    # The error of a perfect AUC on few items is not 0.
+    error = np.maximum(error, 0.5 / (having + 1))
+    return np.clip(a - _Z * error, 0.5, 1)
 
 
 def name_encoder(
@@ -224,19 +251,19 @@ def name_encoder(
     captions = collection.captions_of_rows(rows)
     texts = encode_codes(encoder, collection.text_embeddings[captions], TEXT)
     owner = collection.item_positions(rows, captions)
-    presence = nameable(concept_presence(collection.items["captions"].iloc[rows].tolist()))
+    reported = collection.items["captions"].iloc[rows].tolist()
+    presence, tests = nameable(concept_presence(reported)), held_out_items(reported)
     named = names_from_captions(
-        images.by_row, mean_caption_codes(texts, owner, len(rows)), presence
+        images.by_row, mean_caption_codes(texts, owner, len(rows)), presence, tests
     )
     words = vocabulary_of(backbone)
     embedded = word_embeddings(words, backbone, backbone.sha256)
-    chooses = np.arange(len(rows)) % TEST_EVERY != TEST_EVERY - 1
-    fits = fit_words(encoder, embeddings[chooses], words, embedded)
+    fits = fit_words(encoder, embeddings[~tests], words, embedded)
     named = add_vocabulary(named, fits)
     of_vocabulary = [j for j, name in named.items() if name.source == VOCABULARY]
     auc = _zero_shot_auc(
-        csr_array(images.by_row[~chooses]),
-        embeddings[~chooses],
+        csr_array(images.by_row[tests]),
+        embeddings[tests],
         embedded[[words.index(named[j].name) for j in of_vocabulary]],
         of_vocabulary,
     )

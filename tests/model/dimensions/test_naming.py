@@ -14,7 +14,13 @@ from scipy.sparse import csr_array
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import CAPTIONS, CONFIDENT, VOCABULARY, DimensionName
-from sieve.model.dimensions.naming import add_vocabulary, name_encoder, names_from_captions
+from sieve.model.dimensions.naming import (
+    add_vocabulary,
+    held_out_items,
+    lower_bound,
+    name_encoder,
+    names_from_captions,
+)
 from sieve.model.dimensions.vocabulary import (
     WordFit,
     are_related,
@@ -40,7 +46,7 @@ def names(*fires: np.ndarray, has: dict[str, np.ndarray] | None = None) -> dict[
     words = WordPresence([*has], csr_array(np.stack([*has.values()], 1).astype(np.float32)))
     strength = np.random.default_rng(1).uniform(0.5, 1, N)
     codes = csr_array(np.stack([each * strength for each in fires], 1).astype(np.float32))
-    return names_from_captions(codes, codes, words)
+    return names_from_captions(codes, codes, words, np.arange(N) % 3 == 2)
 
 
 def test_dimensions_get_different_names_of_one_or_two_words() -> None:
@@ -61,9 +67,22 @@ def test_name_is_tested_on_items_that_did_not_choose_it() -> None:
     fits_choosers[chooses] = HAS["snow"][chooses]
     found = names(HAS["dog"], fits_choosers)
     assert (found[0].name, found[0].confident) == ("dog", True)
-    assert found[0].auc == pytest.approx(1)
+    assert found[0].auc == pytest.approx(1, abs=0.02)
     assert found[1].name == "snow" and not found[1].confident
     assert found[1].auc == pytest.approx(0.5, abs=0.1)
+
+
+def test_items_with_equal_captions_do_not_test_each_other() -> None:
+    captions = [["a dog"], ["a cat"], ["snow"], ["a dog"], ["a cat"], ["snow"]] * 2
+    assert held_out_items(captions).tolist() == [False, False, True] * 4
+
+
+def test_few_items_make_an_auc_uncertain() -> None:
+    found = lower_bound(np.array([1.0, 0.9, 0.9, np.nan, 0.3]), np.array([2, 10, 300, 0, 9]), 900)
+    assert 0.7 < found[0] < 0.8, "two items prove little"
+    assert found[1] < found[2] - 0.04
+    assert found[2] == pytest.approx(0.9, abs=0.02)
+    assert found[3:].tolist() == [0.5, 0.5]
 
 
 def test_uncertain_name_is_shown_as_a_guess(word_checkpoint: Checkpoint, tmp_path: Path) -> None:
