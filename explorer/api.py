@@ -15,13 +15,7 @@ from gradio.utils import get_upload_folder
 
 from sieve.explorer.concurrency import MAX_RESPONSE_BYTES
 from sieve.explorer.errors import one_line
-from sieve.explorer.figures.drawing import (
-    Kind,
-    figure_download,
-    figures_folder,
-    keep_file,
-    recipe_for,
-)
+from sieve.explorer.figures import drawing
 from sieve.explorer.json_validation import (
     check_text,
     read_off,
@@ -96,13 +90,11 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
             and notes.
         """  # noqa: D406, D407
         query = encoded(text, without)
-        number, never = read_strictness(strictness)
+        level, number = read_strictness(strictness), read_whole("top", top)
         if not isinstance(copies, bool):
             raise ValueError(f"copies must be true or false; got {short_repr(copies)}")
         dimensions = None if off is None else read_off(off)
-        outcome = engine.search(
-            query, dimensions, number, never, read_whole("top", top), fold=not copies
-        )
+        outcome = engine.search(query, dimensions, *level, number, fold=not copies)
         return search_report(query, outcome)
 
     @_raise_gradio_errors
@@ -118,7 +110,7 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
         return page_json(engine.dimension(read_whole("dimension", dimension)))
 
     @_raise_gradio_errors
-    def figure(recipe: dict[str, Any], kind: Kind = "pdf") -> FileData:
+    def figure(recipe: dict[str, Any], kind: drawing.Kind = "pdf") -> FileData:
         """Draw a paper figure from a recipe.
 
         Args:
@@ -128,9 +120,12 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
         Returns:
             The file.
         """  # noqa: D406, D407
-        file = figure_download(engine, recipe_for(engine, recipe), kind, handlers.encode)
-        path = keep_file(file, figures_folder(Path(get_upload_folder())))
-        return FileData(path=str(path), orig_name=file.name, mime_type=file.mime)
+        read = drawing.recipe_for(engine, recipe)
+        drawn = drawing.draw_figure(engine, read, kind, handlers.encode)
+        name = f"{drawing.FILE_NAME}.{kind}"
+        folder = drawing.figures_folder(Path(get_upload_folder()))
+        path = drawing.keep_file(name, drawn.data, folder)
+        return FileData(path=str(path), orig_name=name, mime_type=drawing.MIME[kind])
 
     api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
     api(search, api_name="search", concurrency_id="model", concurrency_limit=1)

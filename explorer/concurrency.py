@@ -39,19 +39,12 @@ class RequestLimiter:
     Without it, waiting requests would take the web server's own threads. There are 40 of them for
     everything, so thumbnails would wait behind searches.
 
-    Parameters
-    ----------
-    max_concurrent : int
-        Maximum number of handlers that run at a time, each in a thread.
-    max_waiting : int
-        Maximum number of requests that wait; further ones are refused at once.
-    timeout : float
-        Maximum time in seconds that a request waits. A running handler is never interrupted.
+    At most `max_concurrent` handlers run at a time, each in a thread, and `max_waiting` requests
+    wait, for at most `timeout` seconds; further ones are refused at once. A running handler is
+    never interrupted.
     """
 
-    def __init__(
-        self, max_concurrent: int = 4, max_waiting: int = 64, timeout: float = 10.0
-    ) -> None:
+    def __init__(self, max_concurrent: int = 4, max_waiting: int = 64, timeout: float = 10) -> None:
         self.max_concurrent, self.timeout = max_concurrent, timeout
         self._capacity = max_concurrent + max_waiting
         self._semaphore = asyncio.Semaphore(max_concurrent)

@@ -54,10 +54,7 @@ def examples(engine: SearchEngine) -> tuple[ExampleQuery, ...]:
 def examples_from_captions(captions: list[list[str]]) -> tuple[ExampleQuery, ...]:
     """Return pairs (A, B) where A is a frequent subject and B co-occurs with it above chance.
 
-    Parameters
-    ----------
-    captions : list of list of str
-        Captions of each item.
+    `captions` are those of each item.
     """
     found = word_presence(captions, min_items=max(3, len(captions) // 200))
     if not found.words:

@@ -32,19 +32,10 @@ _POLL_SECONDS = 0.3
 class Server:
     """Serve one collection with one checkpoint at a time.
 
-    Parameters
-    ----------
-    collection : Collection
-    open_engine : callable
-        Opens the collection with a checkpoint; None chooses the one that fits best.
-    host, port, access
-        As for `sieve.explorer.app.start`.
-    device : str
-        Device for training.
-    training : bool
-        Whether checkpoints can be trained on the page; a public page offers no training.
-    text_encoder : str
-        Text encoder to use instead of the collection's backbone; empty for the backbone.
+    `open_engine` opens the collection with a checkpoint; None chooses the one that fits best.
+    `training` is whether checkpoints can be trained on the page, which a public page never offers,
+    on `device`. `text_encoder` replaces the collection's backbone, if it is not empty. For `host`,
+    `port` and `access`, see `sieve.explorer.app.start`.
     """
 
     def __init__(
@@ -72,15 +63,15 @@ class Server:
     def start(self, checkpoint: Path | None = None) -> Served:
         """Serve a checkpoint, by default the best; if none fits, serve a page to train one.
 
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If the checkpoint cannot be opened, or no port is free.
+        Raises a FileNotFoundError or ValueError if it cannot be opened, or no port is free.
         """
-        offers_training = (
-            checkpoint is None and self._may_train and not _has_checkpoint(self._collection)
-        )
-        return self._serve(None if offers_training else self._open_engine(checkpoint))
+        if checkpoint is None and self._may_train:
+            try:
+                find_checkpoint(self._collection)
+            except FileNotFoundError as error:
+                log.info("%s", error)
+                return self._serve(None)
+        return self._serve(self._open_engine(checkpoint))
 
     def switch_checkpoint(self) -> None:
         """Restart at the same address with the checkpoint that the page asks for, if any."""
@@ -136,13 +127,3 @@ def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:
         app.close(verbose=False)
         # Otherwise the garbage collection at exit takes seconds.
         gc.freeze()
-
-
-def _has_checkpoint(collection: Collection) -> bool:
-    """Return whether a checkpoint fits a collection."""
-    try:
-        find_checkpoint(collection)
-    except FileNotFoundError as error:
-        log.info("%s", error)
-        return False
-    return True

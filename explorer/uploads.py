@@ -79,10 +79,7 @@ class Uploads:
     def add(self, path: str) -> Upload:
         """Read an uploaded file, whose path is not trusted, and delete it.
 
-        Raises
-        ------
-        ValueError
-            If the file is outside the folder, missing, or not a supported image.
+        Raises a ValueError if the file is outside the folder, missing, or not a supported image.
         """
         file = self._resolve(path)
         if file is None:

@@ -119,9 +119,8 @@ def read_link(
     Returns the state with all valid values, and one line for each value that was left out.
     """
     if len(query) > MAX_LINK_CHARACTERS:
-        return ViewState(), (
-            f"The link was not read: it is longer than {MAX_LINK_CHARACTERS:,} characters.",
-        )
+        most = f"{MAX_LINK_CHARACTERS:,} characters"
+        return ViewState(), (f"The link was not read: it is longer than {most}.",)
     try:
         found = parse_qs(query.lstrip("?"), keep_blank_values=True, max_num_fields=100)
     except ValueError:
@@ -172,9 +171,8 @@ def _check_origin(
         )
     made_for = given.get("collection", collection)
     if made_for != collection:
-        notes.append(
-            f"This link is for collection {short_repr(made_for)}, but {collection!r} is open."
-        )
+        named = short_repr(made_for)
+        notes.append(f"This link is for collection {named}, but {collection!r} is open.")
     return notes
 
 

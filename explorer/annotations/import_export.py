@@ -35,12 +35,7 @@ from sieve.explorer.annotations.store import (
     search_link,
     search_name,
 )
-from sieve.explorer.json_validation import (
-    Storable,
-    parse_json,
-    short_repr,
-    validate,
-)
+from sieve.explorer.json_validation import Storable, parse_json, short_repr, validate
 from sieve.explorer.view_state import Dimension
 
 if TYPE_CHECKING:

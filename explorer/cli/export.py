@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from sieve.explorer.cli.options import (
-    NEVER,
     BackboneOptions,
     CheckpointName,
     CollectionName,
@@ -78,9 +77,7 @@ class Figure:
         recipe = read_recipe(self.source)
         name = self.collection or recipe.collection
         if not name:
-            raise ValueError(
-                f"{self.source}: missing collection; add it to the recipe or give --collection"
-            )
+            raise ValueError(f"{self.source} has no collection; add one or give --collection")
         checkpoint = self.checkpoint or _checkpoint_of(recipe.checkpoint)
         engine = self.backbone.open_engine(name, checkpoint)
         drawn = draw_figure(engine, replace(recipe, collection=recipe.collection or name), kind)
@@ -262,9 +259,7 @@ class Export:
         """Write the file, and report its contents."""
         is_query = bool(self.query) or self.search != SearchOptions()
         if self.what != "results" and is_query:
-            raise ValueError(
-                f"{self.what} are exported for the whole collection; remove the query options"
-            )
+            raise ValueError(f"{self.what} are exported without a query; remove its options")
         if self.what != "codes" and self.captions:
             raise ValueError("--captions requires codes")
         if self.query or self.search.without:
@@ -277,16 +272,11 @@ class Export:
         if self.json:
             print_json({"file": str(self.out), "what": self.what, "rows": rows})
             return
-        print_text(
-            f"{self.out}: {rows:,} {'rows of codes' if self.what == 'codes' else self.what}\n"
-        )
+        counted = "rows of codes" if self.what == "codes" else self.what
+        print_text(f"{self.out}: {rows:,} {counted}\n")
 
     def _write_rows(self, kind: str) -> int:
-        from sieve.explorer.downloads import (
-            dimensions_bytes,
-            results_bytes,
-            write_codes,
-        )
+        from sieve.explorer.downloads import dimensions_bytes, results_bytes, write_codes
 
         engine = self.backbone.open_engine(self.collection, self.checkpoint)
         if self.what == "codes":
@@ -301,9 +291,9 @@ class Export:
             data, rows = dimensions_bytes(engine, kind), engine.image_codes.m
         else:
             query, outcome = self.search.run(engine, self.query, self.top)
-            level = self.search.strictness
-            told = NEVER if level.never else level.value
-            data, rows = results_bytes(engine, query, outcome, told, kind), len(outcome.results)
+            strictness = self.search.strictness.as_json()
+            data = results_bytes(engine, query, outcome, strictness, kind)
+            rows = len(outcome.results)
         _write(self.out, data)
         return rows
 

@@ -57,7 +57,11 @@ def print_outcome(report: dict[str, Any]) -> None:
     if not report["results"]:
         print_text("No results: lower the strictness, or switch a dimension back on.\n")
     results = report["results"]
-    files = [_file_cell(result) for result in results]
+    files = []
+    for result in results:
+        n = len(result["copies"])
+        copies = f"  +{n} {'copy' if n == 1 else 'copies'}" if n else ""
+        files.append(tidy(result["file"]) + copies)
     captions = [tidy((r["captions"] or [", ".join(r["labels"])])[0])[:70] for r in results]
     width = min(max(map(len, files), default=0), _FILE_WIDTH)
     room = max(map(len, captions), default=0)
@@ -70,12 +74,6 @@ def print_outcome(report: dict[str, Any]) -> None:
             f"{rank:>3}  {result['score']:+.3f}  {result['id']}  {file:<{width}}{text}  {earned}\n"
         )
     print_text(f"{len(results)} results in {1e3 * report['seconds']:.1f} ms\n")
-
-
-def _file_cell(result: dict[str, Any]) -> str:
-    n_copies = len(result["copies"])
-    copies = f"  +{n_copies} {'copy' if n_copies == 1 else 'copies'}" if n_copies else ""
-    return tidy(result["file"]) + copies
 
 
 def print_paths(paths: Sequence[str], end: str) -> None:

@@ -26,6 +26,7 @@ from sieve.explorer.cli.options import (
     parse_out,
 )
 from sieve.explorer.cli.output import print_json, print_text
+from sieve.model.files import sieve_home
 
 if TYPE_CHECKING:
     from sieve.data_prep.pipeline.plan import Shard
@@ -43,9 +44,6 @@ BackboneName = Annotated[
 ]
 Licence = Annotated[str, arg(help="Licence of the images, recorded in the collection.")]
 Workers = Annotated[Count, arg(help="Worker processes; by default one per core.")]
-KeepGoing = Annotated[
-    bool, arg(help="Continue even if more than 5 % of the records or rows are unusable.")
-]
 FollowLinks = Annotated[
     bool,
     arg(
@@ -55,7 +53,6 @@ FollowLinks = Annotated[
 ]
 Column = Annotated[str | None, arg(metavar="COLUMN")]
 Files = Annotated[tuple[Path, ...], arg(metavar="PATH…")]
-Folder = Annotated[Path, arg(metavar="DIR")]
 PositionalFolder = Annotated[Positional[Path], arg(metavar="DIR")]
 TableImages = Annotated[
     Path | None,
@@ -73,22 +70,17 @@ class CommonOptions:
     out: File = None
     """Folder of the new collection; must not exist; by default in $SIEVE_HOME/collections."""
     workers: Workers = None
-    keep_going: KeepGoing = False
+    keep_going: bool = False
+    """Continue even if more than 5 % of the records or rows are unusable."""
     json: Json = False
 
     def folder(self, name: str | Path) -> Path:
         """Return the folder of the new collection, by default named after a path.
 
-        Raises
-        ------
-        FileExistsError
-            If it exists.
+        Raises a FileExistsError if it exists.
         """
-        from sieve.model.files import sieve_home
-
-        return parse_out(
-            self.out or sieve_home() / "collections" / Path(os.path.abspath(name)).name
-        )
+        default = sieve_home() / "collections" / Path(os.path.abspath(name)).name
+        return parse_out(self.out or default)
 
     def prepare(
         self,
@@ -194,7 +186,7 @@ class PrepareCoco:
     instances_val2017.json
     """
 
-    images: Folder
+    images: Annotated[Path, arg(metavar="DIR")]
     """Folder of the images, with subfolders."""
     captions: Files
     """Caption files, one or more."""
@@ -334,10 +326,10 @@ class PrepareScenes:
 
         out = parse_out(self.out)
         source = Scenes(self.count, self.seed, name=out.name)
-        options = EmbedOptions(
+        shared = EmbedOptions(
             workers=self.workers, shard=self.shard, device=self.device, json=self.json
         )
-        options.embed(source, self.backbone, out)
+        shared.embed(source, self.backbone, out)
 
 
 @dataclass(frozen=True)
@@ -492,11 +484,10 @@ class Add:
         source = Folder(
             self.directory, self.captions, licence=self.licence, follow_links=self.follow_links
         )
-        backbone = (
-            Backbone.load(backbone_name(self.backbone), self.device)
-            if self.backbone
-            else backbone_of(old, self.device)
-        )
+        if self.backbone:
+            backbone = Backbone.load(backbone_name(self.backbone), self.device)
+        else:
+            backbone = backbone_of(old, self.device)
         made = add(
             old,
             source,
@@ -511,8 +502,6 @@ class Add:
 
 def _next_version(name: str) -> str:
     """Return an unused name in `$SIEVE_HOME/collections` for a new version of a collection."""
-    from sieve.model.files import sieve_home
-
     stem, number = re.sub(r"-\d+$", "", name), 2
     while (sieve_home() / "collections" / f"{stem}-{number}").exists():
         number += 1
@@ -531,14 +520,12 @@ def report_prepared(collection: Collection, as_json: bool) -> None:
     if as_json:
         print_json(facts | {"skipped_by_kind": dict(skipped.most_common())})
         return
-    notes = f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
-    shard = collection.manifest.shard
+    text = f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
+    if facts["duplicates"]:
+        text += f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
     then = f"Open it with `sieve explore {collection.path}`"
-    if shard:
+    if shard := collection.manifest.shard:
         then = f"This is part {shard.part}: merge all with `sieve merge PART… --out COLLECTION`"
-    print_text(
-        f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
-        f"{notes if facts['duplicates'] else ''}\n{then}\n"
-    )
+    print_text(f"{text}\n{then}\n")
     if skipped.total:
         print_text(f"Not used: {tidy(skipped.describe())}; see skipped.csv\n")

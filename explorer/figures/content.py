@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -51,14 +51,6 @@ class Content(NamedTuple):
     """Dimensions whose names are shown."""
 
 
-def sieve_version() -> str:
-    """Return the version of Sieve; `unknown` if it is not installed."""
-    try:
-        return version("sieve-explorer")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def complete_recipe(engine: SearchEngine, recipe: Recipe) -> Recipe:
     """Add hashes, the version and the user's dimension names to a recipe that lacks them.
 
@@ -87,7 +79,7 @@ def complete_recipe(engine: SearchEngine, recipe: Recipe) -> Recipe:
         collection=recipe.collection or collection.name,
         collection_sha256=collection.sha256,
         checkpoint=checkpoint.sha256,
-        version=sieve_version(),
+        version=version("sieve-explorer"),
     )
 
 
@@ -125,7 +117,8 @@ def figure_content(
             query = queries[number]
             # A row without exclusion has the violations of the rows with the same A, so that
             # readers can compare their number.
-            same = [other for other in queries.values() if _same_a(other, query)]
+            a = (query.text, query.item)
+            same = [other for other in queries.values() if (other.text, other.item) == a]
             phrases = [phrase for other in same for phrase in other.excluded]
             excluded = query.excluded or tuple(dict.fromkeys(phrases))
             content.append(_search_row(engine, row, query, excluded, recipe.columns, names))
@@ -138,10 +131,6 @@ def _row_errors(number: int) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"row {number}: {error}") from None
-
-
-def _same_a(one: EncodedQuery, other: EncodedQuery) -> bool:
-    return (one.text, one.item) == (other.text, other.item)
 
 
 def _search_row(

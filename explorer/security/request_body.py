@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 
 from sieve.explorer.errors import RefusedError
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive
+    from starlette.types import Message, Receive, Scope
 
 SECONDS = 60.0
 """Time limit for a request body to arrive, in seconds."""
@@ -106,13 +107,17 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
+async def read_form(scope: Scope, receive: Receive) -> dict[str, str]:
+    """Read the text fields of a small form."""
+    async with Request(scope, receive).form(max_files=0, max_fields=16) as form:
+        return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
 async def read_call(body: bytes) -> dict[str, Any]:
     """Parse a call, in a thread if it is large.
 
-    Raises
-    ------
-    RefusedError
-        If it is not a JSON object, refers to a file, or is large and does not import annotations.
+    Raises a `RefusedError` if it is not a JSON object, refers to a file, or is large and does not
+    import annotations.
     """
     if len(body) <= MAX_BODY_BYTES:
         return _parse(body)

@@ -15,13 +15,9 @@ from pydantic.dataclasses import dataclass
 from sieve.data_prep.bundled import collection_reference
 from sieve.explorer.benchmark_report import dropped_text, kind_of, verdicts
 from sieve.explorer.components import component
-from sieve.explorer.jobs.directory import ACTIVE_STATES, DONE, JobDirectory
+from sieve.explorer.jobs.directory import JobDirectory, JobState
 from sieve.explorer.jobs.manager import JobManager
-from sieve.explorer.json_validation import (
-    Line,
-    check_choice,
-    validate,
-)
+from sieve.explorer.json_validation import Line, check_choice, validate
 from sieve.model.benchmark import contrast, list_evaluations, read_evaluation, tracks_of
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.text_encoder import ATTACH, backbone_fault
@@ -82,9 +78,7 @@ class EvaluationManager(JobManager):
             return str(error)
         for split in ("select", "test"):
             if not len(self.collection.rows_of_split([split])):
-                return (
-                    f"the benchmark needs a {split} split, but no item of this collection is in it"
-                )
+                return f"the benchmark needs a {split} split, which this collection does not have"
             if not len(evaluation_rows(self.collection, split)):
                 return f"every {split} item is a near duplicate of an item of an earlier split"
         return ""
@@ -277,12 +271,12 @@ def _run_view(runs: EvaluationManager) -> dict[str, Any]:
     now = runs.progress(folder) if folder else None
     run = now and {
         "state": now.state,
-        "running": now.state in ACTIVE_STATES,
+        "running": now.state.is_active,
         "done": now.step,
         "of": now.n_steps,
         "doing": now.doing,
         "fault": now.fault,
-        "made": Path(now.made).stem if now.state == DONE else "",
+        "made": Path(now.made).stem if now.state == JobState.DONE else "",
     }
     return {"refusal": runs.refusal(), "elsewhere": runs.other_job(folder), "run": run}
 

@@ -155,10 +155,8 @@ class SearchHandlers:
 
     def _search(self, state: SearchRequest) -> tuple[EncodedQuery, SearchOutcome]:
         query = self.encode(state.q, state.without, state.item, state.upload)
-        outcome = self.engine.search(
-            query, state.off, state.strictness, never=state.never, top=N_RESULTS
-        )
-        return query, outcome
+        settings = (state.off, state.strictness, state.never)
+        return query, self.engine.search(query, *settings, N_RESULTS)
 
     def encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
         """Encode a query, or reuse a cached one; `upload` is the key of an uploaded image."""

@@ -12,7 +12,7 @@ from tiny_evaluation import SHARES, save_small_evaluation
 
 from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
-from sieve.explorer.jobs.directory import STOPPED, JobDirectory, JobRequest, Progress
+from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Progress
 from sieve.explorer.jobs.manager import JobLock
 from sieve.explorer.tabs.benchmark import BenchmarkHandlers, EvaluationManager, track_figure
 from sieve.explorer.tabs.train import TrainHandlers
@@ -144,7 +144,7 @@ def test_running_job_of_another_kind_blocks_the_start(
         assert handlers.evaluations(None)["elsewhere"] == "a training of tiny"
         line = json_errors(handlers.evaluation_start)(None)["error"]
         assert line.startswith("A training of tiny is already running")
-    folder.write(Progress(STOPPED))
+    folder.write(Progress(JobState.STOPPED))
     assert handlers.evaluations(None)["elsewhere"] == ""
     assert len(list((home / "jobs").glob("*/request.json"))) == 1
 
