@@ -244,9 +244,8 @@ class PrepareConceptualCaptions:
         from sieve.data_prep.sources.conceptual_captions import conceptual_captions
 
         out = self.common.folder(Path(os.path.abspath(self.source)).stem)
-        source = conceptual_captions(
-            self.source, self.images, first_row=self.first_row, name=out.name, licence=self.licence
-        )
+        about = {"name": out.name, "licence": self.licence}
+        source = conceptual_captions(self.source, self.images, first_row=self.first_row, **about)
         self.common.embed(source, self.backbone, out)
 
 
@@ -279,13 +278,8 @@ class PrepareEmbeddings:
         from sieve.data_prep.sources.embeddings import Embeddings, open_identity
 
         out = self.common.folder(self.directory)
-        source = Embeddings(
-            self.directory,
-            self.images,
-            keep_captions=self.embed_captions,
-            name=out.name,
-            licence=self.licence,
-        )
+        about = {"name": out.name, "licence": self.licence, "keep_captions": self.embed_captions}
+        source = Embeddings(self.directory, self.images, **about)
         precomputed = source.precomputed()  # checks the files, before a backbone is loaded
         backbone = open_identity(self.backbone, source.width, self.common.device)
         self.common.prepare(source, backbone, out, precomputed, self.common.shard)
@@ -384,15 +378,8 @@ class PrepareFolder:
             self.labels_column,
             self.encoding,
         )
-        source = Folder(
-            self.directory,
-            self.captions,
-            columns,
-            self.only,
-            name=out.name,
-            licence=self.licence,
-            follow_links=self.follow_links,
-        )
+        about = {"name": out.name, "licence": self.licence, "follow_links": self.follow_links}
+        source = Folder(self.directory, self.captions, columns, self.only, **about)
         self.common.embed(source, self.backbone, out)
 
 
@@ -481,9 +468,8 @@ class Add:
 
         options = BackboneOptions(device=self.device, trust_backbone=self.trust_backbone)
         old = Collection.open(options.find_collection(self.collection))
-        source = Folder(
-            self.directory, self.captions, licence=self.licence, follow_links=self.follow_links
-        )
+        about = {"licence": self.licence, "follow_links": self.follow_links}
+        source = Folder(self.directory, self.captions, **about)
         if self.backbone:
             backbone = Backbone.load(backbone_name(self.backbone), self.device)
         else:

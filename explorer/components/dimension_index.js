@@ -1,5 +1,5 @@
 // Filter, order and view of the list of dimensions, which the table, the map and the page follow.
-const { el, on, emit, viewState, whole } = Sieve;
+const { el, on, emit, viewState, whole, definition } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const filter = find(".sv-filter");
 const fault = find(".sv-fault");
@@ -133,7 +133,7 @@ function rangeRow([column, { name, share, about }]) {
 function fillForm() {
   filter.value = at.find;
   for (const one of views) one.checked = one.value === at.view;
-  element.closest(".sv-atlas").classList.toggle("sv-mapped", at.view === "map");
+  element.closest(".sv-dimensions").classList.toggle("sv-mapped", at.view === "map");
   for (const [column, pair] of Object.entries(inputs)) {
     const scale = COLUMNS[column].share ? 100 : 1;
     pair.forEach((input, side) => {
@@ -237,14 +237,13 @@ document.addEventListener("pointerdown", ({ target }) => {
   for (const drop of drops) if (!drop.contains(target)) drop.open = false;
 });
 
-const said = (word, meaning) => el("p", {}, el("strong", {}, word), ` ${meaning}`);
 function columnsMark() {
   const mark = Sieve.term("?",
-    said("Images, captions:", "share in which the dimension is active."),
-    said("Agreement:", "how often it is active in an image and its captions together, 0 to 1."),
-    said("Monosemanticity:", "similarity of the images in which it is active, relative to random images; at most 1."),
-    table.label.some(Boolean) ? said("AUC:", "how well it separates test images with its best label from others; 0.5 is chance.")
-      : said("Top word:", "the caption word that correlates best with it."));
+    definition("Images, captions:", "share in which the dimension is active."),
+    definition("Agreement:", "how often it is active in an image and its captions together, 0 to 1."),
+    definition("Monosemanticity:", "similarity of the images in which it is active, relative to random images; at most 1."),
+    table.label.some(Boolean) ? definition("AUC:", "how well it separates test images with its best label from others; 0.5 is chance.")
+      : definition("Top word:", "the caption word that correlates best with it."));
   mark.classList.add("sv-icon");
   mark.setAttribute("aria-label", "What the columns mean");
   return mark;

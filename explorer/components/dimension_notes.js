@@ -58,7 +58,7 @@ function makeFields(dimension, annotations, tell, clash) {
 }
 
 function makeClash(ask) {
-  const box = el("div", { class: "sv-clash", role: "alert", hidden: true });
+  const box = el("div", { class: "sv-conflict", role: "alert", hidden: true });
   const open = new Map();
   function draw() {
     box.hidden = open.size === 0;
@@ -157,13 +157,13 @@ function tagList(field, save) {
 }
 
 function editor(dimension, annotations) {
-  const said = el("span", { class: "sv-save-status", role: "status" });
+  const status = el("span", { class: "sv-save-status", role: "status" });
   let fading = 0;
   const tell = (words, fault = false) => {
     clearTimeout(fading);
-    said.textContent = words;
-    said.classList.toggle("sv-fault", fault);
-    if (words === "Saved") fading = setTimeout(() => { said.textContent = ""; }, 4000);
+    status.textContent = words;
+    status.classList.toggle("sv-fault", fault);
+    if (words === "Saved") fading = setTimeout(() => { status.textContent = ""; }, 4000);
   };
   const clash = makeClash({
     keep: (name) => { settle(name); save(name, fields[name].mine); },
@@ -174,7 +174,7 @@ function editor(dimension, annotations) {
   const note = textField(el("textarea", { class: "sv-note", rows: "2", maxlength: "10000", placeholder: "Notes: what the dimension seems to mean, and when it fails", "aria-label": "Notes" }), "note", fields.note, save);
   const box = el("section", { class: "sv-dim-notes", "aria-label": "Your name, tags and notes" },
     el("div", { class: "sv-name-row" }, starButton(fields.starred, save), ...nameInput(fields.name, annotations, save)),
-    tagList(fields.tags, save), note, clash.box, said);
+    tagList(fields.tags, save), note, clash.box, status);
   return { box, renew: (now) => renew(fields, now) };
 }
 // Show values that another page has saved, except in fields that are being edited: their save then
@@ -213,7 +213,7 @@ on("annotations-reloaded", async () => {
 });
 function show() {
   if (!at || !Sieve.notes) return;
-  const { dimension, kept: annotations, slot } = at;
+  const { dimension, annotations, slot } = at;
   const fault = annotations.fault || Sieve.notes.state.fault;
   const how = fault || String(Sieve.notes.editable);
   if (slot.dataset.how === how) return;

@@ -53,7 +53,7 @@ Object.assign(window.Sieve, (() => {
 
   // Show a query in its form: the text, or the image in its place.
   function showQuery(form, { q, item, upload, without }, preview, words) {
-    const [by, text] = [".sv-by", ".sv-by + input"].map((selector) => form.querySelector(selector));
+    const [by, text] = [".sv-query-image", ".sv-query-image + input"].map((selector) => form.querySelector(selector));
     by.hidden = !(item || upload);
     text.hidden = !by.hidden;
     text.value = q;

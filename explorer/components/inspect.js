@@ -21,7 +21,7 @@ function fillSlot(side, view = null) {
   const slot = slots[side];
   const box = boxOf(side);
   const pictured = Boolean((slot.item && slot.known) || slot.upload);
-  const [by, input] = [box.querySelector(".sv-by"), box.querySelector("input[type=text]")];
+  const [by, input] = [box.querySelector(".sv-query-image"), box.querySelector("input[type=text]")];
   by.hidden = !pictured;
   input.hidden = pictured;
   input.value = slot.text || (pictured ? "" : slot.item);
@@ -50,11 +50,11 @@ function inspect({ rows = true } = {}) {
   emit("inspect-left", slots.left.text);
   const nothing = isEmpty(slots.left) && isEmpty(slots.right);
   find(".sv-inspect-empty").hidden = !nothing;
-  find(".sv-try").hidden = !nothing;
+  find(".sv-try-examples").hidden = !nothing;
   if (nothing) {
     for (const part of [".sv-one", ".sv-pair"]) find(part).hidden = true;
     find(".sv-notes").replaceChildren();
-    find(".sv-mute").textContent = "";
+    find(".sv-muted-text").textContent = "";
     return;
   }
   const sent = ({ text, item, upload }) => ({ text: item || upload ? "" : text, item, upload });
@@ -84,7 +84,7 @@ for (const side of ["left", "right"]) {
       inspect();
     },
   });
-  box.querySelector(".sv-by button").addEventListener("click", () => {
+  box.querySelector(".sv-query-image button").addEventListener("click", () => {
     put(side, NOTHING);
     readTexts();
     inspect();
@@ -173,7 +173,7 @@ find(".sv-one .sv-bulk").addEventListener("click", ({ target }) => {
 function thing(side, view) {
   const slot = slots[side];
   const picture = slot.upload ? el("img", { alt: "", src: slot.preview }) : slot.item ? Sieve.image(slot.item) : null;
-  return el("div", { class: "sv-thing" }, picture, el("p", {}, slot.upload ? "your image" : view.item ? view.item.captions[0] || slot.item : `“${view.text}”`));
+  return el("div", { class: "sv-pair-item" }, picture, el("p", {}, slot.upload ? "your image" : view.item ? view.item.captions[0] || slot.item : `“${view.text}”`));
 }
 const fact = (name, value, title) => el("div", { title }, el("dt", {}, name), el("dd", {}, value));
 function showPair(pair, views) {
@@ -198,7 +198,7 @@ function showOnly(side, parts) {
   const box = find(`[data-only=${side}]`);
   box.querySelector("h3").textContent = `Only ${side} · ${parts.length}`;
   const largest = Math.max(...parts.map((part) => part.value), 1e-9);
-  const ul = el("ul", { class: "sv-near" });
+  const ul = el("ul", { class: "sv-rated-list" });
   const group = el("div", {}, ul);
   box.querySelector("div").replaceChildren(group);
   fillGroup(group, parts, (part) => Sieve.rated(Sieve.dimensionLink(part.d, part.name), part.value / largest, part.value));
@@ -217,7 +217,7 @@ function show(answer) {
     fillSlot(side, answer.slots[side]);
   }
   find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
-  find(".sv-mute").textContent = slots.left.upload || slots.right.upload ? "Links to this view do not include your image." : "";
+  find(".sv-muted-text").textContent = slots.left.upload || slots.right.upload ? "Links to this view do not include your image." : "";
   find(".sv-one").hidden = !answer.one;
   find(".sv-pair").hidden = !answer.pair;
   if (answer.one) showOne(answer.one);
@@ -228,7 +228,7 @@ function show(answer) {
 on("about", ({ can, examples }) => {
   for (const pick of element.querySelectorAll(".sv-pick")) pick.hidden = !Sieve.canTake();
   if (!can.text_queries) {
-    find(".sv-mute").textContent = `${sentence(can.no_text)}.`.replace("..", ".");
+    find(".sv-muted-text").textContent = `${sentence(can.no_text)}.`.replace("..", ".");
     for (const side of ["left", "right"]) boxOf(side).querySelector("input").placeholder = "an item ID";
   }
   const pill = (words, act) => el("button", { type: "button", class: "sv-pill", onclick: act }, words);
@@ -238,7 +238,7 @@ on("about", ({ can, examples }) => {
     put("right", right ? { text: sample.captions[0] ?? sample.labels[0] ?? "" } : NOTHING);
     inspect();
   };
-  find(".sv-try").replaceChildren(el("span", { class: "sv-try-word" }, "Try"), ...texts, pill("an image", image(false)),
+  find(".sv-try-examples").replaceChildren(el("span", { class: "sv-try-label" }, "Try"), ...texts, pill("an image", image(false)),
     ...(can.text_queries ? [pill("an image and its caption", image(true))] : []));
 });
 on("samples", ([item]) => { sample = item ?? sample; });

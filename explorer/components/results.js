@@ -1,24 +1,20 @@
 const { el, on, emit, viewState, number } = Sieve;
 const find = (selector) => element.querySelector(selector);
-const grid = find(".sv-columns > .sv-grid");
-const dense = find(".sv-dense");
-const left = find(".sv-left");
-const leftHint = find(".sv-left-hint");
-const summary = find(".sv-summary");
-const empty = find(".sv-empty");
-const compare = find(".sv-switch input");
+const { grid, dense, left, leftHint, summary, empty, compare, toFigure } = Sieve.parts(element, {
+  grid: ".sv-columns > .sv-grid", dense: ".sv-dense", left: ".sv-dropped-out", leftHint: ".sv-dropped-out-hint",
+  summary: ".sv-summary", empty: ".sv-empty", compare: ".sv-switch input", toFigure: ".sv-to-figure",
+});
 const tiles = new Map();
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 compare.addEventListener("change", () => Sieve.change({ compare: compare.checked }));
-const toFigure = find(".sv-to-figure");
 toFigure.addEventListener("click", () => Sieve.showFigure(Sieve.row()));
 const exports = [];
 on("about", () => {
   if (!exports.length) exports.push(...Sieve.exportMenu("results", (kind) => Sieve.call(server.sieve_export_results, { ...viewState, kind })));
-  find(".sv-results-do").append(...exports);
+  find(".sv-results-actions").append(...exports);
 });
-emit("results-head", find(".sv-results-do"));
+emit("results-head", find(".sv-results-actions"));
 const showExport = (shown) => { for (const part of exports) part.hidden = !shown; };
 on("switches", (now) => { compare.checked = now.compare; });
 
@@ -125,9 +121,9 @@ function showLeft(items, names, off, results) {
     const had = item.parts.filter(([d]) => off.has(d)).map(([d]) => names[d]).reverse();
     const why = had[0] ?? "overtaken";
     return el("li", {}, el("button", {
-      type: "button", class: "sv-gone", "aria-label": `Was number ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
+      type: "button", class: "sv-dropped", "aria-label": `Was number ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
       onclick: () => Sieve.openItem({ ...item, names, off: [...off], next: results[item.before - 1]?.id }),
-    }, Sieve.image(item.id), el("span", { class: had.length ? "sv-had" : "" }, why)));
+    }, Sieve.image(item.id), el("span", { class: had.length ? "sv-off-name" : "" }, why)));
   }));
   leftHint.hidden = items.length > 0;
   leftHint.textContent = off.size

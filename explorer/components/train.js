@@ -3,8 +3,8 @@ const find = (selector) => element.querySelector(selector);
 const section = find(".sv-train");
 const form = find("form");
 const { collection, preset, m, k, epochs } = form.elements;
-const start = find("form .sv-go");
-const said = find(".sv-train-state");
+const start = find("form .sv-primary");
+const status = find(".sv-train-state");
 const fault = find(".sv-fault");
 const RUNNING = ["starting", "training", "measuring"];
 const TERMS = {
@@ -25,7 +25,7 @@ function fill() {
   weigh({});
 }
 // The losses of a preset, each with its weight.
-const losses = find(".sv-losses .sv-looks");
+const losses = find(".sv-losses .sv-form-fields");
 function weigh(changed) {
   const { weights } = now.about.presets[preset.value];
   losses.replaceChildren(...Object.keys(TERMS).filter((name) => name in weights).map((name) => el("label", { title: TERMS[name] },
@@ -73,7 +73,7 @@ function show(answer) {
   if (now?.offer && !answer.offer) return location.assign(location.pathname); // the checkpoint has been opened
   const first = now === null;
   now = answer;
-  const held = section.contains(document.activeElement) && document.activeElement.matches(".sv-go, [data-do]") && document.activeElement;
+  const held = section.contains(document.activeElement) && document.activeElement.matches(".sv-primary, [data-do]") && document.activeElement;
   if (first) introduce();
   allow();
   setHeading(heading());
@@ -112,12 +112,12 @@ function explain() {
   if (now.offer && collection.value === collections[0].word) return describeOffer();
   const learns = `Training uses ${captions ? `the ${whole(captions)} captions of ${name}` : `the captions of ${name}, which is prepared first`}. It runs in the background; you can keep searching.`;
   const then = fits ? "" : ` The checkpoint will use ${backbone}, not the backbone that is open here. The command that opens it is shown when training is done.`;
-  find(".sv-train-why").textContent = refusal ? "" : `${learns}${then}`;
+  find(".sv-train-intro").textContent = refusal ? "" : `${learns}${then}`;
   allow();
 }
 collection.addEventListener("change", explain);
 function describeOffer() {
-  find(".sv-train-why").textContent = `There is no checkpoint for ${now.about.backbone || "this collection"} yet. Train one on the ${whole(now.about.captions)} captions of ${now.about.collection}; this page then opens the explorer.`;
+  find(".sv-train-intro").textContent = `There is no checkpoint for ${now.about.backbone || "this collection"} yet. Train one on the ${whole(now.about.captions)} captions of ${now.about.collection}; this page then opens the explorer.`;
   allow();
 }
 function introduce() {
@@ -137,7 +137,7 @@ function introduce() {
 }
 // Screen readers announce changes, so write only if the text differs.
 function setHeading(text) {
-  if (said.textContent !== text) said.textContent = text;
+  if (status.textContent !== text) status.textContent = text;
 }
 function heading() {
   if (now.opening) return "Opening the explorer …";

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -29,7 +28,7 @@ class TrainingSettings:
     """Maximum number of active dimensions."""
     epochs: Annotated[Whole, Field(ge=0, le=MAX_EPOCHS)] = 0
     """Passes over all captions; 0 chooses a number by the size of the collection."""
-    weights: Mapping[str, Weight] = Field(default_factory=dict)
+    weights: dict[str, Weight] = Field(default_factory=dict)
     """Loss weights by the names of `TrainingConfig`; missing ones are taken from the preset."""
 
     def __post_init__(self) -> None:
@@ -51,7 +50,7 @@ class TrainingSettings:
         given = read_object(payload, "training settings")
         preset = PRESETS[check_choice("preset", given.get("preset", "compact"), tuple(PRESETS))]
         numbers = {"m": preset.m, "k": preset.k, "epochs": preset.epochs}
-        return validate(cls, numbers | given, "training settings")
+        return validate(cls, {**numbers, **given}, "training settings")
 
     def config(self) -> TrainingConfig:
         """Return the complete training configuration."""

@@ -52,18 +52,17 @@ def host_names(listens_to: str, root_path: str, allowed: Iterable[str]) -> froze
 
 @dataclass(frozen=True)
 class RequestInfo:
-    """A parsed request."""
+    """A parsed request: its path below the root path, its headers by name in lower case.
+
+    `client` is the IP address of the client, and `is_secure` whether it uses HTTPS.
+    """
 
     method: str
     path: str
-    """Below the root path."""
     query: str
     headers: Mapping[str, str]
-    """By name in lower case."""
     client: str
-    """IP address of the client."""
     is_secure: bool
-    """Whether the client uses HTTPS."""
 
     @property
     def hosts(self) -> list[str]:

@@ -47,7 +47,7 @@ class PairsRequest(EvaluationRequest):
     """A request for the pairs where Sieve and a baseline differ most."""
 
     track: Line = ""
-    peer: Line = ""
+    baseline: Line = ""
 
 
 class EvaluationManager(JobManager):
@@ -169,7 +169,8 @@ class BenchmarkHandlers:
         tracks = {track.track: track for track in evaluation.tracks}
         track = tracks[check_choice("track", request.track, tuple(tracks))]
         methods = {method.method: method for method in track.methods}
-        sides = [methods[check_choice("method", n, tuple(methods))] for n in (SIEVE, request.peer)]
+        names = (SIEVE, request.baseline)
+        sides = [methods[check_choice("method", name, tuple(methods))] for name in names]
         against = contrast(*sides)
         return {
             "wins": [self._pair(track, sides, pair) for pair in against.wins],
@@ -252,7 +253,7 @@ def _track_view(track: TrackResult) -> dict[str, Any]:
         "variants": [_row(method) for method in track.variants],
         "verdicts": verdicts(track),
         "figure": track_figure(track),
-        "peers": names if SIEVE in track.answers else [],
+        "baselines": names if SIEVE in track.answers else [],
     }
 
 

@@ -190,7 +190,7 @@ class CompareHandlers:
                 for column, rows in zip(columns, hits, strict=True)
             ],
             "both": len(set(hits[0]) & set(hits[1])),
-            "truth": choice,
+            "relevance": choice,
         }
 
     def _sparse(

@@ -49,7 +49,7 @@ def dimensions_tab(engine: SearchEngine, notes: AnnotationHandlers) -> None:
     def page(payload: Any) -> dict[str, Any]:
         request = validate(PageRequest, payload, "a dimension")
         page = page_view(engine, engine.dimension(request.dimension, request.seed))
-        return {**page, "kept": notes.for_page(request.dimension)}
+        return {**page, "annotations": notes.for_page(request.dimension)}
 
     def probe(payload: Any) -> dict[str, Any]:
         request = validate(PageRequest, payload, "a dimension")
@@ -59,8 +59,8 @@ def dimensions_tab(engine: SearchEngine, notes: AnnotationHandlers) -> None:
         kind = str(read_object(payload, "an export").get("kind"))
         return download("dimensions", kind, dimensions_bytes(engine, kind))
 
-    with gr.Row(elem_classes="sv-atlas"):
-        with gr.Column(elem_classes="sv-atlas-list"):
+    with gr.Row(elem_classes="sv-dimensions"):
+        with gr.Column(elem_classes="sv-dimensions-list"):
             component("dimension_index", table, export_dimensions)
             component("dimension_map", map)
             component("dimension_table")

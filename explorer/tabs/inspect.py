@@ -265,5 +265,5 @@ def _standing(engine: SearchEngine, standing: Standing, itself: int | None) -> d
         "rank": standing.rank,
         "score": round(standing.score, 6),
         "removed": standing.removed,
-        "said": text,
+        "rank_text": text,
     }

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 from processes import FIRST_PORT
+from serving import serving
 
 from browser.steps import installed_browser, skip_guide
 from sieve.model.engine import SearchEngine
@@ -56,11 +57,8 @@ def browser(playwright: Playwright, browser_path: str) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def address(tiny_engine) -> Iterator[str]:
     """Address of the app on the tiny engine."""
-    from sieve.explorer.app import start
-
-    served = start(tiny_engine, port=FIRST_PORT)
-    yield served.url
-    served.app.close()
+    with serving(tiny_engine, FIRST_PORT) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

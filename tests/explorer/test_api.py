@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from gradio_client import Client
 from processes import FIRST_PORT
+from serving import serving
 
 from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
@@ -18,11 +19,8 @@ from sieve.explorer.serialize import search_report
 
 @pytest.fixture(scope="module")
 def url(tiny_engine) -> Iterator[str]:
-    from sieve.explorer.app import start
-
-    served = start(tiny_engine, port=FIRST_PORT)
-    yield served.url
-    served.app.close()
+    with serving(tiny_engine, FIRST_PORT) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

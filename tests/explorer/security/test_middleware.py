@@ -246,15 +246,8 @@ def test_foreign_host_name_is_refused(web: httpx.Client, name: str) -> None:
 
 
 def test_request_must_be_small_json_without_file_references(
-    web: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    web: httpx.Client, fetched: list[str]
 ) -> None:
-    fetched: list[str] = []
-
-    async def fetch(url: str, *_: object, **__: object) -> str:
-        fetched.append(url)
-        raise ValueError("fetched")
-
-    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
     file = {"path": "http://example.org/a", "url": "http://example.org/a", "meta": {"_type": "x"}}
     for path in (
         RPC_URL,
