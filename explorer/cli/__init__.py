@@ -183,8 +183,9 @@ def _main(arguments: list[str]) -> int:
 def _parse(arguments: list[str]) -> Any:
     """Return the command as an instance of its dataclass."""
     commands = (Annotated[kind, subcommand(name)] for name, kind in _COMMANDS.items())
-    return tyro.cli(  # pyright: ignore[reportCallIssue]
-        reduce(or_, commands),
+    union: Any = reduce(or_, commands)
+    return tyro.cli(
+        union,
         prog="sieve",
         description=DESCRIPTION,
         args=arguments,
