@@ -37,13 +37,8 @@ R = TypeVar("R")
 def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
     """Add the endpoints; call inside a `gr.Blocks`.
 
-    Parameters
-    ----------
-    handlers : SearchHandlers
-        Encodes the queries. If it is public, `/figure` is left out, because it writes files.
-    mcp : bool
-        Whether the listed endpoints are also tools of the Model Context Protocol. These must be
-        read-only, so `/figure` is not listed then.
+    With `mcp`, the listed endpoints are also tools of the Model Context Protocol. These must be
+    read-only, so `/figure` is not listed then; public handlers leave it out, since it writes files.
     """
     engine = handlers.engine
 

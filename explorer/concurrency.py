@@ -103,7 +103,10 @@ class UnfetchedResponses:
         oldest_first = sorted(self._done_at.items(), key=itemgetter(1))
         for number, (event, done_at) in enumerate(oldest_first):
             if number < surplus or now - done_at >= UNFETCHED_SECONDS:
-                await self._drop(session_of[event])
+                session = session_of[event]
+                await queue.clean_events(session_hash=session)
+                queue.pending_event_ids_session.pop(session, None)
+                queue.pending_messages_per_session.pop(session, None)
         for session, events in list(queue.pending_event_ids_session.items()):
             if not events and not self.has_session(session):
                 del queue.pending_event_ids_session[session]
@@ -113,11 +116,6 @@ class UnfetchedResponses:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             await self.sweep()
-
-    async def _drop(self, session: str) -> None:
-        await self._queue.clean_events(session_hash=session)
-        self._queue.pending_event_ids_session.pop(session, None)
-        self._queue.pending_messages_per_session.pop(session, None)
 
 
 def limit_memory_arenas() -> None:

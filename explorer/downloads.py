@@ -23,7 +23,7 @@ from scipy.sparse import csr_array, save_npz
 
 from sieve.data_prep.bundled import collection_reference
 from sieve.data_prep.csv_safety import safe_cell
-from sieve.explorer.json_validation import check_choice
+from sieve.explorer.json_validation import check_choice, without_surrogates
 from sieve.explorer.serialize import dimension_records, search_report
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ def results_bytes(
     check_choice("kind", kind, TABLE_KINDS)
     metadata = {
         **_origin(engine),
-        "query": _storable(query.text),
+        "query": without_surrogates(query.text),
         "item": query.item,
-        "without": _storable(query.without),
+        "without": without_surrogates(query.without),
         "off": [part.dimension for part in outcome.off],
         "strictness": strictness,
     }
@@ -109,7 +109,7 @@ def results_bytes(
     if kind == "json":
         return json_bytes({**metadata, "results": ranked})
     shared = {
-        "query": _storable(query.text or query.item),
+        "query": without_surrogates(query.text or query.item),
         "without": metadata["without"],
         "off": metadata["off"],
         "strictness": str(strictness),
@@ -182,8 +182,3 @@ def _origin(engine: SearchEngine) -> dict[str, Any]:
         "checkpoint": Path(engine.checkpoint.path).name,
         "checkpoint_sha256": engine.checkpoint.sha256,
     }
-
-
-def _storable(text: str) -> str:
-    """Replace lone surrogates, which cannot be encoded."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -25,14 +25,14 @@ NEVER = "never"
 _MAX_REPR = 60
 
 
-def _without_surrogates(value: Any) -> Any:
+def without_surrogates(value: Any) -> Any:
     """Replace lone surrogates, which JSON may contain but which cannot be encoded."""
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
-Storable = BeforeValidator(_without_surrogates)
+Storable = BeforeValidator(without_surrogates)
 Line = Annotated[str, Field(max_length=MAX_TEXT), Storable, AfterValidator(tidy)]
-"""A text field without line breaks and control characters, as from `read_text`."""
+"""A text field without line breaks and control characters."""
 _EXPECTED = {
     "string_type": "must be text",
     "int_type": "must be a whole number",
@@ -94,11 +94,6 @@ def check_text(name: str, value: Any, most: int = MAX_TEXT) -> str:
     if len(value) > most:
         raise ValueError(f"{name} has {len(value):,} characters; at most {most:,} are allowed")
     return value
-
-
-def read_text(name: str, value: Any) -> str:
-    """Return a text as one line without control characters."""
-    return tidy(_without_surrogates(check_text(name, value)))
 
 
 def read_number(name: str, value: Any) -> float:

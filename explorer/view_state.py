@@ -134,7 +134,9 @@ def read_link(
         field = "never" if name == "strictness" and given[name] == NEVER else name
         try:
             state = validate(ViewState, {field: parse(given[name])}, "a link")
-            _check_known(state, m)
+            for j in (*(state.off or ()), state.dimension or 0):
+                if j >= m:
+                    raise ValueError(f"there is no dimension {j}; there are 0 to {m - 1}")
         except ValueError as error:
             notes.append(f"Left out of the link: {error}.")
         else:
@@ -149,12 +151,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "strictness": lambda text: True if text == NEVER else text,
     "compare": lambda text: text == "1",
 }
-
-
-def _check_known(state: ViewState, m: int) -> None:
-    for j in (*(state.off or ()), state.dimension or 0):
-        if j >= m:
-            raise ValueError(f"there is no dimension {j}; there are 0 to {m - 1}")
 
 
 def _check_origin(

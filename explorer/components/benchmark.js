@@ -207,9 +207,10 @@ function fillVariants() {
 // Draw one plot at a time: if Plotly is called again while it draws, it keeps the first width.
 let drawing = Promise.resolve();
 function draw() {
-  const { figure } = track();
-  find(".sv-bench-key").textContent = Sieve.methodsKey(figure);
-  drawing = drawing.then(() => Sieve.drawMethods(chart, figure, () => figure === track()?.figure))
+  const now = track();
+  const methods = now.methods.filter((one) => one.method !== "oracle");
+  find(".sv-bench-key").textContent = Sieve.methodsKey(methods);
+  drawing = drawing.then(() => Sieve.drawMethods(chart, methods, () => now === track()))
     .catch(() => { chart.textContent = "The plot could not be drawn; the table shows the same numbers."; });
 }
 on("theme", () => { if (shown && viewState.tab === "benchmark") draw(); });

@@ -202,18 +202,26 @@ on("marked", ({ dimension, name }) => {
 
 async function draw() {
   if (!drawn || !plot) return;
-  const [figure, target] = [drawn, plot];
+  const [{ edges, images, captions }, target] = [drawn, plot];
   const colour = (name) => getComputedStyle(element).getPropertyValue(name).trim();
-  const axis = { color: colour("--sv-muted"), gridcolor: colour("--sv-line"), zerolinecolor: colour("--sv-line"), linecolor: colour("--sv-line") };
-  const { layout } = figure;
+  const axis = { color: colour("--sv-muted"), gridcolor: colour("--sv-line"), zerolinecolor: colour("--sv-line"), linecolor: colour("--sv-line"), fixedrange: true };
+  const x = images.map((_, i) => (edges[i] + edges[i + 1]) / 2);
+  const trace = (name, counts, shade) => {
+    const total = Math.max(counts.reduce((sum, n) => sum + n, 0), 1); // shares, not counts: an image has several captions
+    return {
+      type: "bar", name, x, y: counts.map((n) => n / total), customdata: counts, marker: { color: colour(shade) },
+      hovertemplate: `%{customdata} ${name} around %{x:.2f}<extra></extra>`,
+    };
+  };
   try {
     const Plotly = await Sieve.plotly();
     if (!target.isConnected) return;
-    const data = figure.data.map((trace, i) => ({ ...trace, marker: { color: colour(i ? "--sv-faint" : "--sv-accent") } }));
-    await Plotly.react(target, data, {
-      ...layout, paper_bgcolor: "transparent", plot_bgcolor: "transparent",
+    await Plotly.react(target, [trace("images", images, "--sv-accent"), trace("captions", captions, "--sv-faint")], {
+      height: 200, barmode: "group", bargap: 0.08, bargroupgap: 0, margin: { l: 40, r: 8, t: 8, b: 36 },
+      legend: { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom" },
+      paper_bgcolor: "transparent", plot_bgcolor: "transparent",
       font: { family: "system-ui, sans-serif", size: 12, color: colour("--sv-ink") },
-      xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis },
+      xaxis: { ...axis, title: { text: "activation" }, rangemode: "tozero" }, yaxis: { ...axis, tickformat: ".0%", nticks: 4 },
     }, { displayModeBar: false, responsive: true });
   } catch {
     target.textContent = "The histogram could not be drawn.";

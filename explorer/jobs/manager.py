@@ -68,7 +68,9 @@ class JobLock:
         deadline = time.monotonic() + _LOCK_TIMEOUT
         stream = (self.home / "lock").open("ab")
         while not self._try_lock(stream):
-            if time.monotonic() > deadline or self._is_working():
+            job = self.running_job()
+            is_working = bool(job) and JobDirectory(self.home / job).read().state.is_active
+            if time.monotonic() > deadline or is_working:
                 stream.close()
                 raise ValueError(
                     f"{self.describe_job()} is already running, and only one job can run at a "
@@ -110,11 +112,6 @@ class JobLock:
         except BlockingIOError:
             return False
         return True
-
-    def _is_working(self) -> bool:
-        """Return whether the job that holds the lock has not written its final state yet."""
-        job = self.running_job()
-        return bool(job) and JobDirectory(self.home / job).read().state.is_active
 
     def _last_job(self) -> str:
         try:

@@ -128,15 +128,15 @@ async def read_call(body: bytes) -> dict[str, Any]:
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        call = json.loads(body, parse_constant=_finite, parse_float=_finite)
+        call = json.loads(
+            body, parse_constant=_finite, parse_float=_finite, object_hook=_without_file
+        )
     except RecursionError:
         raise RefusedError(400, "the body is nested too deeply") from None
     except ValueError:
         raise RefusedError(400, "the body is not JSON") from None
     if not isinstance(call, dict):
         raise RefusedError(422, "the body must be a JSON object")
-    if _has_file(call):
-        raise RefusedError(403, "a call must not contain a file")
     for field in ("session_hash", "event_id"):
         name = call.get(field) or ""
         if not (isinstance(name, str) and name.isascii() and len(name) <= MAX_NAME):
@@ -151,14 +151,7 @@ def _finite(number: str) -> float:
     return value
 
 
-def _has_file(call: dict[str, Any]) -> bool:
-    left: list[Any] = [call]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            if "path" in value and "meta" in value:
-                return True
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
-    return False
+def _without_file(value: dict[str, Any]) -> dict[str, Any]:
+    if "path" in value and "meta" in value:
+        raise RefusedError(403, "a call must not contain a file")
+    return value

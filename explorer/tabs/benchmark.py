@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
@@ -82,46 +80,6 @@ class EvaluationManager(JobManager):
             if not len(evaluation_rows(self.collection, split)):
                 return f"every {split} item is a near duplicate of an item of an earlier split"
         return ""
-
-
-def track_figure(track: TrackResult) -> dict[str, Any]:
-    """Return a Plotly figure of AP@10 against violation@10 of each method, with 95% intervals.
-
-    `meta` of a trace is the kind of the method. The page adds colours and labels, because it knows
-    its width.
-    """
-    figure = go.Figure()
-    for method in track.methods:
-        if method.method == "oracle":
-            continue
-        x, y = method.violation, method.ap
-        (left, right), (low, high) = method.violation_ci, method.ci
-        figure.add_scatter(
-            name=method.method,
-            meta=kind_of(method.method),
-            mode="markers",
-            x=[x],
-            y=[y],
-            error_x=_error_bar(x - left, right - x),
-            error_y=_error_bar(y - low, high - y),
-            hovertemplate=f"%{{fullData.name}}<br>AP@10 {y:.3f} [{low:.3f}, {high:.3f}]<br>"
-            f"violation@10 {x:.3f} [{left:.3f}, {right:.3f}]<extra></extra>",
-        )
-    figure.update_layout(
-        height=380,
-        margin={"l": 56, "r": 16, "t": 8, "b": 48},
-        showlegend=False,
-        hovermode="closest",
-        xaxis={"title": {"text": "violation@10 (lower is better)"}, "rangemode": "tozero"},
-        yaxis={"title": {"text": "AP@10 (higher is better)"}, "nticks": 6},
-        template="none",
-    )
-    return json.loads(figure.to_json() or "{}")
-
-
-def _error_bar(down: float, up: float) -> dict[str, Any]:
-    sides = {"array": [round(up, 6)], "arrayminus": [round(down, 6)]}
-    return {"type": "data", "symmetric": False, **sides, "thickness": 1, "width": 0}
 
 
 class BenchmarkHandlers:
@@ -243,7 +201,6 @@ class BenchmarkHandlers:
 
 
 def _track_view(track: TrackResult) -> dict[str, Any]:
-    """Serialise a track: its table, figure and verdicts."""
     fields = track.as_json()
     names = [method.method for method in track.methods if method.method not in (SIEVE, "oracle")]
     return {
@@ -252,18 +209,17 @@ def _track_view(track: TrackResult) -> dict[str, Any]:
         "methods": [_row(method) for method in track.methods],
         "variants": [_row(method) for method in track.variants],
         "verdicts": verdicts(track),
-        "figure": track_figure(track),
         "baselines": names if SIEVE in track.answers else [],
     }
 
 
 def _row(method: MethodResult) -> dict[str, Any]:
-    """Serialise a method; `stand` is the outcome for it by the interval of the AP@10 ratio."""
+    """Serialise a method; `stand` is its outcome by the interval of the AP@10 ratio."""
     stand = ""
     if method.ratio_ci is not None and method.method not in (SIEVE, "oracle"):
         low, high = method.ratio_ci
         stand = "wins" if high < 1 else "loses" if low > 1 else "even"
-    return method.as_json() | {"stand": stand}
+    return method.as_json() | {"stand": stand, "kind": kind_of(method.method)}
 
 
 def _run_view(runs: EvaluationManager) -> dict[str, Any]:

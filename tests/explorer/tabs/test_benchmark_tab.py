@@ -14,9 +14,8 @@ from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
 from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Progress
 from sieve.explorer.jobs.manager import JobLock
-from sieve.explorer.tabs.benchmark import BenchmarkHandlers, EvaluationManager, track_figure
+from sieve.explorer.tabs.benchmark import BenchmarkHandlers, EvaluationManager
 from sieve.explorer.tabs.train import TrainHandlers
-from sieve.model.benchmark import read_evaluation
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 
@@ -147,17 +146,6 @@ def test_running_job_of_another_kind_blocks_the_start(
     folder.write(Progress(JobState.STOPPED))
     assert handlers.evaluations(None)["elsewhere"] == ""
     assert len(list((home / "jobs").glob("*/request.json"))) == 1
-
-
-def test_chart_shows_every_interval(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
-    track = read_evaluation(save_small_evaluation(tiny_collection)).tracks[0]
-    figure = track_figure(track)
-    assert [trace["name"] for trace in figure["data"]] == list(SHARES)
-    for trace, method in zip(figure["data"], track.methods, strict=True):
-        assert trace["y"] == [method.ap] and trace["x"] == [method.violation]
-        reach = trace["error_y"]
-        assert trace["y"][0] - reach["arrayminus"][0] == pytest.approx(method.ci.low)
-        assert trace["y"][0] + reach["array"][0] == pytest.approx(method.ci.high)
 
 
 def test_without_training_no_benchmark_can_be_run(tiny_engine, handlers: BenchmarkHandlers) -> None:  # noqa: ARG001
