@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 from gradio.data_classes import FileData
@@ -24,11 +24,9 @@ from sieve.explorer.json_validation import (
     short_repr,
 )
 from sieve.explorer.serialize import page_json, query_json, search_report
+from sieve.explorer.tabs.search import SearchHandlers
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
-
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.search import SearchHandlers
-    from sieve.model.search_results import EncodedQuery
+from sieve.model.search_results import EncodedQuery
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from sieve.explorer.uploads import MAX_BYTES, private_temp_dir
 
@@ -46,11 +46,8 @@ from sieve.explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from sieve.explorer.tabs.figure import figure_tab  # noqa: E402
 from sieve.explorer.tabs.inspect import inspect_tab  # noqa: E402
 from sieve.explorer.tabs.search import SearchHandlers, search_tab  # noqa: E402
-from sieve.explorer.tabs.train import train_tab  # noqa: E402
-
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.train import TrainHandlers
-    from sieve.model.engine import SearchEngine
+from sieve.explorer.tabs.train import TrainHandlers, train_tab  # noqa: E402
+from sieve.model.engine import SearchEngine  # noqa: E402
 
 log = logging.getLogger(__name__)
 

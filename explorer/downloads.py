@@ -14,9 +14,10 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_array, save_npz
@@ -25,13 +26,9 @@ from sieve.data_prep.bundled import collection_reference
 from sieve.data_prep.csv_safety import safe_cell
 from sieve.explorer.json_validation import check_choice, without_surrogates
 from sieve.explorer.serialize import dimension_records, search_report
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from sieve.model.codes import SparseCodes
-    from sieve.model.collection import Collection
-    from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
+from sieve.model.codes import SparseCodes
+from sieve.model.collection import Collection
+from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:

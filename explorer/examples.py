@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from sieve.model.engine import SearchEngine
 from sieve.model.words.text import content_words, word_presence
-
-if TYPE_CHECKING:
-    from sieve.model.engine import SearchEngine
 
 N_EXAMPLES = 5
 _SAMPLE = 3000

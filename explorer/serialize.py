@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,11 @@ from sieve.data_prep.bundled import locate_collection
 from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.model.checkpoint import TRAINING, Checkpoint, checkpoint_path, find_checkpoint
 from sieve.model.collection import Collection
+from sieve.model.dimensions import DimensionPage
+from sieve.model.dimensions.ablation import Ablation
+from sieve.model.dimensions.map import DimensionMap
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.interpretability import interpretability_report
-
-if TYPE_CHECKING:
-    from sieve.model.dimensions import DimensionPage
-    from sieve.model.dimensions.ablation import Ablation
-    from sieve.model.dimensions.map import DimensionMap
 
 
 def to_json(value: Any) -> Any:

@@ -12,17 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sieve.explorer.app import Served, start
 from sieve.explorer.concurrency import limit_memory_arenas
 from sieve.explorer.security.access import Access
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.checkpoint import explain_choice, find_checkpoint
-
-if TYPE_CHECKING:
-    from sieve.model.collection import Collection
-    from sieve.model.engine import SearchEngine
+from sieve.model.collection import Collection
+from sieve.model.engine import SearchEngine
 
 log = logging.getLogger(__name__)
 

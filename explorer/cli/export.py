@@ -166,26 +166,20 @@ class ImportAnnotations:
 
     def run(self) -> None:
         """Read the file, and import its values."""
-        from sieve.explorer.annotations.import_export import (
-            KINDS,
-            MAX_BYTES,
-            apply_plan,
-            plan_import,
-            read_annotation_file,
-        )
+        from sieve.explorer.annotations import import_export
 
         if not self.file.is_file():
             raise FileNotFoundError(f"there is no file {self.file}")
-        kind = output_format(self.file, KINDS, "a file of annotations")
+        kind = output_format(self.file, import_export.KINDS, "a file of annotations")
         opened, origin = _open(self.collection, self.checkpoint)
         with self.file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(import_export.MAX_BYTES + 1)
         try:
-            imported = read_annotation_file(data, kind, opened.m)
+            imported = import_export.read_annotation_file(data, kind, opened.m)
         except ValueError as error:
             raise ValueError(f"{self.file}: {error}") from None
-        plan = plan_import(imported, opened, origin, replace=self.replace)
-        failures = () if self.dry_run else apply_plan(plan, opened)
+        plan = import_export.plan_import(imported, opened, origin, replace=self.replace)
+        failures = () if self.dry_run else import_export.apply_plan(plan, opened)
         for note in (*plan.notes, *failures):
             sys.stderr.write(f"sieve: {note}\n")
         if self.json:
@@ -338,10 +332,7 @@ class IndexCommand:
                 batch=self.batch,
                 progress=sys.stderr.isatty(),
             )
-        report = {
-            "index": str(address),
-            "items": uploaded.items,
-            "were_there": uploaded.before,
-            "seconds": round(time.perf_counter() - started, 3),
-        }
+        seconds = round(time.perf_counter() - started, 3)
+        counts = {"items": uploaded.items, "were_there": uploaded.before}
+        report = {"index": str(address), **counts, "seconds": seconds}
         print_json(report) if self.json else print_facts(report)

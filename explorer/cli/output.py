@@ -14,6 +14,8 @@ from sieve.data_prep.captions import tidy
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sieve.model.collection import Collection
+
 
 _FILE_WIDTH = 40
 """Maximum width of the column of file names; longer names are not cut."""
@@ -74,6 +76,28 @@ def print_outcome(report: dict[str, Any]) -> None:
             f"{rank:>3}  {result['score']:+.3f}  {result['id']}  {file:<{width}}{text}  {earned}\n"
         )
     print_text(f"{len(results)} results in {1e3 * report['seconds']:.1f} ms\n")
+
+
+def print_collection(collection: Collection, as_json: bool) -> None:
+    """Write a summary of a new collection; the last line counts the unused records by kind."""
+    from sieve.data_prep.records import Tally, read_skipped
+    from sieve.explorer.serialize import collection_facts
+    from sieve.model.collection import SKIPPED
+
+    facts = collection_facts(collection)
+    skipped = Tally(read_skipped(collection.checked(SKIPPED) / SKIPPED))
+    if as_json:
+        print_json(facts | {"skipped_by_kind": dict(skipped.most_common())})
+        return
+    text = f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
+    if facts["duplicates"]:
+        text += f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
+    then = f"Open it with `sieve explore {collection.path}`"
+    if shard := collection.manifest.shard:
+        then = f"This is part {shard.part}: merge all with `sieve merge PART… --out COLLECTION`"
+    print_text(f"{text}\n{then}\n")
+    if skipped.total:
+        print_text(f"Not used: {tidy(skipped.describe())}; see skipped.csv\n")
 
 
 def print_paths(paths: Sequence[str], end: str) -> None:

@@ -25,7 +25,7 @@ from sieve.explorer.cli.options import (
     backbone_name,
     parse_out,
 )
-from sieve.explorer.cli.output import print_json, print_text
+from sieve.explorer.cli.output import print_collection
 from sieve.model.files import sieve_home
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
     from sieve.data_prep.records import Source
     from sieve.model.backbone import Backbone
-    from sieve.model.collection import BackboneIdentity, Collection
+    from sieve.model.collection import BackboneIdentity
 
 BackboneName = Annotated[
     str,
@@ -103,7 +103,7 @@ class CommonOptions:
             keep_going=self.keep_going,
             shard=shard,
         )
-        report_prepared(made, self.json)
+        print_collection(made, self.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,7 +314,7 @@ class PrepareScenes:
             from sieve.model.collection import Collection
 
             path = prepare_bundled_scenes(device=self.device, progress=sys.stderr.isatty())
-            report_prepared(Collection.open(path), self.json)
+            print_collection(Collection.open(path), self.json)
             return
         from sieve.data_prep.scenes import Scenes
 
@@ -429,7 +429,7 @@ class Merge:
 
         out = parse_out(self.out)
         parts = [locate_collection(part, progress=False) for part in self.parts]
-        report_prepared(merge(parts, out, out.name), self.json)
+        print_collection(merge(parts, out, out.name), self.json)
 
 
 @dataclass(frozen=True)
@@ -483,7 +483,7 @@ class Add:
             progress=sys.stderr.isatty(),
             keep_going=self.common.keep_going,
         )
-        report_prepared(made, self.common.json)
+        print_collection(made, self.common.json)
 
 
 def _next_version(name: str) -> str:
@@ -492,26 +492,3 @@ def _next_version(name: str) -> str:
     while (sieve_home() / "collections" / f"{stem}-{number}").exists():
         number += 1
     return f"{stem}-{number}"
-
-
-def report_prepared(collection: Collection, as_json: bool) -> None:
-    """Print a summary of a new collection; the last line counts the unused records by kind."""
-    from sieve.data_prep.captions import tidy
-    from sieve.data_prep.records import Tally, read_skipped
-    from sieve.explorer.serialize import collection_facts
-    from sieve.model.collection import SKIPPED
-
-    facts = collection_facts(collection)
-    skipped = Tally(read_skipped(collection.checked(SKIPPED) / SKIPPED))
-    if as_json:
-        print_json(facts | {"skipped_by_kind": dict(skipped.most_common())})
-        return
-    text = f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
-    if facts["duplicates"]:
-        text += f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
-    then = f"Open it with `sieve explore {collection.path}`"
-    if shard := collection.manifest.shard:
-        then = f"This is part {shard.part}: merge all with `sieve merge PART… --out COLLECTION`"
-    print_text(f"{text}\n{then}\n")
-    if skipped.total:
-        print_text(f"Not used: {tidy(skipped.describe())}; see skipped.csv\n")

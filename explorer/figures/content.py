@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from sieve.explorer.figures import Recipe, Row
+from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.words.nouns import benchmark_nouns, mentions
-
-if TYPE_CHECKING:
-    from sieve.model.engine import EncodedQuery, SearchEngine
 
 Encode = Callable[[str, str, str], "EncodedQuery"]
 """Encodes a text, an excluded text and an item id as a query."""

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib import style
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -36,11 +37,7 @@ from sieve.explorer.figures.content import (
 from sieve.explorer.figures.fonts import FontMetrics
 from sieve.explorer.figures.layout import INK, POINTS_PER_INCH, Layout, lay_out
 from sieve.explorer.json_validation import check_choice
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from sieve.model.engine import SearchEngine
+from sieve.model.engine import SearchEngine
 
 Kind = Literal["pdf", "svg", "png", "tex", "json"]
 KINDS = ("pdf", "svg", "png")

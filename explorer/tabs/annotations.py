@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sieve.explorer.annotations import import_export
 from sieve.explorer.annotations.store import (
@@ -27,9 +27,7 @@ from sieve.explorer.json_validation import (
     read_whole,
 )
 from sieve.explorer.view_state import MAX_LINK_CHARACTERS
-
-if TYPE_CHECKING:
-    from sieve.model.engine import SearchEngine
+from sieve.model.engine import SearchEngine
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -16,17 +16,22 @@ from sieve.explorer.components import component
 from sieve.explorer.jobs.directory import JobDirectory, JobState
 from sieve.explorer.jobs.manager import JobManager
 from sieve.explorer.json_validation import Line, check_choice, validate
-from sieve.model.benchmark import contrast, list_evaluations, read_evaluation, tracks_of
+from sieve.explorer.tabs.train import TrainHandlers
+from sieve.model.benchmark import (
+    Evaluation,
+    EvaluationSummary,
+    MethodResult,
+    TrackResult,
+    contrast,
+    list_evaluations,
+    read_evaluation,
+    tracks_of,
+)
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows
+from sieve.model.engine import SearchEngine
 from sieve.model.text_encoder import ATTACH, backbone_fault
-
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.train import TrainHandlers
-    from sieve.model.benchmark import Evaluation, EvaluationSummary, MethodResult, TrackResult
-    from sieve.model.checkpoint import Checkpoint
-    from sieve.model.collection import Collection
-    from sieve.model.engine import SearchEngine
-
 
 SIEVE = "Sieve"
 _MARKS = {"r": "fits", "v": "both", "n": "neither"}

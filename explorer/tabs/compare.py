@@ -10,7 +10,7 @@ from collections import OrderedDict
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -19,17 +19,14 @@ from pydantic.dataclasses import dataclass
 from sieve.explorer.components import component
 from sieve.explorer.json_validation import Line, check_choice, validate
 from sieve.explorer.serialize import format_number, item_summaries
-from sieve.explorer.tabs.search import SearchRequest
+from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.model import compare as comparison
 from sieve.model.checkpoint import Checkpoint, list_fitting
+from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE
+from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.evaluation import TRACKS, TrackName
 from sieve.model.words.nouns import benchmark_nouns
-
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.search import SearchHandlers
-    from sieve.model.collection import Collection
-    from sieve.model.engine import EncodedQuery, SearchEngine
 
 N_SHOWN = 20
 MAX_OPEN_ENGINES = 2

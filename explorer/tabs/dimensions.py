@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import gradio as gr
 from pydantic import Field
@@ -14,14 +14,12 @@ from sieve.explorer.components import component
 from sieve.explorer.downloads import dimensions_bytes, download
 from sieve.explorer.json_validation import Whole, read_object, validate
 from sieve.explorer.serialize import map_view, page_view, probe_view, table_view
+from sieve.explorer.tabs.annotations import AnnotationHandlers
 from sieve.explorer.view_state import Dimension
 from sieve.model.dimensions import clearest_dimension
 from sieve.model.dimensions.ablation import ablate_dimension
 from sieve.model.dimensions.map import dimension_map
-
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.annotations import AnnotationHandlers
-    from sieve.model.engine import SearchEngine
+from sieve.model.engine import SearchEngine
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sieve.explorer.components import component
 from sieve.explorer.downloads import data_url
 from sieve.explorer.figures.drawing import FILE_NAME, MIME, draw_figure, preview_figure, recipe_for
 from sieve.explorer.json_validation import read_object
-
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.search import SearchHandlers
+from sieve.explorer.tabs.search import SearchHandlers
 
 
 def figure_tab(handlers: SearchHandlers) -> None:

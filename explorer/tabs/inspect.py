@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
@@ -16,15 +17,10 @@ from sieve.explorer.serialize import (
     query_dimension_rows,
     results_view,
 )
-from sieve.explorer.tabs.search import SearchRequest
+from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.explorer.view_state import ItemId, ViewState
+from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.explain import ItemComparison, Part, Standing, cosine, explain, overlap
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from sieve.explorer.tabs.search import SearchHandlers
-    from sieve.model.engine import EncodedQuery, SearchEngine
 
 N_RETRIEVED = 12
 N_CHOICES = 24

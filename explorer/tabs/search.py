@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -33,9 +33,7 @@ from sieve.explorer.serialize import (
 from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import ViewState, read_link, write_link
 from sieve.model.checkpoint import CheckpointChoice, explain_choice
-
-if TYPE_CHECKING:
-    from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
+from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
 
 log = logging.getLogger(__name__)
 
