@@ -68,26 +68,19 @@ class FontMetrics:
                 lines[-1] = longer
                 continue
             while self.width(word, size) > width and len(lines) <= most:
-                head = self._fitting_prefix(word, size, width)
-                lines.append(head)
-                word = word[len(head) :]
+                lengths = range(1, len(word) + 1)
+                fitting = bisect_right(lengths, width, key=lambda n: self.width(word[:n], size))
+                lines.append(word[: max(fitting, 1)])
+                word = word[max(fitting, 1) :]
             lines.append(word)
             if len(lines) > most:
                 break
-        if len(lines) <= most:
-            return lines
-        return [*lines[: most - 1], self._ellipsize(lines[most - 1], size, width)]
-
-    def _fitting_prefix(self, word: str, size: float, width: float) -> str:
-        """Return the longest prefix of a word that fits, at least one character."""
-        lengths = range(1, len(word) + 1)
-        n = bisect_right(lengths, width, key=lambda n: self.width(word[:n], size))
-        return word[: max(n, 1)]
-
-    def _ellipsize(self, line: str, size: float, width: float) -> str:
-        while line and self.width(f"{line}…", size) > width:
-            line = line[:-1].rstrip()
-        return f"{line}…"
+        if len(lines) > most:
+            last = lines[most - 1]
+            while last and self.width(f"{last}…", size) > width:
+                last = last[:-1].rstrip()
+            lines[most - 1 :] = [f"{last}…"]
+        return lines
 
     def _measure(self, text: str, size: float) -> float:
         self._probe.set_fontproperties(self.properties(size))

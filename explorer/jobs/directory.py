@@ -139,11 +139,11 @@ class JobDirectory:
         """Read the progress; a missing or damaged file counts as a failed job."""
         try:
             lines = self._progress_file.read_text(encoding="utf-8").splitlines()
-            *points, last = (_object(line) for line in lines)
+            *points, last = map(json.loads, lines)
             return _PROGRESS.validate_json(json.dumps({**last, "points": points}))
         except ValidationError as error:
             reason = fault_in(error)
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             reason = one_line(error)
         fault = f"{self._progress_file} cannot be read ({reason[:_SHOWN]})"
         return Progress(JobState.FAILED, fault=fault)
@@ -168,13 +168,6 @@ class JobDirectory:
     def should_stop(self) -> bool:
         """Return whether a stop was requested or the directory was deleted."""
         return self._stop_file.exists() or not self.path.is_dir()
-
-
-def _object(line: str) -> dict[str, Any]:
-    value = json.loads(line)
-    if not isinstance(value, dict):
-        raise ValueError(f"a line is not a JSON object: {line[:40]}")
-    return value
 
 
 def _replace(path: Path, text: str) -> None:

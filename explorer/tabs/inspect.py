@@ -140,27 +140,22 @@ def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     }
     if not queries:
         raise ValueError("nothing to inspect: enter a text, an image or an item ID")
-    view = {
-        "slots": {side: _slot_view(handlers.engine, query) for side, query in queries.items()},
-        "notes": list(dict.fromkeys(note for query in queries.values() for note in query.notes)),
-    }
+    engine = handlers.engine
+    shown = {}
+    for side, query in queries.items():
+        item = item_summaries(engine, [engine.row_of(query.item)])[0] if query.item else None
+        shown[side] = {"text": query.text, "without": query.without, "item": item}
+    notes = dict.fromkeys(note for query in queries.values() for note in query.notes)
+    view = {"slots": shown, "notes": list(notes)}
     if len(queries) == 2:
-        return view | {"pair": _pair_view(handlers.engine, *queries.values())}
+        return view | {"pair": _pair_view(engine, *queries.values())}
     (query,) = queries.values()
-    return view | {"one": _one_view(handlers.engine, query, given)}
-
-
-def _slot_view(engine: SearchEngine, query: EncodedQuery) -> dict[str, Any]:
-    item = item_summaries(engine, [engine.row_of(query.item)])[0] if query.item else None
-    return {"text": query.text, "without": query.without, "item": item}
-
-
-def _one_view(engine: SearchEngine, query: EncodedQuery, given: Any) -> dict[str, Any]:
     off = ViewState.from_payload({"off": given.get("off")}).off
-    view = results_view(engine.search(query, off, top=N_RETRIEVED), None)
-    listed = given.get("list") is True
-    rows = {"dimensions": query_dimension_rows(engine, query, off)} if listed else {}
-    return {**view, "proposed": list(query.proposed), **rows}
+    one = results_view(engine.search(query, off, top=N_RETRIEVED), None)
+    one["proposed"] = list(query.proposed)
+    if given.get("list") is True:
+        one["dimensions"] = query_dimension_rows(engine, query, off)
+    return view | {"one": one}
 
 
 def _pair_view(engine: SearchEngine, left: EncodedQuery, right: EncodedQuery) -> dict[str, Any]:
