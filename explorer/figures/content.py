@@ -55,18 +55,16 @@ def complete_recipe(engine: SearchEngine, recipe: Recipe) -> Recipe:
     Raises a ValueError if the recipe names another collection or checkpoint than the engine's.
     """
     collection, checkpoint = engine.collection, engine.checkpoint
-    if not collection.sha256.startswith(recipe.collection_sha256):
-        raise ValueError(
-            f"the recipe was made from a collection with hash {recipe.collection_sha256[:12]}, but "
-            f"{collection.name} has {collection.sha256[:12]}; open that collection, or remove "
-            '"collection_sha256" from the recipe'
-        )
-    if not checkpoint.sha256.startswith(recipe.checkpoint):
-        raise ValueError(
-            f"the recipe was made with checkpoint {recipe.checkpoint[:12]}, but "
-            f"{checkpoint.path.name} is {checkpoint.sha256[:12]}; open that one, or remove "
-            '"checkpoint" from the recipe'
-        )
+    opened = {
+        "collection": (recipe.collection_sha256, collection.name, collection.sha256),
+        "checkpoint": (recipe.checkpoint, checkpoint.path.name, checkpoint.sha256),
+    }
+    for what, (wanted, name, sha256) in opened.items():
+        if not sha256.startswith(wanted):
+            raise ValueError(
+                f"the recipe was made with {what} {wanted[:12]}, but {name} is {sha256[:12]}; open "
+                "that one, or remove the hash from the recipe"
+            )
     names = recipe.names
     if names is None:
         # Complete recipes of versions without user names have none.

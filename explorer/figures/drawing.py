@@ -287,10 +287,8 @@ def recipe_for(engine: SearchEngine, value: Any) -> Recipe:
     collection = engine.collection
     known = {"", collection.name, collection.path.name}
     if not recipe.collection_sha256 and Path(recipe.collection).name not in known:
-        raise ValueError(
-            f"the recipe is for collection {recipe.collection[:60]!r}, but {collection.name!r} is "
-            "open"
-        )
+        wanted = recipe.collection[:60]
+        raise ValueError(f"recipe for collection {wanted!r}, but {collection.name!r} is open")
     return recipe
 
 

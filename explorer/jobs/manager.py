@@ -72,10 +72,7 @@ class JobLock:
             is_working = bool(job) and JobDirectory(self.home / job).read().state.is_active
             if time.monotonic() > deadline or is_working:
                 stream.close()
-                raise ValueError(
-                    f"{self.describe_job()} is already running, and only one job can run at a "
-                    "time; stop it or wait until it is done"
-                )
+                raise ValueError(f"{self.describe_job()} is already running; stop it or wait")
             time.sleep(0.05)
         return stream
 

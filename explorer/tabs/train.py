@@ -241,10 +241,8 @@ class TrainHandlers:
         made = Path(progress.made)
         state = self.training_state(None)
         if not state["fits"]:
-            raise ValueError(
-                f"{made.name} uses another backbone than {self.collection.name}; open it with "
-                f"`{state['command']}`"
-            )
+            command = state["command"]
+            raise ValueError(f"{made.name} uses another backbone; open it with `{command}`")
         self._unopened, self._asked = None, made
         return {**state, "opening": True, "unopened": ""}
 
