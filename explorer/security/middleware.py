@@ -185,7 +185,7 @@ class RouteAllowList:
         check_host(request, self._hosts)
         if is_cross_origin(request, access.root_path):
             raise RefusedError(
-                403, "requests from other websites are refused; open this page itself"
+                403, "requests from other websites are refused; open the explorer in its own window"
             )
         if not self._is_open(method, path):
             why = NOT_SERVED_PUBLICLY if access.public else NOT_SERVED
