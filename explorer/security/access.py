@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from getpass import getpass
 from ipaddress import ip_network
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from tyro.conf import Suppress, UseAppendAction, arg
 
 from sieve.explorer.security.origins import ANY_HOST, Network, is_loopback
 
 PASSWORD = "SIEVE_PASSWORD"
+_ROOT_PATH = re.compile(
+    r"(https?://([\w.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?)?(/[\w.~-]+)*", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,12 @@ class Access:
     """Also serve search over the Model Context Protocol, at /gradio_api/mcp/."""
 
     def __post_init__(self) -> None:
-        check_root_path(self.root_path)
+        if not _ROOT_PATH.fullmatch(self.root_path):
+            raise ValueError(
+                "--root-path must be a path such as /sieve or a URL such as "
+                "https://example.org/sieve, without a trailing slash; "
+                f"got {self.root_path[:60]!r}"
+            )
         for name in self.allow_hosts:
             if name != ANY_HOST and not re.fullmatch(r"[\w.-]+", name, re.ASCII):
                 raise ValueError(
@@ -78,23 +85,6 @@ class Access:
         raise ValueError(
             f"--host {host} lets everyone in the network search, train and edit annotations: add "
             "--auth NAME (a password), --public-safe (search only) or --open-to-network"
-        )
-
-
-def check_root_path(root_path: str) -> None:
-    """Raise a ValueError unless a root path is empty, a path or an HTTP URL."""
-    try:
-        parts = urlsplit(root_path)
-    except ValueError:
-        parts = urlsplit("no path")
-    is_path = (
-        re.fullmatch(r"(/[\w.~-]+)*", parts.path, re.ASCII) and not parts.query + parts.fragment
-    )
-    is_address = parts.scheme in ("http", "https") and bool(parts.netloc)
-    if not is_path or (bool(parts.scheme + parts.netloc) and not is_address):
-        raise ValueError(
-            "--root-path must be a path such as /sieve or a URL such as https://example.org/sieve, "
-            f"without a trailing slash; got {root_path[:60]!r}"
         )
 
 

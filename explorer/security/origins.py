@@ -17,7 +17,7 @@ import re
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -112,7 +112,7 @@ def check_host(request: RequestInfo, names: frozenset[str]) -> None:
             raise RefusedError(403, "the Host header must be a name or an address")
         name = parts[1]
         is_known = name in names or ANY_HOST in names or name.endswith(".localhost")
-        if not (is_known or _is_address(name.strip("[]"))):
+        if not (is_known or _parse_address(name)):
             raise RefusedError(
                 403,
                 f"this explorer is not {name[:80]}: open it at its IP address, or start it with "
@@ -162,22 +162,18 @@ def is_browser(headers: Mapping[str, str]) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Return whether an address to listen on can be reached only from this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    parsed = _parse_address(host)
+    return host == "localhost" if parsed is None else parsed.is_loopback
 
 
 def is_in(address: str, networks: Iterable[Network]) -> bool:
     """Return whether an IP address is in one of the networks."""
-    return _is_address(address) and any(
-        ip_address(address.strip("[]")) in network for network in networks
-    )
+    parsed = _parse_address(address)
+    return parsed is not None and any(parsed in network for network in networks)
 
 
-def _is_address(name: str) -> bool:
+def _parse_address(name: str) -> IPv4Address | IPv6Address | None:
     try:
-        ip_address(name)
+        return ip_address(name.strip("[]"))
     except ValueError:
-        return False
-    return True
+        return None
