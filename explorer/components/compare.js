@@ -3,7 +3,7 @@ const find = (selector) => element.querySelector(selector);
 const [queryForm, settingsForm] = element.querySelectorAll("form");
 const { q, without } = queryForm.elements;
 const { method, hyperparameter, track, a, b } = settingsForm.elements;
-const by = find(".sv-query-image");
+const queryImage = find(".sv-query-image");
 const [fault, summary, fromSearch] = [".sv-fault", ".sv-compare-summary", ".sv-from-search"].map(find);
 const MEASURED = 10;
 const USUAL = "subtraction";
@@ -99,8 +99,8 @@ function use({ preview: picture = "", ...fields }, { own = true } = {}) {
 function write(like = null) {
   Sieve.showQuery(queryForm, state, preview, `like: ${like?.captions[0] ?? state.item}`);
 }
-by.querySelector("button").addEventListener("click", () => {
-  by.hidden = true;
+queryImage.querySelector("button").addEventListener("click", () => {
+  queryImage.hidden = true;
   q.hidden = false;
   q.value = "";
   q.focus();
@@ -112,7 +112,7 @@ Sieve.acceptImages(queryForm, upload, {
 });
 function words() {
   const text = q.value.trim();
-  if (!by.hidden) return { q: "", item: state.item, upload: state.upload };
+  if (!queryImage.hidden) return { q: "", item: state.item, upload: state.upload };
   return ITEM_ID.test(text) ? { q: "", item: text, upload: "" } : { q: text, item: "", upload: "" };
 }
 queryForm.addEventListener("submit", (event) => {

@@ -77,10 +77,10 @@ function setAll(isOff) {
   Sieve.change({ off: currentOff() });
 }
 bulk.addEventListener("click", ({ target }) => {
-  const which = target.dataset.bulk;
-  if (which === "on") setAll(() => false);
-  if (which === "off") setAll(() => true);
-  if (which === "reset") setAll((d) => proposed.includes(d));
+  const choice = target.dataset.bulk;
+  if (choice === "on") setAll(() => false);
+  if (choice === "off") setAll(() => true);
+  if (choice === "reset") setAll((d) => proposed.includes(d));
 });
 
 function sourceOf(row) {

@@ -54,7 +54,7 @@ function show(answer) {
 }
 
 // Rows.
-function put(row, values) {
+function setRow(row, values) {
   untouched = false;
   Object.assign(row, values);
   for (const [name, value] of Object.entries(row)) if (value === "" || value === undefined) delete row[name];
@@ -64,7 +64,7 @@ function textInput(row, name, words, about) {
   const input = el("input", {
     type: "text", "aria-label": about, placeholder: words, maxlength: "1000", autocomplete: "off", spellcheck: "false",
     // A new text has other dimensions, so the old selection does not apply.
-    oninput: () => put(row, { [name]: input.value.trim(), off: undefined }),
+    oninput: () => setRow(row, { [name]: input.value.trim(), off: undefined }),
   });
   input.value = row[name] ?? "";
   return input;
@@ -75,7 +75,7 @@ function strictInput(row, number) {
   if (!shown.some(([value]) => value === now)) shown.push([now, `push away, at ${Math.round(now * 100)}%`]);
   const input = el("select", {
     "aria-label": `Strictness of row ${number}`,
-    onchange: () => put(row, { strictness: input.value === "" ? undefined : input.value === "never" ? "never" : Number(input.value) }),
+    onchange: () => setRow(row, { strictness: input.value === "" ? undefined : input.value === "never" ? "never" : Number(input.value) }),
   }, ...shown.map(([value, text]) => el("option", { value }, text)));
   input.value = now;
   return input;
@@ -83,7 +83,7 @@ function strictInput(row, number) {
 function dimensionInput(row, number) {
   const input = el("input", {
     type: "number", min: "0", max: String(Sieve.about.dimensions - 1), step: "1", "aria-label": `Dimension of row ${number}`,
-    oninput: () => put(row, { dimension: input.value === "" ? null : Number(input.value) }),
+    oninput: () => setRow(row, { dimension: input.value === "" ? null : Number(input.value) }),
   });
   input.value = row.dimension ?? "";
   return el("div", { class: "sv-row-dimension" }, el("span", {}, "dimension"), input, el("span", { class: "sv-row-name" }));

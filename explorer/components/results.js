@@ -1,7 +1,7 @@
 const { el, on, emit, viewState, number } = Sieve;
 const find = (selector) => element.querySelector(selector);
-const { grid, dense, left, leftHint, summary, empty, compare, toFigure } = Sieve.parts(element, {
-  grid: ".sv-columns > .sv-grid", dense: ".sv-dense", left: ".sv-dropped-out", leftHint: ".sv-dropped-out-hint",
+const { grid, dense, dropped, droppedHint, summary, empty, compare, toFigure } = Sieve.parts(element, {
+  grid: ".sv-columns > .sv-grid", dense: ".sv-dense", dropped: ".sv-dropped-out", droppedHint: ".sv-dropped-out-hint",
   summary: ".sv-summary", empty: ".sv-empty", compare: ".sv-switch input", toFigure: ".sv-to-figure",
 });
 const tiles = new Map();
@@ -116,8 +116,8 @@ function show(items, names, off) {
   }
 }
 
-function showLeft(items, names, off, results) {
-  left.querySelector("ol").replaceChildren(...items.map((item) => {
+function showDropped(items, names, off, results) {
+  dropped.querySelector("ol").replaceChildren(...items.map((item) => {
     const had = item.parts.filter(([d]) => off.has(d)).map(([d]) => names[d]).reverse();
     const why = had[0] ?? "overtaken";
     return el("li", {}, el("button", {
@@ -125,8 +125,8 @@ function showLeft(items, names, off, results) {
       onclick: () => Sieve.openItem({ ...item, names, off: [...off], next: results[item.before - 1]?.id }),
     }, Sieve.image(item.id), el("span", { class: had.length ? "sv-off-name" : "" }, why)));
   }));
-  leftHint.hidden = items.length > 0;
-  leftHint.textContent = off.size
+  droppedHint.hidden = items.length > 0;
+  droppedHint.textContent = off.size
     ? "No image dropped out; only the order may have changed."
     : "Images that drop out when you turn dimensions off appear here.";
 }
@@ -157,8 +157,8 @@ on("answer", (answer) => {
   showExport(answer.results.length > 0);
   toFigure.hidden = !Sieve.row(); // a recipe cannot contain an uploaded image
   show(answer.results, answer.names, off);
-  showLeft(answer.left, answer.names, off, answer.results);
-  left.hidden = answer.results.length === 0 && answer.left.length === 0;
+  showDropped(answer.left, answer.names, off, answer.results);
+  dropped.hidden = answer.results.length === 0 && answer.left.length === 0;
   showDense(answer);
   empty.hidden = answer.results.length > 0;
   empty.textContent = answer.all_off
@@ -186,7 +186,7 @@ function showAlone(words) {
   find(".sv-switch").hidden = true;
   toFigure.hidden = true;
   showExport(false);
-  left.hidden = true;
+  dropped.hidden = true;
   dense.hidden = true;
   empty.hidden = true;
 }

@@ -1,16 +1,16 @@
 const { el, on, emit, viewState, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
-const { form, q, without, by, fault, retry, notes, suggestion, tries } = Sieve.parts(element, {
-  form: "form", q: "#sv-q", without: "#sv-w", by: ".sv-query-image", fault: ".sv-fault", retry: ".sv-again",
+const { form, q, without, queryImage, fault, retry, notes, suggestion, tries } = Sieve.parts(element, {
+  form: "form", q: "#sv-q", without: "#sv-w", queryImage: ".sv-query-image", fault: ".sv-fault", retry: ".sv-again",
   notes: ".sv-notes", suggestion: ".sv-suggestion", tries: ".sv-try-examples",
 });
 
 function submit() {
   const text = q.value.trim();
   const rest = { without: without.value.trim() };
-  if (!by.hidden) {
+  if (!queryImage.hidden) {
     const { item, upload } = viewState;
-    return Sieve.search({ item, upload, preview: by.querySelector("img").src, ...rest });
+    return Sieve.search({ item, upload, preview: queryImage.querySelector("img").src, ...rest });
   }
   if (text) return Sieve.search({ q: text, ...rest });
   q.focus();
@@ -28,10 +28,10 @@ Sieve.acceptImages(form, upload, {
   take: ({ key, preview }) => Sieve.search({ upload: key, preview, without: without.value.trim() }),
 });
 
-by.querySelector("button").addEventListener("click", () => {
+queryImage.querySelector("button").addEventListener("click", () => {
   if (!Sieve.about.can.text_queries) return Sieve.clear();
   Object.assign(viewState, { item: "", upload: "" });
-  by.hidden = true;
+  queryImage.hidden = true;
   q.hidden = false;
   q.value = "";
   q.focus();

@@ -4,7 +4,7 @@ const SHOWN = 12;
 const KEYS = ["q", "without", "item", "why-off", "strictness", "a", "b"];
 const form = find("form");
 const { q, without } = form.elements;
-const by = find(".sv-query-image");
+const queryImage = find(".sv-query-image");
 const fault = find(".sv-fault");
 const fromSearch = find(".sv-from-search");
 const fromSlot = find(".sv-from-slot");
@@ -55,8 +55,8 @@ function use(fields, { own = true, items = {} } = {}) {
 }
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const words = { q: by.hidden ? q.value.trim() : "", without: without.value.trim() };
-  if (by.hidden && !words.q) {
+  const words = { q: queryImage.hidden ? q.value.trim() : "", without: without.value.trim() };
+  if (queryImage.hidden && !words.q) {
     if (words.without) refuse(Sieve.ONLY_EXCLUDES);
     else fault.textContent = "";
     q.focus();
@@ -64,9 +64,9 @@ form.addEventListener("submit", (event) => {
   }
   if (words.q === query.q && words.without === query.without) return explain();
   const { item, upload, preview, strictness, never } = query;
-  use({ ...words, ...(by.hidden ? {} : { item, upload, preview }), strictness, never }, { items: words.q === query.q ? pair : {} });
+  use({ ...words, ...(queryImage.hidden ? {} : { item, upload, preview }), strictness, never }, { items: words.q === query.q ? pair : {} });
 });
-by.querySelector("button").addEventListener("click", () => {
+queryImage.querySelector("button").addEventListener("click", () => {
   query = { ...PLAIN, without: query.without };
   chosen = true;
   fillQuery();
