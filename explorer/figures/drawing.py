@@ -108,25 +108,11 @@ def draw_figure(
     originals: bool = True,
     dpi: int = DPI,
 ) -> FigureFile:
-    """Draw a figure for print.
+    """Draw a figure as pdf, svg or png; tex and json give the LaTeX block or the recipe of the PDF.
 
-    Parameters
-    ----------
-    engine : SearchEngine
-    recipe : Recipe
-    kind : str
-        pdf, svg or png; tex and json give the LaTeX block or the complete recipe of the PDF.
-    encode : callable, optional
-        Encodes a query, instead of `engine.encode`.
-    originals : bool
-        Use the original images, instead of thumbnails only.
-    dpi : int
-        Resolution of images; the layout does not depend on it.
-
-    Raises
-    ------
-    ValueError
-        For an unknown kind, an invalid row, or columns that do not fit.
+    `encode` replaces `engine.encode`. Without `originals`, images are drawn from thumbnails only.
+    `dpi` is the resolution of images; the layout does not depend on it. Raises a ValueError for an
+    unknown kind, an invalid row, or columns that do not fit.
     """
     check_choice("kind", kind, tuple(MIME))
     full = complete_recipe(engine, recipe)
