@@ -12,6 +12,7 @@ import pytest
 from command_line import opened, sieve  # noqa: F401  (fixtures, for all)
 from hub_cache import put_repository  # noqa: F401  (a fixture, for all)
 from hypothesis import settings
+from processes import forked_jobs  # noqa: F401  (a fixture, for all)
 
 # Two workers and their subprocesses share two cores.
 if "PYTEST_XDIST_WORKER" in os.environ:

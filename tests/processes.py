@@ -1,15 +1,167 @@
-"""Start processes in tests: distributed training, and ports of servers."""
+"""Start processes in tests: Python with its imports done, distributed training, and ports."""
 
 from __future__ import annotations
 
+import atexit
+import io
+import multiprocessing
 import os
+import runpy
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from multiprocessing.reduction import DupFd
 from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 FIRST_PORT = 7960 + 200 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 """First port for servers of this worker; each worker has its own range."""
+PRELOADED = ["sieve.explorer.app", "sieve.explorer.server", "sieve.model.training", "open_clip"]
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(PRELOADED)
+
+
+class ForkedPython:
+    """A new Python process without the seconds of importing PyTorch and open_clip.
+
+    It is forked from a server process, which each worker starts once. It has the interface of
+    `subprocess.Popen`, for a command `python [-P] (-m MODULE | -c CODE) ARGUMENT…`. Start a process
+    with `subprocess` instead if its imports, its hash seed or its locale matter.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[object],
+        *,
+        cwd: str | Path = ROOT,
+        env: dict[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int | IO[Any] | None = None,
+        stderr: int | IO[Any] | None = None,
+        pass_fds: Sequence[int] = (),
+        start_new_session: bool = False,
+    ) -> None:
+        assert stdin == subprocess.DEVNULL
+        self.stdout, out = _output(stdout, 1)
+        self.stderr, err = _output(stderr, 2)
+        arguments = [str(word) for word in command if word not in (sys.executable, "-P")]
+        self._process = _SERVER.Process(
+            target=_run,
+            args=(
+                arguments,
+                str(cwd),
+                dict(os.environ if env is None else env),
+                [_Descriptor(number) for number in (out, err, *pass_fds)],
+                start_new_session,
+            ),
+        )
+        self._process.start()
+        atexit.register(self._process.kill)  # else a failed test would keep pytest from ending
+        for stream, end in ((self.stdout, out), (self.stderr, err)):
+            if stream is not None:
+                os.close(end)  # only the process writes to the pipe
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("python", timeout or 0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Read the outputs to their end, standard error first, and wait."""
+        err, out = (stream.read() if stream else "" for stream in (self.stderr, self.stdout))
+        self.wait(timeout)
+        return out, err
+
+
+def run_python(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command of `ForkedPython` to its end and capture its output."""
+    running = ForkedPython(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    out, err = running.communicate(timeout=300)
+    return subprocess.CompletedProcess(list(command), running.returncode or 0, out, err)
+
+
+@pytest.fixture
+def forked_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start jobs of the Train and Benchmark tabs without importing their libraries again."""
+    known = SimpleNamespace(Popen=ForkedPython, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr("sieve.explorer.jobs.manager.subprocess", known)
+
+
+def _output(given: int | IO[Any] | None, default: int) -> tuple[IO[str] | None, int]:
+    """Return the stream to read from, if it is a pipe, and the descriptor to write to."""
+    if given == subprocess.PIPE:
+        reading, writing = os.pipe()
+        return os.fdopen(reading, encoding="utf-8"), writing
+    if given is None:
+        return None, default
+    return None, given if isinstance(given, int) else given.fileno()
+
+
+class _Descriptor:
+    """A file descriptor that a process receives when it is started."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (DupFd(self.number),)
+
+
+def _received(duplicate: Any) -> int:
+    return duplicate.detach()
+
+
+def _run(
+    command: list[str], cwd: str, env: dict[str, str], descriptors: list[int], session: bool
+) -> None:
+    """Run a command in the new process."""
+    for number, descriptor in enumerate(descriptors[:2], start=1):
+        os.dup2(descriptor, number)
+    encoding = env.get("PYTHONIOENCODING", "utf-8")
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.FileIO(number, "w", closefd=False), encoding) for number in (1, 2)
+    )
+    if session:
+        os.setsid()
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    multiprocessing.set_start_method(None, force=True)  # the default, for its own processes
+    how, what, *arguments = command
+    sys.argv = [how, *arguments]
+    if how == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(what, "-c", "exec"), {"__name__": "__main__"})
 
 
 def torchrun(*arguments: object, path: Path = ROOT) -> subprocess.CompletedProcess[str]:

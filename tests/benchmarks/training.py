@@ -19,26 +19,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from sieve.model.backbone import resolve_device
-from sieve.model.collection import (
-    CAPTION_ITEM,
-    IMAGE_EMBEDDINGS,
-    ITEMS,
-    SKIPPED,
-    TEXT_EMBEDDINGS,
-    BackboneIdentity,
-    Collection,
-    write_manifest,
-)
+from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.training import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData
 from sieve.model.training.trainer import Trainer
 from tests.benchmarks.plain_training import PlainModel, plain_losses
+from tests.collection_files import write_collection
 
 WIDTH, WORDS, PAIRS, BUDGET = 512, 3000, 600_000, 180.0
+IDENTITY = BackboneIdentity("synthetic", "00" * 32, WIDTH)
 
 
 def synthetic_collection(folder: Path, n_items: int, captions: int = 5) -> Collection:
@@ -49,32 +41,14 @@ def synthetic_collection(folder: Path, n_items: int, captions: int = 5) -> Colle
     words_of_captions = generator.choice(WORDS, (n_items * captions, 10), p=share / share.sum())
     texts = np.array([directions[words].sum(0) for words in words_of_captions])
     images = texts.reshape(n_items, captions, WIDTH).mean(1) + 0.5
-    folder.mkdir()
-    captions_of = [" ".join(map(word_name, words)) for words in words_of_captions]
-    pd.DataFrame(
-        {
-            "id": [f"{i:016x}" for i in range(n_items)],
-            "image": "nowhere.jpg",
-            "captions": [captions_of[i * captions : (i + 1) * captions] for i in range(n_items)],
-            "labels": [[] for _ in range(n_items)],
-            "split": "train",
-            "width": 4,
-            "height": 3,
-        }
-    ).to_parquet(folder / ITEMS)
-    np.save(folder / IMAGE_EMBEDDINGS, unit(images).astype(np.float16))
-    np.save(folder / TEXT_EMBEDDINGS, unit(texts).astype(np.float16))
-    np.save(folder / CAPTION_ITEM, np.repeat(np.arange(n_items, dtype=np.int32), captions))
-    (folder / SKIPPED).write_text("key,image,reason\n")
-    write_manifest(
-        folder,
-        name="synthetic",
-        backbone=BackboneIdentity("synthetic", "00" * 32, WIDTH),
-        source="synthetic",
-        licence="none",
-        counts={"items": n_items, "captions": n_items * captions},
-    )
-    return Collection.open(folder)
+    written = [" ".join(map(word_name, words)) for words in words_of_captions]
+    captions_of = [written[i * captions : (i + 1) * captions] for i in range(n_items)]
+    return Collection.open(
+        write_collection(
+            folder, IDENTITY, name="synthetic", captions=captions_of, images=unit(images),
+            texts=unit(texts),
+        )
+    )  # fmt: skip
 
 
 def word_directions() -> np.ndarray:

@@ -3,18 +3,16 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import hostile
 import pytest
 from PIL import Image
+from processes import run_python
 
 from sieve.model.collection import Collection, thumbnail_path
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +23,11 @@ def prepared(
     folder = tmp_path_factory.mktemp("hostile")
     expected = hostile.make(folder / "images")
     command = [
-        *(sys.executable, "-m", "sieve", "prepare", "folder", str(folder / "images")),
+        *("-m", "sieve", "prepare", "folder", str(folder / "images")),
         *("--out", str(folder / "c"), "--keep-going", "--device", "cpu", "--workers", "1"),
         *("--backbone", f"local-dir:{tiny_backbone_dir}"),
     ]
-    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    return expected, folder / "c", completed
+    return expected, folder / "c", run_python(command)
 
 
 def test_hostile_folder_is_prepared_without_hang_or_traceback(prepared: tuple) -> None:

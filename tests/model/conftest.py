@@ -5,20 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from collection_files import write_collection
 
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.collection import (
-    CAPTION_ITEM,
-    IMAGE_EMBEDDINGS,
-    ITEMS,
-    SKIPPED,
-    TEXT_EMBEDDINGS,
-    BackboneIdentity,
-    Collection,
-    write_manifest,
-)
+from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.engine import SearchEngine
 from sieve.model.training import TrainingConfig, train
 from sieve.model.words.text import WordList, WordReading
@@ -78,36 +69,20 @@ def write_word_collection(
         " and ".join(f"a {word}" for word, there in zip(WORDS, t, strict=True) if there)
         for t in mentioned
     ]
-    folder.mkdir(parents=True)
-    pd.DataFrame(
-        {
-            "id": [f"{seed - 1:x}{i:015x}" for i in range(n)],
-            "image": "nowhere.jpg",
-            "captions": [texts[3 * i : 3 * i + 3] for i in range(n)],
-            "labels": [
-                [w for w, there in zip(WORDS, has[i], strict=True) if there] for i in range(n)
-            ],
-            "split": [
-                "test" if i % test == test - 1 else "select" if i % select == 8 else "train"
-                for i in range(n)
-            ],
-            "width": 4,
-            "height": 3,
-        }
-    ).to_parquet(folder / ITEMS)
-    np.save(folder / IMAGE_EMBEDDINGS, backbone.encode_images(has, generator).astype(np.float16))
-    np.save(folder / TEXT_EMBEDDINGS, backbone.encode_texts(texts).astype(np.float16))
-    np.save(folder / CAPTION_ITEM, np.repeat(np.arange(n, dtype=np.int32), 3))
-    (folder / SKIPPED).write_text("key,image,reason\n")
-    write_manifest(
+    return write_collection(
         folder,
+        BackboneIdentity("words", backbone_hash, WIDTH),
         name="words",
-        backbone=BackboneIdentity("words", backbone_hash, WIDTH),
-        source="synthetic",
-        licence="none",
-        counts={"items": n, "captions": 3 * n},
+        captions=[texts[3 * i : 3 * i + 3] for i in range(n)],
+        images=backbone.encode_images(has, generator),
+        texts=backbone.encode_texts(texts),
+        labels=[[w for w, there in zip(WORDS, has[i], strict=True) if there] for i in range(n)],
+        split=[
+            "test" if i % test == test - 1 else "select" if i % select == 8 else "train"
+            for i in range(n)
+        ],
+        first_digit=seed - 1,
     )
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import run_python
 from unavailable_backbone import write_embeddings
 
 from sieve.model.collection import IMAGE_EMBEDDINGS, MANIFEST
@@ -123,8 +122,7 @@ for ask in (lambda: engine.encode(item=first), lambda: engine.dimension(3)):
 
 def test_truncated_codes_do_not_end_the_process(engine: SearchEngine) -> None:
     folders = (engine.collection.path, engine.checkpoint.path)
-    command = [sys.executable, "-c", TRUNCATED, *map(str, folders)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_python(["-c", TRUNCATED, *folders])
     assert done.returncode == 0, done.stderr
     assert [LINE in line for line in done.stdout.splitlines()] == [True, True]
 
@@ -176,8 +174,7 @@ except ValueError as error:
 
 
 def run_to_its_fault(script: str, *arguments: Path) -> str:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_python(["-c", script, *arguments])
     assert done.returncode == 1, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()[-1]

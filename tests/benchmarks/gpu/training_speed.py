@@ -13,23 +13,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from sieve.model.collection import (
-    CAPTION_ITEM,
-    IMAGE_EMBEDDINGS,
-    ITEMS,
-    SKIPPED,
-    TEXT_EMBEDDINGS,
-    BackboneIdentity,
-    Collection,
-    write_manifest,
-)
+from sieve.model.collection import IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, Collection
 from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData
 from sieve.model.training.trainer import Trainer
@@ -44,6 +34,7 @@ from tests.benchmarks.gpu.measuring import (
     synchronize,
 )
 from tests.benchmarks.training import (
+    IDENTITY,
     WIDTH,
     WORDS,
     PlainLoop,
@@ -53,6 +44,7 @@ from tests.benchmarks.training import (
     word_directions,
     word_name,
 )
+from tests.collection_files import write_collection
 
 _BLOCK = 100_000
 _CAPTION_WORDS = 10
@@ -112,31 +104,7 @@ def _write_collection(folder: Path, words: np.ndarray, device: torch.device) -> 
     del files  # closes them
     captions = pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32)),
                                         pa.repeat("a photograph", n))  # fmt: skip
-    no_labels = pa.ListArray.from_arrays(
-        pa.array(np.zeros(n + 1, np.int32)), pa.array([], pa.string())
-    )
-    table = pa.table(
-        {
-            "id": [f"{row:016x}" for row in range(n)],
-            "image": pa.repeat("nowhere.jpg", n),
-            "captions": captions,
-            "labels": no_labels,
-            "split": pa.repeat("train", n),
-            "width": pa.repeat(4, n),
-            "height": pa.repeat(3, n),
-        }
-    )
-    pq.write_table(table, folder / ITEMS)
-    np.save(folder / CAPTION_ITEM, np.arange(n, dtype=np.int32))
-    (folder / SKIPPED).write_text("key,image,reason\n")
-    write_manifest(
-        folder,
-        name="synthetic",
-        backbone=BackboneIdentity("synthetic", "00" * 32, WIDTH),
-        source="synthetic",
-        licence="none",
-        counts={"items": n, "captions": n},
-    )
+    write_collection(folder, IDENTITY, name="synthetic", captions=captions)
 
 
 class TimedLoader:

@@ -5,13 +5,13 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import ForkedPython, run_python
 from square_source import SquareSource, contents, skipped_rows
 
 from sieve.data_prep.pipeline.plan import CHUNK_ROWS
@@ -24,7 +24,6 @@ from sieve.model.collection import BackboneIdentity
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
 MANY = 3 * CHUNK_ROWS + 40
 
 
@@ -167,7 +166,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(photographs: Path, backbone: Path, out: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "sieve", "prepare", "folder", str(photographs / "images")),
+        *("-m", "sieve", "prepare", "folder", str(photographs / "images")),
         *("--captions", str(photographs / "captions.csv"), "--out", str(out)),
         *("--backbone", f"local-dir:{backbone}", "--device", "cpu", "--workers", "2"),
     ]
@@ -181,7 +180,7 @@ def prepared(
     out = tmp_path_factory.mktemp("whole") / "c"
     started = time.monotonic()
     arguments = command(photographs, tiny_backbone_dir, out)
-    subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)
+    assert run_python(arguments).returncode == 0
     return time.monotonic() - started, contents(out)
 
 
@@ -196,11 +195,11 @@ def test_killed_run_resumes_to_identical_bytes(
     takes, whole = prepared
     out = tmp_path / "c"
     arguments = command(photographs, tiny_backbone_dir, out)
-    running = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL)
+    running = ForkedPython(arguments, stderr=subprocess.PIPE)
     time.sleep(random.Random(seed).uniform(0.3, 1.0) * takes)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
-    last = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+    last = run_python(arguments)
     assert last.returncode == 0 or "exists already" in last.stderr, last.stderr
     assert contents(out) == whole
     assert [path.name for path in tmp_path.iterdir()] == ["c"]

@@ -14,11 +14,9 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from PIL import Image
-from processes import FIRST_PORT
+from processes import FIRST_PORT, ForkedPython
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +52,7 @@ def test_interrupted_preparation_preserves_finished_work(
         sys.executable, "-m", "sieve", "prepare", "folder", str(many_images),
         "--backbone", f"local-dir:{tiny_backbone_dir}", "--out", str(tmp_path / "c"),
     ]  # fmt: skip
-    # If the tests run in the background of a shell, their children ignore SIGINT.
-    previous_handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        running = subprocess.Popen(
-            command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True
-        )
-    finally:
-        signal.signal(signal.SIGINT, previous_handler)
+    running = ForkedPython(command, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".c.part/parts/*.npz")):
         assert running.poll() is None and time.monotonic() < deadline
@@ -72,7 +63,7 @@ def test_interrupted_preparation_preserves_finished_work(
         running.send_signal(sent)
     _, err = running.communicate(timeout=60)
     assert running.returncode == code
-    assert re.fullmatch(message, err.decode())
+    assert re.fullmatch(message, err)
     assert [path.name for path in tmp_path.iterdir()] == [".c.part"]
 
 
@@ -81,17 +72,12 @@ def test_explorer_stops_at_once_with_open_pages(
     opened: tuple, home: Path, sent: signal.Signals, code: int
 ) -> None:
     command = [sys.executable, "-m", "sieve", "explore", *map(str, opened)]
-    previous_handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        running = subprocess.Popen(
-            [*command, "--port", str(FIRST_PORT + 90)],
-            env={**os.environ, "SIEVE_HOME": str(home)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    finally:
-        signal.signal(signal.SIGINT, previous_handler)
+    running = ForkedPython(
+        [*command, "--port", str(FIRST_PORT + 90)],
+        env={**os.environ, "SIEVE_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert running.stdout is not None
     url = running.stdout.readline().split()[3]
     streams = [urlopen(f"{url}/gradio_api/heartbeat/page{n}", timeout=60) for n in range(5)]

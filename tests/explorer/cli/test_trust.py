@@ -16,7 +16,7 @@ import pytest
 from command_line import CommandResult, Sieve, fault
 from corruption import reseal
 from hub_cache import PutRepository
-from processes import FIRST_PORT
+from processes import FIRST_PORT, ForkedPython
 from tiny_blip import tiny_blip
 
 from sieve.model.collection import Collection
@@ -192,25 +192,24 @@ def test_public_page_of_a_malicious_collection_runs_no_code(
 ) -> None:
     port = FIRST_PORT + 90
     command = [sys.executable, "-m", "sieve", "explore", hostile, "--public-safe", "--port", port]
-    with subprocess.Popen(
-        [*map(str, command), *map(str, opened[1:])],
+    running = ForkedPython(
+        [*command, *opened[1:]],
         env=os.environ | {"SIEVE_HOME": str(home)},
-        stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
-    ) as running:
-        try:
-            deadline = time.monotonic() + 120
-            while True:
-                assert running.poll() is None and time.monotonic() < deadline
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/?q=a+circle") as page:
-                        assert page.status == 200
-                    break
-                except OSError:
-                    time.sleep(0.2)
-        finally:
-            running.kill()
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert running.poll() is None and time.monotonic() < deadline
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/?q=a+circle") as page:
+                    assert page.status == 200
+                break
+            except OSError:
+                time.sleep(0.2)
+    finally:
+        running.kill()
     assert not trace.exists()
 
 

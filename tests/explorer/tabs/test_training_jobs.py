@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -14,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from corruption import reseal
+from processes import ForkedPython
 
 from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Progress
 from sieve.explorer.jobs.training_settings import TrainingSettings
@@ -33,7 +31,11 @@ PATIENCE = 240.0
 
 
 @pytest.fixture
-def trainings(tiny_collection: Collection, home: Path) -> Iterator[TrainingManager]:  # noqa: ARG001
+def trainings(
+    tiny_collection: Collection,
+    home: Path,  # noqa: ARG001
+    forked_jobs: None,  # noqa: ARG001
+) -> Iterator[TrainingManager]:
     made = TrainingManager(tiny_collection, "cpu")
     yield made
     if made.job_lock.running_job():
@@ -135,10 +137,7 @@ def test_killed_server_stops_its_training_without_losing_progress(
         "TrainingManager(Collection.open(sys.argv[1]), 'cpu')"
         ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"
     )
-    server = subprocess.Popen(
-        [sys.executable, "-c", script, tiny_collection.path],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    server = ForkedPython(["-c", script, tiny_collection.path])
     wait(lambda: trainings.latest() is not None and reached(trainings, 10))
     server.kill()
     server.wait()
