@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, ClassVar
@@ -117,6 +117,7 @@ class JobLock:
             return ""
 
 
+@dataclass(eq=False)
 class JobManager:
     """Start, find, stop and resume jobs of one kind for one collection. Thread-safe.
 
@@ -127,17 +128,10 @@ class JobManager:
     kind: ClassVar[str]
     """training or evaluation"""
 
-    def __init__(
-        self,
-        collection: Collection,
-        device: str = "auto",
-        job_lock: JobLock | None = None,
-        text_encoder: str = "",
-    ) -> None:
-        self.collection = collection
-        self.device = device
-        self.text_encoder = text_encoder
-        self.job_lock = job_lock or JobLock()
+    collection: Collection
+    device: str = "auto"
+    job_lock: JobLock = field(default_factory=JobLock)
+    text_encoder: str = ""
 
     def latest(self) -> JobDirectory | None:
         """Return the newest job of this kind on this collection or requested from its page."""

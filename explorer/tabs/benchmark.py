@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import shutil
 from pathlib import Path
@@ -87,22 +88,15 @@ class EvaluationManager(JobManager):
         return ""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class BenchmarkHandlers:
-    """Request handlers of the Benchmark tab.
+    """Request handlers of the Benchmark tab."""
 
-    A quick run evaluates `checkpoint`, the open one. Without `runs` nothing can be run, and local
-    paths are not revealed.
-    """
-
-    def __init__(
-        self,
-        collection: Collection,
-        checkpoint: Checkpoint,
-        runs: EvaluationManager | None = None,
-    ) -> None:
-        self.collection = collection
-        self.checkpoint = checkpoint
-        self._runs = runs
+    collection: Collection
+    checkpoint: Checkpoint
+    """The open checkpoint, which a quick run evaluates."""
+    runs: EvaluationManager | None = None
+    """Without it, nothing can be run, and local paths are not revealed."""
 
     def evaluations(self, _: Any) -> dict[str, Any]:
         """Return the evaluations of this collection, newest first, and the state of a quick run."""
@@ -112,10 +106,10 @@ class BenchmarkHandlers:
             "collection": self.collection.name,
             "checkpoint": self.checkpoint.path.name,
         }
-        if self._runs is None:
+        if self.runs is None:
             return view
         command = f"sieve evaluate {shlex.quote(collection_reference(self.collection.path))}"
-        return view | {"faults": faults, "command": command, **_run_view(self._runs)}
+        return view | {"faults": faults, "command": command, **_run_view(self.runs)}
 
     def evaluation(self, payload: Any) -> dict[str, Any]:
         """Return one evaluation without the results of single pairs."""
@@ -146,14 +140,14 @@ class BenchmarkHandlers:
 
     def evaluation_start(self, _: Any) -> dict[str, Any]:
         """Start a quick evaluation of the open checkpoint."""
-        assert self._runs is not None
-        self._runs.start(Path(self.checkpoint.path).absolute())
+        assert self.runs is not None
+        self.runs.start(Path(self.checkpoint.path).absolute())
         return self.evaluations(None)
 
     def evaluation_stop(self, _: Any) -> dict[str, Any]:
         """Request the quick evaluation to stop."""
-        assert self._runs is not None
-        self._runs.stop()
+        assert self.runs is not None
+        self.runs.stop()
         return self.evaluations(None)
 
     def _find(self, name: str) -> Evaluation:
