@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +104,18 @@ def bundled_path() -> Path:
     """Return the path of the prepared bundled collection: `scenes-` and a hash of what ships."""
     folder = assets.ROOT / "backbones" / BACKBONE
     files = [scenes_embeddings_path(), *sorted(folder.glob("open_clip_*"))]
-    hashes = (f"{path.name} {file_sha256(path)}" for path in files if path.is_file())
-    version = hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
+    found = ((path, path.stat()) for path in files if path.is_file())
+    version = _hash_of_files(
+        tuple((path, facts.st_size, facts.st_mtime_ns) for path, facts in found)
+    )
     return sieve_home() / "collections" / f"{SCENES}-{version}"
+
+
+@lru_cache(maxsize=1)
+def _hash_of_files(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Hash the names and bytes of files; their sizes and times are the key of the cache."""
+    hashes = (f"{path.name} {file_sha256(path)}" for path, *_ in files)
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
 
 
 def scenes_embeddings_path() -> Path:

@@ -170,12 +170,19 @@ def _decode(file: Path | BytesIO) -> Image.Image:
         is_large = is_progressive or image.width * image.height > LARGE_PIXELS
         with _large_image_lock if is_large else nullcontext():
             image.load()
-            orientation = _orientation(image)
             width, height = size if is_drafted else image.size
-            upright = _as_rgb(image)
-    if 2 <= orientation <= 8:
+            is_turned = _orientation(image) >= 5
+            upright = to_rgb(image)
+    upright.info = {ORIGINAL_SIZE: (height, width) if is_turned else (width, height)}
+    return upright
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an opened image of any mode to upright RGB, in the way of `load_image`."""
+    orientation = _orientation(image)
+    upright = _as_rgb(image)
+    if orientation >= 2:
         upright = upright.transpose(Image.Transpose[_ORIENTATIONS[orientation - 2]])
-    upright.info = {ORIGINAL_SIZE: (height, width) if orientation >= 5 else (width, height)}
     return upright
 
 

@@ -66,6 +66,12 @@ class Served(NamedTuple):
     app: gr.Blocks
     url: str
 
+    def close(self) -> None:
+        """Stop the server without waiting for open event streams."""
+        if self.app.server is not None:
+            self.app.server.config.timeout_graceful_shutdown = 1
+        self.app.close(verbose=False)
+
 
 def build_app(
     engine: SearchEngine,
@@ -190,6 +196,7 @@ def start(
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,
+        inline=False,
         share=False,
         root_path=access.root_path,
         mcp_server=access.mcp,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from sieve.model.dimensions import DimensionPage
 from sieve.model.dimensions.ablation import Ablation
 from sieve.model.dimensions.map import DimensionMap
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
+from sieve.model.explain import ItemComparison, Part, Standing
 from sieve.model.interpretability import interpretability_report
 
 
@@ -343,6 +344,81 @@ def dimension_row(engine: SearchEngine, dimension: int) -> dict[str, Any]:
         "items": engine.collection.items["id"].iloc[top].tolist(),
         "caption": engine.collection.caption_texts[best] if best >= 0 else "",
     }
+
+
+def describe_rank(standing: Standing, itself: int | None = None) -> str:
+    """Describe the rank of an item, for example `number 3 with a score of 0.62`."""
+    if standing.row == itself:
+        return "the query image itself, which is not a result"
+    if standing.removed:
+        rank = standing.rank_if_kept
+        return "removed by “never”" + (f"; otherwise number {rank:,}" if rank else "")
+    if standing.rank is None:
+        return "not a result: it shares no dimension with the query"
+    return f"number {standing.rank:,} with a score of {format_number(standing.score)}"
+
+
+def describe_difference(
+    comparison: ItemComparison,
+    name_of: Callable[[int], str],
+    sides: tuple[str, str] = ("the left", "the right"),
+) -> str:
+    """Describe in one sentence which dimensions separate the scores of two items.
+
+    `sides` are the names of the two items in the sentence.
+    """
+    left, right = sides
+    if comparison.left.row == comparison.right.row:
+        return "Left and right are the same item. Choose another one."
+    removed = _removal(comparison, name_of, sides)
+    if not comparison.reasons:
+        return removed or "Both have the same score; no dimension separates them."
+    reasons = "; ".join(
+        _reason(part, name_of(part.dimension), sides) for part in comparison.reasons
+    )
+    gap = abs(comparison.left.score - comparison.right.score)
+    ahead = left if comparison.left.score >= comparison.right.score else right
+    rest = _rest(comparison.reasons, gap)
+    return f"{removed}{ahead[0].upper()}{ahead[1:]} is {format_number(gap)} ahead: {reasons}{rest}."
+
+
+def _rest(reasons: tuple[Part, ...], gap: float) -> str:
+    """Describe how much of the gap the reasons explain, unless it is all of it."""
+    total = sum(abs(part.difference) for part in reasons)
+    if abs(total - gap) < max(0.005, gap / 10):
+        return ""
+    together = f", together {format_number(total)}" if len(reasons) > 1 else ""
+    if total < gap:
+        return f"{together}; smaller differences add up to the rest"
+    return f"{together}; other dimensions partly offset this"
+
+
+def _removal(
+    comparison: ItemComparison, name_of: Callable[[int], str], sides: tuple[str, str]
+) -> str:
+    sentences = []
+    for attribute, side in zip(("left", "right"), sides, strict=True):
+        if not getattr(comparison, attribute).removed:
+            continue
+        had = [(part, getattr(part, attribute)) for part in comparison.parts if part.off]
+        had = sorted((pair for pair in had if pair[1]), key=lambda pair: pair[1])
+        names = " and ".join(_named(part.dimension, name_of(part.dimension)) for part, _ in had[:2])
+        sentences.append(f"“Never” removes {side} because it has {names}. ")
+    return "".join(sentences)
+
+
+def _reason(part: Part, name: str, sides: tuple[str, str]) -> str:
+    """Describe a contribution: `#4 “snow” adds 0.21 to the left, nothing to the right`."""
+    values = dict(zip(sides, (part.left, part.right), strict=True))
+    more, less = sorted(sides, key=lambda side: -abs(values[side]))
+    verb, to = ("is off and subtracts", "from") if part.off else ("adds", "to")
+    little = f"only {format_number(abs(values[less]))}" if values[less] else "nothing"
+    much = format_number(abs(values[more]))
+    return f"{_named(part.dimension, name)} {verb} {much} {to} {more}, {little} {to} {less}"
+
+
+def _named(dimension: int, name: str) -> str:
+    return f"#{dimension} “{name.split(' · ')[0]}”"
 
 
 def _result(result: Result) -> dict[str, Any]:

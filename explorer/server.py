@@ -113,9 +113,6 @@ def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:
     except KeyboardInterrupt:
         log.info("stopped")
     finally:
-        app = (server.served or served).app
-        if app.server is not None:
-            app.server.config.timeout_graceful_shutdown = 1  # do not wait for open event streams
-        app.close(verbose=False)
+        (server.served or served).close()
         # Otherwise the garbage collection at exit takes seconds.
         gc.freeze()

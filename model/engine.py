@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -195,6 +195,14 @@ class SearchEngine:
         """Load the text encoder, so that the first query does not wait for it."""
         if self.can.text_queries:
             self.encode_text("a photo")
+
+    def encode_texts(self, texts: Sequence[str]) -> SparseCodes:
+        """Encode texts without splitting off exclusions: (t, m), at least one text."""
+        return self._queries.encode_texts(texts)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> SparseCodes:
+        """Encode images: (i, m); raise a ValueError without a backbone."""
+        return self._queries.encode_images(images)
 
     def vocabulary(self) -> list[str]:
         """Return the words of the general vocabulary that the text encoder knows."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array, issparse, vstack
 
 from sieve.model.backbone import Backbone, BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint
@@ -115,18 +115,37 @@ class BackboneQueryEncoder:
 
     def encode_text(self, text: str) -> Encoded:
         """Encode a text; zeros if it is encoded by captions and none has a word of it."""
+        codes, embeddings = self._encode_texts([text])
+        return Encoded(codes.dense(0), embeddings[0])
+
+    def encode_texts(self, texts: Sequence[str]) -> SparseCodes:
+        """Encode texts in batches: (t, m); rows are as from `encode_text`."""
+        return self._encode_texts(texts)[0]
+
+    def _encode_texts(self, texts: Sequence[str]) -> tuple[SparseCodes, np.ndarray]:
         encoder = self.text_encoder()
-        embedding = encoder.encode_texts([encoder.read_words(text).text])[0]
-        if isinstance(encoder, CaptionEncoder) and not encoder.reads(text):
-            return Encoded(np.zeros(self._checkpoint.m, np.float32), embedding)
-        return self._encoded(embedding, TEXT)
+        embeddings = encoder.encode_texts([encoder.read_words(text).text for text in texts])
+        codes = encode_codes(self._checkpoint.encoder, embeddings, TEXT)
+        if isinstance(encoder, CaptionEncoder):
+            is_read = np.array([encoder.reads(text) for text in texts], np.float32)
+            codes = SparseCodes.from_rows(csr_array(codes.by_row * is_read[:, None]))
+        return codes, embeddings
 
     def encode_image(self, image: Image.Image) -> Encoded:
         """Encode an image; raise a ValueError without a backbone."""
+        codes, embeddings = self._encode_images([image])
+        return Encoded(codes.dense(0), embeddings[0])
+
+    def encode_images(self, images: Sequence[Image.Image]) -> SparseCodes:
+        """Encode images in batches: (i, m); raise a ValueError without a backbone."""
+        return self._encode_images(images)[0]
+
+    def _encode_images(self, images: Sequence[Image.Image]) -> tuple[SparseCodes, np.ndarray]:
         encoder = self.text_encoder()
         if isinstance(encoder, TextOnlyEncoder):
             raise ValueError(self.can.no_image)
-        return self._encoded(encoder.encode_images([image])[0], IMAGE)
+        embeddings = encoder.encode_images(images)
+        return encode_codes(self._checkpoint.encoder, embeddings, IMAGE), embeddings
 
     def unknown_word_note(self, word: str) -> str:
         """Return a sentence that says that a word to find is unknown."""
@@ -174,10 +193,6 @@ class BackboneQueryEncoder:
     def _known_fault(self) -> str:
         return _without_folders(backbone_fault(self._collection))
 
-    def _encoded(self, embedding: np.ndarray, modality: str) -> Encoded:
-        codes = encode_codes(self._checkpoint.encoder, embedding[None], modality)
-        return Encoded(codes.dense(0), embedding)
-
 
 def _without_folders(text: str) -> str:
     """Shorten absolute paths to their last part, because notes are shown on public pages."""
@@ -219,7 +234,17 @@ class ExternalCodeEncoder:
             raise ValueError(self.can.no_text)
         return Encoded(self._encode(text), _NO_EMBEDDING)
 
+    def encode_texts(self, texts: Sequence[str]) -> SparseCodes:
+        """Encode texts: (t, m); rows are as from `encode_text`."""
+        return SparseCodes.from_rows(
+            csr_array(vstack([csr_array(self.encode_text(text).code[None]) for text in texts]))
+        )
+
     def encode_image(self, image: Image.Image) -> Encoded:  # noqa: ARG002
+        """Raise a ValueError."""
+        raise ValueError(self.can.no_image)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> SparseCodes:  # noqa: ARG002
         """Raise a ValueError."""
         raise ValueError(self.can.no_image)
 

@@ -12,6 +12,7 @@ import pytest
 from command_line import opened, sieve  # noqa: F401  (fixtures, for all)
 from hub_cache import put_repository  # noqa: F401  (a fixture, for all)
 from hypothesis import settings
+from page_api import fetched  # noqa: F401  (a fixture, for all)
 from processes import forked_jobs  # noqa: F401  (a fixture, for all)
 
 # Two workers and their subprocesses share two cores.
@@ -24,6 +25,11 @@ settings.load_profile("sieve")
 
 # Order of the test stages by marker; None: unmarked, fast tests.
 STAGES = ("house", None, "slow", "browser")
+# The files of the last stage that take longest start first, so that all workers end together.
+LONG_FILES = (
+    "test_train", "test_whole_page", "test_hostile", "test_search", "test_dimension_map",
+    "test_dimensions", "test_notes", "test_threats", "test_figure",
+)  # fmt: skip
 N_PICTURES = 60
 COLOURS = {"red": "#d03030", "blue": "#3050d0", "green": "#30a040"}
 SHAPES = ("circle", "square", "triangle")
@@ -47,11 +53,13 @@ PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order tests by stage, fast first, without splitting files."""
 
-    def stage(item: pytest.Item) -> int:
+    def place(item: pytest.Item) -> tuple[int, int]:
         marked = (n for n, mark in enumerate(STAGES) if mark and item.get_closest_marker(mark))
-        return next(marked, STAGES.index(None))
+        stage = next(marked, STAGES.index(None))
+        is_long = stage == len(STAGES) - 1 and item.path.stem in LONG_FILES
+        return stage, LONG_FILES.index(item.path.stem) if is_long else len(LONG_FILES)
 
-    items.sort(key=stage)
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sieve.model.collection import MANIFEST, file_sha256
 from sieve.model.files import CHECKSUMS, write_checksums
 
 Damage = Callable[[bytes], bytes]
@@ -68,6 +69,15 @@ def reseal(folder: Path) -> None:
     write_checksums(folder, [name for name in listed if (folder / name).is_file()])
 
 
+def put_file(folder: Path, name: str, data: bytes) -> None:
+    """Write an untrusted file into a collection and list it in the manifest."""
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][name] = {"bytes": len(data), "sha256": file_sha256(folder / name)}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    reseal(folder)
+
+
 def json_paths(value: Any, path: tuple = ()) -> Iterator[tuple]:
     """Yield the path of every value in JSON; of lists only the first entry."""
     yield path
@@ -80,14 +90,12 @@ def replace_at(value: Any, path: tuple, other: Any) -> Any:
     """Copy JSON with the value at a path replaced, or removed if `other` is `MISSING`."""
     if not path:
         return other
-    changed = copy.deepcopy(value)
-    inner = changed
-    for key in path[:-1]:
-        inner = inner[key]
-    if other is MISSING:
-        del inner[path[-1]]
+    key, *rest = path
+    changed = copy.copy(value)
+    if other is MISSING and not rest:
+        del changed[key]
     else:
-        inner[path[-1]] = other
+        changed[key] = replace_at(value[key], tuple(rest), other)
     return changed
 
 

@@ -6,8 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
+import pytest
 
 RPC_URL = "/gradio_api/component_server"
+
+
+def web_client(url: str, timeout: float = 20) -> httpx.Client:
+    """Create a client of a local server, without loading certificates for HTTPS."""
+    return httpx.Client(base_url=url, timeout=timeout, verify=False)
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """URLs that the server tries to download, each of which fails."""
+    urls: list[str] = []
+
+    async def fetch(url: str, *_: object, **__: object) -> str:
+        urls.append(url)
+        raise ValueError("fetched")
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
+    return urls
 
 
 def server_functions(config: Mapping[str, Any]) -> dict[str, int]:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -164,22 +165,35 @@ def _run(
         exec(compile(what, "-c", "exec"), {"__name__": "__main__"})
 
 
-def torchrun(*arguments: object, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run a script in two distributed processes on a free port.
+def run_two(command: Sequence[object]) -> subprocess.CompletedProcess[str]:
+    """Run a command of `ForkedPython` in two distributed processes and capture their outputs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = [
+        ForkedPython(
+            command,
+            env={**os.environ, **place, "WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank},
+            **pipes,
+        )
+        for rank in "01"
+    ]
+    outputs = [
+        "".join(both) for both in zip(*(one.communicate(300) for one in running), strict=True)
+    ]
+    code = max(one.returncode or 0 for one in running)
+    return subprocess.CompletedProcess(list(command), code, *outputs)
 
-    Parameters
-    ----------
-    arguments
-        A script with its arguments, or -m with a module's.
-    path : Path
-        Folder of the script's own modules.
-    """
+
+def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script, or -m with a module, in two distributed processes on a free port."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.run(
         [*launcher, *map(str, arguments)],
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(path), str(ROOT), *sys.path]),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
             "OMP_NUM_THREADS": "1",
         },
         capture_output=True,

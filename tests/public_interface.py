@@ -1,4 +1,4 @@
-"""List the public interface as text: commands, options, API endpoints and addresses.
+"""List the public interface as text: commands, options, endpoints, addresses and Python names.
 
 `tests/explorer/test_public_interface.py` compares it with the recorded text; the golden outputs of
 `tests.benchmarks.golden` contain it too.
@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -142,3 +143,26 @@ def endpoint_lines(info: Mapping[str, Any]) -> list[str]:
         returned = [value["label"] for value in endpoint["returns"]]
         lines.append(f"{name}({', '.join(parameters)}) -> {', '.join(returned)}")
     return lines
+
+
+def python_lines() -> list[str]:
+    """List the names of the Python API with their parameters and defaults."""
+    import sieve
+
+    lines = []
+    for name in sorted(sieve.__all__):
+        public = getattr(sieve, name)
+        if not isinstance(public, type):
+            lines.append(name + _parameters(public))
+            continue
+        lines.append(name)
+        for member in sorted(member for member in vars(public) if not member.startswith("_")):
+            value = getattr(public, member)
+            lines.append(f"  {member}{_parameters(value) if callable(value) else ''}")
+    return lines
+
+
+def _parameters(function: Callable[..., Any]) -> str:
+    signature = inspect.signature(function)
+    plain = [part.replace(annotation=part.empty) for part in signature.parameters.values()]
+    return str(signature.replace(parameters=plain, return_annotation=signature.empty))

@@ -87,28 +87,18 @@ class Train:
         """Train the encoder, and print its validation metrics."""
         self.backbone.announce(self.collection)
         from sieve.explorer.serialize import training_report
-        from sieve.model.checkpoint import default_checkpoint_out, list_fitting
+        from sieve.model.checkpoint import list_fitting
         from sieve.model.collection import Collection
-        from sieve.model.training import train, world_from_env
+        from sieve.model.training import world_from_env
 
         leads = world_from_env().is_main
-        progress = sys.stderr.isatty() and leads
-        opened = Collection.open(self.backbone.find_collection(self.collection, progress))
-        out = parse_out(self.out) if self.out else default_checkpoint_out(opened.name)
         started = time.perf_counter()
-        checkpoint = train(
-            opened,
-            out,
-            replace(PRESETS[self.preset], **self.hyperparameters),
-            device=self.backbone.device,
-            text_encoder=self.backbone.text_encoder_name(),
-            allow_code=self.backbone.allow_code,
-            progress=progress,
-        )
+        checkpoint = self.train(progress=sys.stderr.isatty() and leads)
         if not leads:
             return
-        fitting = list_fitting(opened)
-        quick = next((one for one in fitting if one.path == out and one.quick), None)
+        fitting = list_fitting(Collection.open(self.backbone.find_collection(self.collection)))
+        made = (one for one in fitting if one.path == checkpoint.path and one.quick)
+        quick = next(made, None)
         if quick and not fitting[0].quick:
             log.warning(
                 "a quick training (%s) is not opened by default; open it with --checkpoint %s",
@@ -116,6 +106,23 @@ class Train:
             )  # fmt: skip
         report = training_report(checkpoint, time.perf_counter() - started)
         print_json(report) if self.json else print_facts(report)
+
+    def train(self, progress: bool) -> Checkpoint:
+        """Train the encoder, with a progress bar if wanted."""
+        from sieve.model.checkpoint import default_checkpoint_out
+        from sieve.model.collection import Collection
+        from sieve.model.training import train
+
+        opened = Collection.open(self.backbone.find_collection(self.collection, progress))
+        return train(
+            opened,
+            parse_out(self.out) if self.out else default_checkpoint_out(opened.name),
+            replace(PRESETS[self.preset], **self.hyperparameters),
+            device=self.backbone.device,
+            text_encoder=self.backbone.text_encoder_name(),
+            allow_code=self.backbone.allow_code,
+            progress=progress,
+        )
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def output_format(path: Path, kinds: tuple[str, ...], what: str) -> str:
     return kind
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file atomically; an existing one is replaced."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 
@@ -72,13 +73,14 @@ class Figure:
         """Draw the figure, write the files, and report them."""
         kind = output_format(self.out, ("pdf", "svg", "png"), "a figure")
         from sieve.explorer.figures import read_recipe, write_recipe
+        from sieve.explorer.figures.content import recipe_checkpoint
         from sieve.explorer.figures.drawing import draw_figure, latex_block
 
         recipe = read_recipe(self.source)
         name = self.collection or recipe.collection
         if not name:
             raise ValueError(f"{self.source} has no collection; add one or give --collection")
-        checkpoint = self.checkpoint or _checkpoint_of(recipe.checkpoint)
+        checkpoint = self.checkpoint or recipe_checkpoint(recipe.checkpoint)
         engine = self.backbone.open_engine(name, checkpoint)
         drawn = draw_figure(engine, replace(recipe, collection=recipe.collection or name), kind)
         files = {self.out: drawn.data}
@@ -91,7 +93,7 @@ class Figure:
             if path.exists() and path.samefile(self.source) and path.read_bytes() != data:
                 raise ValueError(f"{path} would overwrite the recipe; choose another name for -o")
         for path, data in files.items():
-            _write(path, data)
+            write_file(path, data)
         names = list(map(str, files))
         if self.json:
             size = {"width_cm": drawn.width_cm, "height_cm": drawn.height_cm}
@@ -100,25 +102,6 @@ class Figure:
         for note in drawn.notes:
             sys.stderr.write(f"sieve: {note}\n")
         print_text(f"{', '.join(names)}: {drawn.width_cm:g} × {drawn.height_cm:g} cm\n")
-
-
-def _checkpoint_of(sha256: str) -> str | None:
-    """Find the checkpoint with the hash in a recipe; None for the default one."""
-    if not sha256:
-        return None
-    from sieve.model.checkpoint import Checkpoint, checkpoint_folders
-
-    for folder in checkpoint_folders():
-        try:
-            checkpoint = Checkpoint.load(folder)
-        except (ValueError, FileNotFoundError):
-            continue
-        if checkpoint.sha256.startswith(sha256):
-            return str(folder)
-    raise FileNotFoundError(
-        f"there is no checkpoint with hash {sha256[:12]}; give its path with --checkpoint, or "
-        'remove "checkpoint" from the recipe'
-    )
 
 
 AnnotationFile = Annotated[Positional[Path], arg(metavar="FILE")]
@@ -142,7 +125,7 @@ class ExportAnnotations:
 
         kind = output_format(self.file, KINDS, "a file of annotations")
         opened, origin = _open(self.collection, self.checkpoint)
-        _write(self.file, export_text(opened, origin, kind).encode())
+        write_file(self.file, export_text(opened, origin, kind).encode())
         n = sum(any(field.value for field in notes.values()) for notes in opened.all().values())
         print_text(f"{self.file}: {n:,} dimension{'' if n == 1 else 's'}\n")
 
@@ -288,7 +271,7 @@ class Export:
             strictness = self.search.strictness.as_json()
             data = results_bytes(engine, query, outcome, strictness, kind)
             rows = len(outcome.results)
-        _write(self.out, data)
+        write_file(self.out, data)
         return rows
 
 

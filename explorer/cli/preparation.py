@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
     from sieve.data_prep.records import Source
     from sieve.model.backbone import Backbone
-    from sieve.model.collection import BackboneIdentity
+    from sieve.model.collection import BackboneIdentity, Collection
 
 BackboneName = Annotated[
     str,
@@ -89,21 +89,21 @@ class CommonOptions:
         out: Path,
         precomputed: PrecomputedEmbeddings | PrecomputedCodes | None = None,
         shard: Shard | None = None,
-    ) -> None:
-        """Prepare the collection, and report it."""
+        progress: bool | None = None,
+    ) -> Collection:
+        """Prepare the collection, by default with a progress bar on a terminal."""
         from sieve.data_prep.prepare import prepare
 
-        made = prepare(
+        return prepare(
             source,
             backbone,
             out,
             precomputed=precomputed,
             workers=self.workers,
-            progress=sys.stderr.isatty(),
+            progress=sys.stderr.isatty() if progress is None else progress,
             keep_going=self.keep_going,
             shard=shard,
         )
-        print_collection(made, self.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +113,14 @@ class EmbedOptions(CommonOptions):
     shard: ShardName = None
     device: Device = "auto"
 
-    def embed(self, source: Source, backbone: str, out: Path) -> None:
-        """Load the backbone, prepare the collection, and report it."""
+    def embed(
+        self, source: Source, backbone: str, out: Path, progress: bool | None = None
+    ) -> Collection:
+        """Load the backbone, and prepare the collection."""
         from sieve.model.backbone import Backbone
 
         loaded = Backbone.load(backbone_name(backbone), self.device)
-        self.prepare(source, loaded, out, shard=self.shard)
+        return self.prepare(source, loaded, out, shard=self.shard, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +173,8 @@ class PrepareCodes:
         source = Codes(
             files, self.images, text_encoder=self.text_encoder, name=out.name, licence=self.licence
         )
-        self.common.prepare(source, None, out, source.precomputed())
+        made = self.common.prepare(source, None, out, source.precomputed())
+        print_collection(made, self.common.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +216,7 @@ class PrepareCoco:
             name=out.name,
             follow_links=self.follow_links,
         )
-        self.common.embed(source, self.backbone, out)
+        print_collection(self.common.embed(source, self.backbone, out), self.common.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +249,7 @@ class PrepareConceptualCaptions:
         out = self.common.folder(Path(os.path.abspath(self.source)).stem)
         about = {"name": out.name, "licence": self.licence}
         source = conceptual_captions(self.source, self.images, first_row=self.first_row, **about)
-        self.common.embed(source, self.backbone, out)
+        print_collection(self.common.embed(source, self.backbone, out), self.common.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,7 +285,8 @@ class PrepareEmbeddings:
         source = Embeddings(self.directory, self.images, **about)
         precomputed = source.precomputed()  # checks the files, before a backbone is loaded
         backbone = open_identity(self.backbone, source.width, self.common.device)
-        self.common.prepare(source, backbone, out, precomputed, self.common.shard)
+        made = self.common.prepare(source, backbone, out, precomputed, self.common.shard)
+        print_collection(made, self.common.json)
 
 
 @dataclass(frozen=True)
@@ -323,7 +327,7 @@ class PrepareScenes:
         shared = EmbedOptions(
             workers=self.workers, shard=self.shard, device=self.device, json=self.json
         )
-        shared.embed(source, self.backbone, out)
+        print_collection(shared.embed(source, self.backbone, out), self.json)
 
 
 @dataclass(frozen=True)
@@ -367,6 +371,10 @@ class PrepareFolder:
     def run(self) -> None:
         """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
+        print_collection(self.prepare(), self.common.json)
+
+    def prepare(self, progress: bool | None = None) -> Collection:
+        """Prepare the collection, by default with a progress bar on a terminal."""
         from sieve.data_prep.captions import Columns
         from sieve.data_prep.sources.folder import Folder
 
@@ -380,7 +388,7 @@ class PrepareFolder:
         )
         about = {"name": out.name, "licence": self.licence, "follow_links": self.follow_links}
         source = Folder(self.directory, self.captions, columns, self.only, **about)
-        self.common.embed(source, self.backbone, out)
+        return self.common.embed(source, self.backbone, out, progress)
 
 
 @dataclass(frozen=True)

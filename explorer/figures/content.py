@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sieve.explorer.figures import Recipe, Row
+from sieve.model.checkpoint import Checkpoint, checkpoint_folders
 from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.words.nouns import benchmark_nouns, mentions
 
@@ -47,6 +48,26 @@ class Content(NamedTuple):
     tiles: tuple[Tile, ...]
     dimensions: tuple[int, ...] = ()
     """Dimensions whose names are shown."""
+
+
+def recipe_checkpoint(sha256: str) -> str | None:
+    """Return the path of the checkpoint with the hash in a recipe; None for the default one.
+
+    Raises a FileNotFoundError if no installed checkpoint has that hash.
+    """
+    if not sha256:
+        return None
+    for folder in checkpoint_folders():
+        try:
+            checkpoint = Checkpoint.load(folder)
+        except (ValueError, FileNotFoundError):
+            continue
+        if checkpoint.sha256.startswith(sha256):
+            return str(folder)
+    raise FileNotFoundError(
+        f"there is no checkpoint with hash {sha256[:12]}; give its path as the checkpoint, or "
+        'remove "checkpoint" from the recipe'
+    )
 
 
 def complete_recipe(engine: SearchEngine, recipe: Recipe) -> Recipe:

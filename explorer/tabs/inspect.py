@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,9 @@ from pydantic.dataclasses import dataclass
 from sieve.explorer.components import component
 from sieve.explorer.json_validation import Line, read_object, validate
 from sieve.explorer.serialize import (
+    describe_difference,
+    describe_rank,
     dimension_row,
-    format_number,
     item_summaries,
     query_dimension_rows,
     results_view,
@@ -20,11 +20,10 @@ from sieve.explorer.serialize import (
 from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.explorer.view_state import ItemId, ViewState
 from sieve.model.engine import EncodedQuery, SearchEngine
-from sieve.model.explain import ItemComparison, Part, Standing, cosine, explain, overlap
+from sieve.model.explain import ItemComparison, Standing, cosine, explain, overlap
 
 N_RETRIEVED = 12
 N_CHOICES = 24
-Name = Callable[[int], str]
 
 
 @dataclass(frozen=True)
@@ -59,69 +58,6 @@ def inspect_tab(handlers: SearchHandlers) -> None:
 
     component("inspect", inspect)
     component("why", why)
-
-
-def describe_rank(standing: Standing, itself: int | None = None) -> str:
-    """Describe the rank of an item, for example `number 3 with a score of 0.62`."""
-    if standing.row == itself:
-        return "the query image itself, which is not a result"
-    if standing.removed:
-        rank = standing.rank_if_kept
-        return "removed by “never”" + (f"; otherwise number {rank:,}" if rank else "")
-    if standing.rank is None:
-        return "not a result: it shares no dimension with the query"
-    return f"number {standing.rank:,} with a score of {format_number(standing.score)}"
-
-
-def describe_difference(comparison: ItemComparison, name_of: Name) -> str:
-    """Describe in one sentence which dimensions separate the scores of two items."""
-    if comparison.left.row == comparison.right.row:
-        return "Left and right are the same item. Choose another one."
-    removed = _removal(comparison, name_of)
-    if not comparison.reasons:
-        return removed or "Both have the same score; no dimension separates them."
-    reasons = "; ".join(_reason(part, name_of(part.dimension)) for part in comparison.reasons)
-    gap = abs(comparison.left.score - comparison.right.score)
-    ahead = "left" if comparison.left.score >= comparison.right.score else "right"
-    rest = _rest(comparison.reasons, gap)
-    return f"{removed}The {ahead} is {format_number(gap)} ahead: {reasons}{rest}."
-
-
-def _rest(reasons: tuple[Part, ...], gap: float) -> str:
-    """Describe how much of the gap the reasons explain, unless it is all of it."""
-    total = sum(abs(part.difference) for part in reasons)
-    if abs(total - gap) < max(0.005, gap / 10):
-        return ""
-    together = f", together {format_number(total)}" if len(reasons) > 1 else ""
-    if total < gap:
-        return f"{together}; smaller differences add up to the rest"
-    return f"{together}; other dimensions partly offset this"
-
-
-def _removal(comparison: ItemComparison, name_of: Name) -> str:
-    sentences = []
-    for side, standing in (("left", comparison.left), ("right", comparison.right)):
-        if not standing.removed:
-            continue
-        had = [(part, getattr(part, side)) for part in comparison.parts if part.off]
-        had = sorted((pair for pair in had if pair[1]), key=lambda pair: pair[1])
-        names = " and ".join(_named(part.dimension, name_of(part.dimension)) for part, _ in had[:2])
-        sentences.append(f"“Never” removes the {side} because it has {names}. ")
-    return "".join(sentences)
-
-
-def _reason(part: Part, name: str) -> str:
-    """Describe a contribution: `#4 “snow” adds 0.21 to the left, nothing to the right`."""
-    sides = {"left": part.left, "right": part.right}
-    more, less = sorted(sides, key=lambda side: -abs(sides[side]))
-    verb, to = ("is off and subtracts", "from") if part.off else ("adds", "to")
-    little = f"only {format_number(abs(sides[less]))}" if sides[less] else "nothing"
-    much = format_number(abs(sides[more]))
-    return f"{_named(part.dimension, name)} {verb} {much} {to} the {more}, {little} {to} the {less}"
-
-
-def _named(dimension: int, name: str) -> str:
-    return f"#{dimension} “{name.split(' · ')[0]}”"
 
 
 def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:

@@ -116,13 +116,19 @@ def subtraction(source: BackboneEmbeddings, questions: PairSet) -> float:
     return tune((SUBTRACT,), [spaces], questions.relevant, TRIALS).ap
 
 
-def main() -> None:
-    """Train each variant and print its metrics."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Create a parser with the options of all comparisons of encoders."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("collection")
     parser.add_argument("--track", choices=("label", "caption"), default="caption")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int, default=TrainingConfig().epochs)
+    return parser
+
+
+def main() -> None:
+    """Train each variant and print its metrics."""
+    parser = arguments(__doc__)
     parser.add_argument("--only", help="comma-separated names of the changes to measure")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

@@ -17,10 +17,10 @@ most k active dimensions per item, so that their codes take the same space.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +34,10 @@ from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
 from sieve.model.hyperparameters import LOSSES, LOSSES_OF_OBJECTIVE
 from sieve.model.training import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData, modality_means
-from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import reconstruction
 from sieve.model.training.objectives import OBJECTIVES, Compact, StepLosses, TrainingModule
 from sieve.model.training.trainer import Trainer
-from tests.benchmarks.ablation import measure, print_row, select_questions, subtraction
+from tests.benchmarks.ablation import arguments, measure, print_row, select_questions, subtraction
 
 _BANDWIDTH = 0.03
 """Bandwidth of the gradient of a threshold; about a tenth of a typical activation."""
@@ -75,7 +74,26 @@ class _Jump(torch.autograd.Function):
         return of_value * (x > threshold), moved.sum(0)
 
 
-class JumpReLU(Compact):
+class _More(Compact):
+    """The preset's losses and one more, which is added to the reconstruction loss (weight 1)."""
+
+    def losses(self, module: TrainingModule, batch: Batch, k: int, *rest: Any) -> StepLosses:
+        """Add the loss of `more`."""
+        losses, fired = super().losses(module, batch, k, *rest)
+        encoder = module.encoder
+        sides = []
+        for given, modality in ((batch.images, IMAGE), (batch.texts, TEXT)):
+            target = encoder.centred(given, modality)
+            sides.append((encoder.activations(target, modality), target))
+        losses["reconstruct"] = losses["reconstruct"] + self.more(encoder, sides, k)
+        return losses, fired
+
+    def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]], k: int) -> Tensor:
+        """Return the added loss, (), of both modalities: activations (B, m) and targets (B, d)."""
+        raise NotImplementedError
+
+
+class JumpReLU(_More):
     """JumpReLU: a learned threshold for each dimension."""
 
     def begin(self, encoder: SparseEncoder) -> None:
@@ -85,23 +103,10 @@ class JumpReLU(Compact):
         encoder.keep = lambda activations, k: self._jump(encoder, activations)[0]  # noqa: ARG005
         encoder.encode = partial(self._encode, encoder)
 
-    def losses(
-        self,
-        module: TrainingModule,
-        batch: Batch,
-        k: int,
-        dead: Tensor | None,
-        world: World = ALONE,
-    ) -> StepLosses:
-        """Add the difference between the mean number of active dimensions and k."""
-        losses, fired = super().losses(module, batch, k, dead, world)
-        encoder = module.encoder
-        counts = [
-            self._jump(encoder, encoder.activations(encoder.centred(given, kind), kind))[1].sum(1)
-            for given, kind in ((batch.images, IMAGE), (batch.texts, TEXT))
-        ]
-        losses["reconstruct"] = losses["reconstruct"] + (torch.cat(counts).mean() / k - 1).square()
-        return losses, fired
+    def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]], k: int) -> Tensor:
+        """Return the difference between the mean number of active dimensions and k, squared."""
+        counts = [self._jump(encoder, activations)[1].sum(1) for activations, _ in sides]
+        return (torch.cat(counts).mean() / k - 1).square()
 
     @staticmethod
     def _jump(encoder: SparseEncoder, activations: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,41 +118,17 @@ class JumpReLU(Compact):
         return ActiveCode(*torch.topk(saved, encoder.config.active(modality), dim=-1))
 
 
-class _More(Compact):
-    """The preset's losses and one more, which is added to the reconstruction loss (weight 1)."""
-
-    def losses(
-        self,
-        module: TrainingModule,
-        batch: Batch,
-        k: int,
-        dead: Tensor | None,
-        world: World = ALONE,
-    ) -> StepLosses:
-        losses, fired = super().losses(module, batch, k, dead, world)
-        encoder = module.encoder
-        sides = []
-        for given, modality in ((batch.images, IMAGE), (batch.texts, TEXT)):
-            target = encoder.centred(given, modality)
-            sides.append((encoder.keep(encoder.activations(target, modality), k), target))
-        losses["reconstruct"] = losses["reconstruct"] + self.more(encoder, sides)
-        return losses, fired
-
-    def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Return the added loss, (), of codes (B, m) and targets (B, d) of both modalities."""
-        raise NotImplementedError
-
-
 class Nested(_More):
     """Prefixes of the dimensions also reconstruct the embedding."""
 
-    def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]], k: int) -> Tensor:
         """Return the mean loss over an eighth, a quarter and a half of the dimensions."""
+        codes = [(encoder.keep(activations, k), target) for activations, target in sides]
         directions = functional.normalize(encoder.decode_md, dim=1)
         prefixes = [encoder.config.m // part for part in (8, 4, 2)]
         return sum(
             (reconstruction(code[:, :p] @ directions[:p], target) for p in prefixes
-             for code, target in sides), torch.zeros(())
+             for code, target in codes), torch.zeros(())
         ) / (2 * len(prefixes))  # fmt: skip
 
 
@@ -156,9 +137,10 @@ class Groups(_More):
 
     weight = 0.2
 
-    def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]]) -> Tensor:  # noqa: ARG002
+    def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]], k: int) -> Tensor:
         """Return the mean group lasso of the pairs."""
-        image, text = (functional.normalize(code, dim=1) for code, _ in sides)
+        codes = (encoder.keep(activations, k) for activations, _ in sides)
+        image, text = (functional.normalize(code, dim=1) for code in codes)
         return self.weight * (image.square() + text.square() + 1e-8).sqrt().sum(1).mean()
 
 
@@ -210,12 +192,8 @@ def train_kind(
 
 def main() -> None:
     """Train every variant and print its metrics."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("collection")
+    parser = arguments(__doc__)
     parser.add_argument("--train", help="collection to train on")
-    parser.add_argument("--track", choices=("label", "caption"), default="caption")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--epochs", type=int, default=TrainingConfig().epochs)
     parser.add_argument(
         "--only", default=";".join(KINDS), help="semicolon-separated names of the variants"
     )

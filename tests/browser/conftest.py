@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 from processes import FIRST_PORT
 from serving import serving
 
@@ -49,7 +51,10 @@ def playwright() -> Iterator[Playwright]:
 @pytest.fixture(scope="session")
 def browser(playwright: Playwright, browser_path: str) -> Iterator[Browser]:
     expect.set_options(timeout=60_000)
-    launched = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+    launched = playwright.chromium.launch(
+        # One process per site keeps the compiled scripts of the app, which take a second a page.
+        executable_path=browser_path, args=["--no-sandbox", "--renderer-process-limit=1"]
+    )  # fmt: skip
     yield launched
     launched.close()
 
@@ -98,17 +103,55 @@ def hostile_address(hostile_engine, address: str) -> Iterator[str]:  # noqa: ARG
     served.app.close()
 
 
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A fresh page that fails its test on any script error."""
+@pytest.fixture(scope="session")
+def shared_context(browser: Browser, address: str) -> Iterator[BrowserContext]:
+    """The browser window whose tabs are the pages of most tests."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, base_url=address, reduced_motion="reduce"
     )
     skip_guide(context)
+    context.new_page().goto("/config")  # an open tab keeps the renderer process
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(shared_context: BrowserContext) -> Iterator[Page]:
+    """A new tab with empty storage."""
+    first, *_ = shared_context.pages
+    with checked_page(shared_context) as opened:
+        yield opened
+        for tab in shared_context.pages:
+            if tab.url.startswith("http"):
+                tab.evaluate("try { localStorage.clear() } catch {}")
+    for tab in shared_context.pages:
+        if tab != first:
+            tab.close()
+    shared_context.clear_cookies()
+    shared_context.clear_permissions()
+
+
+@contextmanager
+def fresh_page(
+    browser: Browser, address: str, *, guide: bool = False, timeout: int = 30_000, **options: Any
+) -> Iterator[Page]:
+    """Open a page in a separate window, with empty storage except that the guide was seen."""
+    defaults = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+    context = browser.new_context(base_url=address, **(defaults | options))
+    if not guide:
+        skip_guide(context)
+    with checked_page(context, timeout) as opened:
+        yield opened
+    context.close()
+
+
+@contextmanager
+def checked_page(context: BrowserContext, timeout: int = 30_000) -> Iterator[Page]:
+    """Open a page that fails its test on any script error."""
     opened = context.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.set_default_timeout(30_000)
+    opened.set_default_timeout(timeout)
     yield opened
-    context.close()
+    opened.close()
     assert not faults, faults

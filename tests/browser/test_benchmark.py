@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from processes import FIRST_PORT
 from tiny_evaluation import save_small_evaluation
 
@@ -100,16 +100,17 @@ def test_link_opens_the_benchmark_tab_or_reports_a_missing_result(
     assert rows(page)
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_quick_benchmark_runs_and_reports_its_error(
-    browser: Browser,
+    page: Page,
     tiny_engine: SearchEngine,
     home: Path,  # noqa: ARG001
 ) -> None:
     handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
     served = start(tiny_engine, port=FIRST_PORT, training=handlers)
-    page = browser.new_page(base_url=served.url)
     page.set_default_timeout(60_000)
-    go(page, "?tab=benchmark")
+    page.goto(f"{served.url}/?tab=benchmark")
+    settle(page)
     expect(page.locator(".sv-bench-empty")).to_contain_text("sieve evaluate")
     page.get_by_role("button", name="Run quick benchmark").click()
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
@@ -117,5 +118,4 @@ def test_quick_benchmark_runs_and_reports_its_error(
     # The tiny collection has too few items for any pair; the page reports this.
     expect(page.locator(".sv-bench-status")).to_contain_text("failed", timeout=PATIENCE)
     expect(page.get_by_role("button", name="Run quick benchmark")).to_be_enabled()
-    page.close()
     served.app.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from browser.conftest import PAYLOAD
 from browser.steps import found, go, search, settle
@@ -230,12 +230,10 @@ def test_pages_of_dimensions_list_searches_of_the_session(page: Page, tiny_engin
     expect(page.get_by_role("textbox", name="without")).to_have_value("the snow")
 
 
-def test_markup_in_names_on_the_map_is_escaped(browser: Browser, hostile_address: str) -> None:
-    context = browser.new_context(base_url=hostile_address, reduced_motion="reduce")
-    page = context.new_page()
-    go(page, MAP)
+def test_markup_in_names_on_the_map_is_escaped(page: Page, hostile_address: str) -> None:
+    page.goto(f"{hostile_address}/{MAP}")
+    settle(page)
     labels = drawn(page).locator(".textpoint text")
     labels.first.wait_for()
     assert labels.first.text_content() == f"{PAYLOAD[:17]}…"
     assert page.evaluate("window.pwned") is None
-    context.close()

@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 from processes import FIRST_PORT
 from tiny_codes import write_codes
 
-from browser.steps import found, go, search, settle, skip_guide, switches
+from browser.conftest import fresh_page
+from browser.steps import found, go, search, settle, switches
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.model.engine import SearchEngine
@@ -31,18 +32,9 @@ def serve(engine: SearchEngine, browser: Browser) -> Iterator[Page]:
     from sieve.explorer.app import start
 
     served = start(engine, port=FIRST_PORT)
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 900}, base_url=served.url, reduced_motion="reduce"
-    )
-    skip_guide(context)
-    opened = context.new_page()
-    faults: list[str] = []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.set_default_timeout(30_000)  # each test waits for a server to start
-    yield opened
-    context.close()
+    with fresh_page(browser, served.url) as page:
+        yield page
     served.app.close()
-    assert not faults, faults
 
 
 @pytest.fixture(scope="module")

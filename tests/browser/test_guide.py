@@ -8,6 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from browser.conftest import fresh_page
 from browser.steps import go, has_sideways_scroll, settle
 from sieve.explorer.app import start
 from sieve.explorer.examples import ExampleQuery
@@ -49,18 +50,9 @@ def new_page(
     request: pytest.FixtureRequest, browser: Browser, guide_address: str
 ) -> Iterator[Page]:
     """A page in a browser with empty storage."""
-    context = browser.new_context(
-        viewport={"width": request.param, "height": 844},
-        base_url=guide_address,
-        reduced_motion="reduce",
-    )
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.set_default_timeout(10_000)
-    yield page
-    context.close()
-    assert not faults, faults
+    viewport = {"width": request.param, "height": 844}
+    with fresh_page(browser, guide_address, guide=True, timeout=10_000, viewport=viewport) as page:
+        yield page
 
 
 def check_step(page: Page, number: int) -> None:

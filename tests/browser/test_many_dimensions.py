@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from processes import FIRST_PORT
 from tiny_codes import write_many_codes
 
+from browser.conftest import fresh_page
 from browser.steps import go, has_sideways_scroll
 from browser.test_dimension_map import drawn
 from sieve.data_prep.prepare import prepare
@@ -36,13 +37,8 @@ def crowd(many: SearchEngine, browser: Browser) -> Iterator[Page]:
     from sieve.explorer.app import start
 
     served = start(many, port=FIRST_PORT)
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 900}, base_url=served.url, reduced_motion="reduce"
-    )
-    opened = context.new_page()
-    opened.set_default_timeout(60_000)
-    yield opened
-    context.close()
+    with fresh_page(browser, served.url, guide=True, timeout=60_000) as page:
+        yield page
     served.app.close()
 
 

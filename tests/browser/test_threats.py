@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from gradio.utils import get_upload_folder
 from page_api import server_functions
-from playwright.sync_api import Browser, FilePayload, Page, Playwright, Route, expect
+from playwright.sync_api import FilePayload, Page, Playwright, Route, expect
 from processes import FIRST_PORT
 from tiny_evaluation import save_small_evaluation
 
@@ -289,11 +289,7 @@ def test_website_over_plain_http_cannot_read_or_write(
     assert set(Path(get_upload_folder()).rglob("*")) == uploaded
 
 
-def test_page_requests_nothing_from_other_hosts(browser: Browser, markup_address: str) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=markup_address)
-    skip_guide(context)
-    page = context.new_page()
-    page.set_default_timeout(30_000)
+def test_page_requests_nothing_from_other_hosts(page: Page, markup_address: str) -> None:
     beyond: list[str] = []
 
     def refuse(route: Route) -> None:
@@ -303,8 +299,8 @@ def test_page_requests_nothing_from_other_hosts(browser: Browser, markup_address
         beyond.append(url)
         return route.abort()
 
-    context.route("**/*", refuse)
-    page.goto("/?q=a+red+circle&without=snow&compare=1")
+    page.route("**/*", refuse)
+    page.goto(f"{markup_address}/?q=a+red+circle&without=snow&compare=1")
     settle(page)
     before = found(page)
     switches(page).first.press("Space")
@@ -322,6 +318,5 @@ def test_page_requests_nothing_from_other_hosts(browser: Browser, markup_address
         "[...document.querySelectorAll('link[rel~=preconnect], link[rel~=dns-prefetch],"
         " link[rel~=stylesheet], script[src], img, iframe')].map(n => n.href || n.src)"
     )
-    context.close()
     assert not beyond
     assert {urlsplit(url).hostname for url in named} <= {"127.0.0.1", None}

@@ -8,11 +8,11 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from processes import FIRST_PORT
 
-from browser.steps import has_sideways_scroll, search, settle, skip_guide
-from browser.test_whole_page import violations
+from browser.steps import has_sideways_scroll, search, settle
+from browser.test_whole_page import COLOURS, use_dark_mode, violations
 from sieve.explorer.app import start
 from sieve.explorer.server import Server
 from sieve.explorer.tabs.train import TrainHandlers
@@ -54,18 +54,10 @@ def fill(page: Page, epochs: int) -> None:
     page.get_by_label("Epochs").fill(str(epochs))
 
 
-def test_any_collection_can_be_opened_trained_and_searched(
-    browser: Browser, server: Server
-) -> None:
+def test_any_collection_can_be_opened_trained_and_searched(page: Page, server: Server) -> None:
     assert server.served
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 900}, base_url=server.served.url
-    )
-    skip_guide(context)
-    page = context.new_page()
-    expect.set_options(timeout=60_000)
     page.set_default_timeout(60_000)
-    page.goto("/")
+    page.goto(server.served.url)
     expect(page.get_by_role("heading", name="No training yet")).to_be_visible()
     expect(page.locator(".sv-about")).to_contain_text("no checkpoint yet")
     assert not violations(page)
@@ -104,14 +96,13 @@ def test_any_collection_can_be_opened_trained_and_searched(
     page.get_by_role("tab", name="Train").click()
     expect(page.get_by_role("heading", name="Trained")).to_be_visible()
     expect(page.locator(".sv-train-detail")).to_contain_text("open in all tabs")
-    context.close()
 
 
-def test_page_that_missed_the_server_change_follows_it(browser: Browser, server: Server) -> None:
+@pytest.mark.usefixtures("forked_jobs")
+def test_page_that_missed_the_server_change_follows_it(page: Page, server: Server) -> None:
     offer = server.served
     assert offer
-    page = browser.new_page(base_url=offer.url)
-    page.goto("/")
+    page.goto(offer.url)
     fill(page, 1)
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_role("button", name="Start")).to_be_disabled(timeout=60_000)
@@ -121,30 +112,25 @@ def test_page_that_missed_the_server_change_follows_it(browser: Browser, server:
         page.wait_for_timeout(200)
     page.unroute("**/component_server/**")
     page.get_by_role("textbox", name="Find").wait_for(timeout=60_000)
-    page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_train_tab_is_accessible_and_fits_the_page(
-    browser: Browser,
+    page: Page,
     tiny_engine: SearchEngine,
     home: Path,  # noqa: ARG001
-    scheme: str,
 ) -> None:
     handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
     served = start(tiny_engine, port=FIRST_PORT, training=handlers)
-    context = browser.new_context(base_url=served.url, color_scheme=scheme)  # type: ignore[arg-type]
-    skip_guide(context)
-    page = context.new_page()
-    page.goto("/?tab=train")
+    page.goto(f"{served.url}/?tab=train")
     expect(page.get_by_role("heading", name="No training yet")).to_be_visible()
     assert page.url.endswith("?tab=train") and not violations(page)
+    use_dark_mode(page)
+    assert not violations(page, COLOURS)
     page.set_viewport_size({"width": 390, "height": 844})
     assert not has_sideways_scroll(page)
     page.get_by_label("Max. active").fill("2000")
     page.get_by_role("button", name="Start").click()
     assert page.evaluate("document.activeElement.name") == "k"  # the browser shows what is wrong
-    context.close()
     served.app.close()
 
 

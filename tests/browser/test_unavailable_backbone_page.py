@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 from processes import FIRST_PORT
 from unavailable_backbone import BACKBONE, write_embeddings
 
-from browser.steps import found, go, has_sideways_scroll, search, settle, skip_guide
+from browser.conftest import fresh_page
+from browser.steps import found, go, has_sideways_scroll, search, settle
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.embeddings import Embeddings, open_identity
 from sieve.model.engine import SearchEngine
@@ -34,16 +35,9 @@ def captions_page(engine: SearchEngine, browser: Browser) -> Iterator[Page]:
     from sieve.explorer.app import start
 
     served = start(engine, port=FIRST_PORT)
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=served.url)
-    skip_guide(context)
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.set_default_timeout(30_000)
-    yield page
-    context.close()
+    with fresh_page(browser, served.url) as page:
+        yield page
     served.app.close()
-    assert not faults, faults
 
 
 def texts(page: Page) -> list[str]:

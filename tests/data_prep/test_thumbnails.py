@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from corruption import damaged_files
-from page_api import call_server
+from page_api import call_server, web_client
 from PIL import Image
 from processes import FIRST_PORT
 
@@ -104,7 +104,7 @@ def web(tiny_engine: SearchEngine, prepared: Collection) -> Iterator[httpx.Clien
     engine = copy.copy(tiny_engine)
     engine.collection = prepared
     served = start(engine, port=FIRST_PORT + 20)
-    with httpx.Client(base_url=served.url, timeout=20) as client:
+    with web_client(served.url) as client:
         yield client
     served.app.close()
 

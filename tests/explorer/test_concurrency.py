@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from page_api import call_server
+from page_api import call_server, web_client
 from processes import FIRST_PORT
 
 from sieve.explorer.app import start
@@ -89,7 +89,7 @@ def test_failing_handler_releases_its_slot() -> None:
 @pytest.fixture
 def web(tiny_engine) -> Iterator[httpx.Client]:
     served = start(tiny_engine, port=FIRST_PORT + 90)
-    with httpx.Client(base_url=served.url, timeout=30) as client:
+    with web_client(served.url, 30) as client:
         yield client
     served.app.close()
 

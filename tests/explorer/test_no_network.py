@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from page_api import web_client
 from processes import FIRST_PORT
 
 from sieve.explorer.app import start
@@ -56,7 +57,7 @@ def test_no_request_leaves_the_machine(tiny_engine, external_requests: list[str]
     assert external_requests.pop() == "example.org"
     served = start(tiny_engine, port=FIRST_PORT + 80)
     try:
-        with httpx.Client(base_url=served.url, timeout=30) as web:
+        with web_client(served.url, 30) as web:
             found = call_api(web, "search", ["a circle", "the snow", None, 1.0, 10, False])
             switched = call_api(web, "search", ["a circle", "the snow", [3, 5], 1.0, 10, False])
             assert found["results"] and switched["off"] != found["off"]

@@ -1,4 +1,4 @@
-"""Test that commands, options, API endpoints and view URLs are unchanged."""
+"""Test that commands, options, endpoints, view URLs and Python names are unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from sieve.explorer.cli import main
-from tests.public_interface import HELP_WIDTH, address_lines, command_lines, endpoint_lines
+from tests.public_interface import (
+    HELP_WIDTH,
+    address_lines,
+    command_lines,
+    endpoint_lines,
+    python_lines,
+)
 
 RECORDED = Path(__file__).with_suffix(".txt")
 UPDATE = "SIEVE_UPDATE_INTERFACE"
@@ -33,6 +39,7 @@ def test_public_interface_equals_the_recorded_one(
         "Commands and options": command_lines(print_help),
         "API endpoints": endpoint_lines(build_app(tiny_engine).get_api_info()),
         "Addresses: given, and as they are written once read": address_lines(),
+        "Python API": python_lines(),
     }
     lines = [line for title, part in sections.items() for line in (f"## {title}", *part, "")]
     if os.environ.get(UPDATE):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from collection_files import write_collection
 
+from sieve.model.benchmark import Benchmark, BenchmarkConfig
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.engine import SearchEngine
@@ -83,6 +85,13 @@ def write_word_collection(
         ],
         first_digit=seed - 1,
     )
+
+
+def word_benchmark(collection: Collection, config: BenchmarkConfig, **options: Any) -> Benchmark:
+    """Create a benchmark whose texts are encoded by `WordBackbone`."""
+    encode_texts = WordBackbone().encode_texts
+    quiet = {"device": "cpu", "progress": False, **options}
+    return Benchmark(collection, config, open_text_encoder=lambda _: encode_texts, **quiet)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ NumPy parses a header as a Python literal, so it raises the errors of Python's p
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import struct
 from pathlib import Path
@@ -15,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import WordBackbone, write_word_collection
-from corruption import PicklePayload, reseal
+from corruption import PicklePayload, put_file
 from tiny_codes import write_codes
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.embedding_files import open_shards
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.model.codes import IMAGE_CODES, SparseCodes, read_codes
-from sieve.model.collection import CAPTION_ITEM, IMAGE_EMBEDDINGS, MANIFEST, Collection, file_sha256
+from sieve.model.collection import CAPTION_ITEM, IMAGE_EMBEDDINGS, Collection
 from sieve.model.dimensions.vocabulary import word_embeddings
 
 N = 20
@@ -83,11 +82,7 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def put(folder: Path, name: str, data: bytes) -> Collection:
     """Open a collection in which an untrusted file is listed in the manifest."""
-    (folder / name).write_bytes(data)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"][name] = {"bytes": len(data), "sha256": file_sha256(folder / name)}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    reseal(folder)
+    put_file(folder, name, data)
     return Collection.open(folder)
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import write_word_collection
-from corruption import PicklePayload, reseal
+from corruption import PicklePayload, put_file, reseal
 
 from sieve.model.backbone import Backbone
 from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
@@ -26,7 +26,6 @@ from sieve.model.collection import (
     MANIFEST,
     BackboneIdentity,
     Collection,
-    file_sha256,
 )
 
 N = 20
@@ -40,15 +39,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def copy(word_checkpoint: Checkpoint, tmp_path: Path) -> Path:
     return Path(shutil.copytree(word_checkpoint.path, tmp_path / "checkpoint"))
-
-
-def put(folder: Path, name: str, data: bytes) -> None:
-    """Add an untrusted file to a collection and its manifest."""
-    (folder / name).write_bytes(data)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"][name] = {"bytes": len(data), "sha256": file_sha256(folder / name)}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    reseal(folder)
 
 
 def refusal(act: Any) -> str:
@@ -88,7 +78,7 @@ def test_invalid_columns_are_rejected(folder: Path, tmp_path: Path, case: str) -
     table = pq.read_table(folder / ITEMS)
     table = table.set_column(table.schema.get_field_index(name), name, column)
     pq.write_table(table, tmp_path / "changed.parquet")
-    put(folder, ITEMS, (tmp_path / "changed.parquet").read_bytes())
+    put_file(folder, ITEMS, (tmp_path / "changed.parquet").read_bytes())
     line = refusal(lambda: Collection.open(folder).items)
     assert ITEMS in line and (f"column {name}" in line or "16 hex digits" in line)
 
@@ -98,14 +88,14 @@ def test_table_with_too_many_rows_is_not_read(
 ) -> None:
     table = pq.read_table(folder / ITEMS)
     pq.write_table(pa.concat_tables([table] * 50), tmp_path / "many.parquet")
-    put(folder, ITEMS, (tmp_path / "many.parquet").read_bytes())
+    put_file(folder, ITEMS, (tmp_path / "many.parquet").read_bytes())
     monkeypatch.setattr(pq.ParquetFile, "read", lambda *_: pytest.fail("it was read"))
     assert "it has 1000 rows" in refusal(lambda: Collection.open(folder).items)
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1" + bytes(200) + b"PAR1", pickle.dumps([1])])
 def test_other_files_as_table_are_rejected(folder: Path, data: bytes) -> None:
-    put(folder, ITEMS, data)
+    put_file(folder, ITEMS, data)
     assert ITEMS in refusal(lambda: Collection.open(folder).items)
 
 
@@ -161,7 +151,7 @@ def test_arrays_are_not_unpickled(folder: Path, tmp_path: Path, name: str) -> No
     trace = PicklePayload(tmp_path / "trace")
     others = (b"PK\x03\x04" + b"\0" * 90, archive.getvalue())
     for data in (pickle.dumps(trace), _object_array(tmp_path / "trace"), *others):
-        put(folder, name, data)
+        put_file(folder, name, data)
         opened = Collection.open(folder)
         refusal(lambda o=opened: o.caption_item if name == CAPTION_ITEM else o.image_embeddings)
     assert not (tmp_path / "trace").exists()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 from command_line import Sieve
 
+from sieve.data_prep.bundled import locate_collection
 from sieve.model.engine import SearchEngine
 
 
@@ -69,7 +71,11 @@ def test_plurals_unknown_words_and_symbols_are_handled(
     sieve: Sieve, scenes_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(scenes_home))
+    engine = SearchEngine.open(locate_collection("scenes"), device="cpu")
+    # Each command would load the backbone again.
+    monkeypatch.setattr(SearchEngine, "open", lambda *_, **__: engine)
 
+    @cache
     def found(without: str) -> dict:
         return sieve(
             "search", "scenes", "an animal", "--without", without, "-k", "1", "--json"

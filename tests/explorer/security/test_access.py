@@ -11,7 +11,7 @@ import httpx
 import pytest
 from gradio.utils import get_upload_folder
 from gradio_client import Client
-from page_api import RPC_URL, call_server, request_body, server_functions
+from page_api import RPC_URL, call_server, request_body, server_functions, web_client
 
 from sieve.explorer import app as app_module
 from sieve.explorer.app import build_app, start
@@ -32,7 +32,7 @@ def url(tiny_engine) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def web(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=20) as client:
+    with web_client(url) as client:
         yield client
 
 
@@ -155,7 +155,7 @@ def test_public_api_is_read_only(url: str) -> None:
 def test_all_users_must_log_in(tiny_engine) -> None:
     served = start(tiny_engine, port=8960, access=Access(public=True, auth=("guest", "o:pen")))
     try:
-        with httpx.Client(base_url=served.url, timeout=20) as web:
+        with web_client(served.url) as web:
             known = server_functions(served.app.get_config_file())
             requested = request_body(known, "sieve_open", "")
             item = tiny_engine.collection.items["id"].iloc[0]

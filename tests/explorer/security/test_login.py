@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from page_api import RPC_URL, call_server, csrf_header
+from page_api import RPC_URL, call_server, csrf_header, web_client
 from processes import FIRST_PORT
 
 from sieve.explorer.app import start
@@ -32,7 +32,7 @@ def url(tiny_engine) -> Iterator[str]:
 
 @pytest.fixture
 def web(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=20) as client:
+    with web_client(url) as client:
         yield client
 
 
@@ -105,7 +105,7 @@ def test_cross_origin_login_and_logout_are_refused(logged_in: httpx.Client) -> N
 
 
 def test_logout_ends_only_the_current_session(logged_in: httpx.Client, url: str) -> None:
-    with httpx.Client(base_url=url, timeout=20) as other:
+    with web_client(url) as other:
         assert other.post("/login", data=GIVEN).is_success
         saved = dict(logged_in.cookies)
         key = csrf_header(logged_in)["X-Sieve-Token"]

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from gradio.utils import get_upload_folder
 from gradio_client import Client
-from page_api import RPC_URL, call_server, csrf_header
+from page_api import RPC_URL, call_server, csrf_header, web_client
 from PIL import Image
 from processes import FIRST_PORT
 
@@ -66,7 +66,7 @@ def hostile(
 @pytest.fixture(scope="module", params=["private", "public"])
 def web(request: pytest.FixtureRequest, hostile: SearchEngine) -> Iterator[httpx.Client]:
     served = start(hostile, port=FIRST_PORT + 40, access=Access(public=request.param == "public"))
-    with httpx.Client(base_url=served.url, timeout=20) as client:
+    with web_client(served.url) as client:
         yield client
     served.app.close()
 
@@ -378,7 +378,7 @@ def test_session_cookie_is_useless_to_other_websites(hostile: SearchEngine) -> N
     access = Access(auth=("guest", "o:pen"), allow_hosts=("sieve.example",))
     served = start(hostile, port=FIRST_PORT + 40, access=access)
     try:
-        with httpx.Client(base_url=served.url, timeout=20) as web:
+        with web_client(served.url) as web:
             given = {"username": "guest", "password": "o:pen"}
             other = {"Origin": "http://evil.example", "Host": "sieve.example"}
             assert web.post("/login", data=given, headers=other).status_code == 403

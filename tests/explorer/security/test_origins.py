@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 from command_line import Sieve, fault
-from page_api import RPC_URL, call_server, csrf_header, request_body, server_functions
+from page_api import RPC_URL, call_server, csrf_header, request_body, server_functions, web_client
 from processes import FIRST_PORT
 
 from sieve.explorer.app import Served, start
@@ -44,7 +44,7 @@ def serve(tiny_engine) -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture
 def web(serve: Callable[..., Served]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=serve().url, timeout=20) as client:
+    with web_client(serve().url) as client:
         yield client
 
 
@@ -218,7 +218,7 @@ def test_proxy_headers_are_trusted_only_from_a_trusted_proxy(serve: Callable[...
         ({"allow_hosts": ("sieve.example",)}, 403),
         ({"root_path": "/sieve", "trusted_proxies": ("127.0.0.1",)}, 403),
     ):
-        with httpx.Client(base_url=serve(**access).url, timeout=20) as web:
+        with web_client(serve(**access).url) as web:
             assert web.get("/config", headers=via).status_code == status
             evil = {"X-Forwarded-Host": EVIL, "Origin": f"http://{EVIL}"}
             assert web.get("/config", headers=evil).status_code == 403
@@ -231,7 +231,7 @@ def test_proxy_headers_are_trusted_only_from_a_trusted_proxy(serve: Callable[...
 
 def test_page_on_another_port_cannot_use_the_cookie(serve: Callable[..., Served]) -> None:
     url = serve(auth=("guest", "open")).url
-    with httpx.Client(base_url=url, timeout=20) as web:
+    with web_client(url) as web:
         assert web.post("/login", data={"username": "guest", "password": "open"}).is_success
         assert call_server(web, "sieve_open", "").status_code == 200
         key, origin = csrf_header(web), f"http://{web.base_url.host}:9999"

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from gradio.utils import get_upload_folder
-from page_api import RPC_URL, call_server, csrf_header, request_body, server_functions
+from page_api import RPC_URL, call_server, csrf_header, request_body, server_functions, web_client
 from processes import FIRST_PORT
 
 from sieve.explorer import concurrency, uploads
@@ -52,7 +52,7 @@ def served(request: pytest.FixtureRequest, tiny_engine) -> Iterator[Served]:
 
 @pytest.fixture
 def web(served: Served) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.url, timeout=60) as client:
+    with web_client(served.url, 60) as client:
         yield client
 
 

@@ -12,8 +12,8 @@ from tiny_codes import write_codes
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.explorer.errors import json_errors
-from sieve.explorer.serialize import format_number
-from sieve.explorer.tabs.inspect import describe_difference, inspect_view, why_view
+from sieve.explorer.serialize import describe_difference, format_number
+from sieve.explorer.tabs.inspect import inspect_view, why_view
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.engine import SearchEngine
 from sieve.model.explain import ItemComparison, Part, Standing

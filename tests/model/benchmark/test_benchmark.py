@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import QUICK, WordBackbone, write_word_collection
+from conftest import QUICK, word_benchmark, write_word_collection
 from corruption import reseal
 
 from sieve.model.benchmark import METHODS, Benchmark, BenchmarkConfig, BenchmarkResult, MethodResult
@@ -23,14 +23,7 @@ CONFIG = BenchmarkConfig(
 
 
 def benchmark(collection: Collection, config: BenchmarkConfig = CONFIG, **options) -> Benchmark:
-    return Benchmark(
-        collection,
-        config,
-        open_text_encoder=lambda _: WordBackbone().encode_texts,
-        device="cpu",
-        progress=False,
-        **options,
-    )
+    return word_benchmark(collection, config, **options)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, WordBackbone
+from conftest import QUICK, word_benchmark
 
 from sieve.model.benchmark import (
-    Benchmark,
     BenchmarkConfig,
     BenchmarkResult,
     contrast,
@@ -34,13 +33,7 @@ def result(
 ) -> BenchmarkResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIEVE_HOME", str(tmp_path_factory.mktemp("home")))
-        return Benchmark(
-            large_word_collection,
-            CONFIG,
-            open_text_encoder=lambda _: WordBackbone().encode_texts,
-            device="cpu",
-            progress=False,
-        ).run()
+        return word_benchmark(large_word_collection, CONFIG).run()
 
 
 def test_saved_result_round_trips(result: BenchmarkResult, home: Path) -> None:

@@ -1,6 +1,4 @@
-"""Train as one of several processes, which `test_distributed` starts with `torchrun`.
-
-    torchrun --nproc-per-node 2 distributed_run.py COLLECTION OUT
+"""Train as one of the two processes that `test_distributed` starts: COLLECTION OUT.
 
 Writes OUT/OBJECTIVE-RANK.pt for each objective, OUT/compiled-RANK.pt, and the
 checkpoints OUT/unbroken and OUT/resumed.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from distributed_run import OBJECTIVES, SHORT, make_trainer, short_training
-from processes import torchrun
+from processes import run_two
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
@@ -21,7 +21,11 @@ HERE = Path(__file__).parent
 def trained_by_two(word_collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files written by two processes, which run once for all tests."""
     out = tmp_path_factory.mktemp("two")
-    done = torchrun(HERE / "distributed_run.py", word_collection.path, out, path=HERE.parent)
+    script = (
+        f"import sys; sys.path[:0] = [{str(HERE)!r}, {str(HERE.parent)!r}]\n"
+        "import distributed_run; distributed_run.main()"
+    )
+    done = run_two(["-c", script, word_collection.path, out])
     assert done.returncode == 0, done.stderr
     (out / "stderr.txt").write_text(done.stderr)
     return out

@@ -1,0 +1,466 @@
+"""The engine of the Python API: a collection, opened with a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sieve._results import (
+    DimensionSummary,
+    Explanation,
+    NamedCodes,
+    SearchResult,
+    SearchResults,
+)
+from sieve.data_prep.images import load_image, to_rgb
+from sieve.explorer.cli.options import BackboneOptions
+from sieve.explorer.json_validation import (
+    NEVER,
+    check_choice,
+    check_text,
+    read_off,
+    read_strictness,
+    read_whole,
+    short_repr,
+)
+from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
+from sieve.model.encoder import MODALITIES, encode_codes
+
+if TYPE_CHECKING:
+    from sieve._paper_figure import PaperFigure
+    from sieve.model.engine import SearchEngine
+    from sieve.model.search_results import EncodedQuery
+
+Device = Literal["auto", "cuda", "mps", "cpu"]
+Picture = Image.Image | str | Path
+"""An image in memory, or the path of an image file."""
+
+
+class Engine:
+    """Search engine of one collection with one checkpoint; open it with `Engine.open`.
+
+    It is read-only and safe to share between threads.
+
+    Examples
+    --------
+    >>> import sieve
+    >>> engine = sieve.Engine.open("scenes")
+    >>> engine.search("a dog", without="a beach", strictness="never", top=24)
+    """
+
+    def __init__(self, search_engine: SearchEngine) -> None:
+        self._engine = search_engine
+
+    @classmethod
+    def open(
+        cls,
+        collection: str | Path = "scenes",
+        checkpoint: str | Path | None = None,
+        *,
+        device: Device = "auto",
+        text_encoder: str = "",
+        allow_code: bool = False,
+        trust_backbone: bool = False,
+        index: str = "",
+    ) -> Engine:
+        """Open a collection.
+
+        Parameters
+        ----------
+        collection : str or Path
+            A path, a bundled collection ("scenes", prepared on first use, which takes about a
+            minute) or a name in `$SIEVE_HOME/collections`.
+        checkpoint : str or Path, optional
+            Path or name of a checkpoint; by default the best match for the collection.
+        device : {"auto", "cuda", "mps", "cpu"}
+            Device that the backbone runs on.
+        text_encoder : str
+            Encode texts with this backbone, or with this Python function
+            ("package.module:function", needs `allow_code`), instead of the collection's backbone.
+        allow_code : bool
+            Load the Python function that encodes texts. It may do anything.
+        trust_backbone : bool
+            Load the backbone that the collection names in a folder, a file or the Hub, and trust it
+            from now on.
+        index : str
+            Address of an index to search, made by `sieve index`: "qdrant://HOST:6333/NAME".
+
+        Raises
+        ------
+        FileNotFoundError
+            If the collection, the checkpoint or the index does not exist.
+        ValueError
+            If one of them is damaged or does not fit the others.
+
+        Examples
+        --------
+        >>> engine = sieve.Engine.open("my-photos", checkpoint="my-codes", device="cpu")
+        """
+        options = BackboneOptions(
+            device=device,
+            text_encoder=text_encoder,
+            allow_code=allow_code,
+            trust_backbone=trust_backbone,
+        )
+        opened = options.open_engine(str(collection), checkpoint and str(checkpoint), index)
+        return cls(opened)
+
+    @property
+    def collection(self) -> str:
+        """Name of the collection."""
+        return self._engine.collection.name
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of the checkpoint."""
+        return Path(self._engine.checkpoint.path)
+
+    @property
+    def items(self) -> pd.DataFrame:
+        """Table of the items: id, image, captions, labels, split, width and height.
+
+        n rows, in the order of `codes`. `image` is the item's original file.
+        """
+        return self._engine.collection.items.copy()
+
+    @property
+    def dimensions(self) -> pd.DataFrame:
+        """Table of the dimensions: m rows, indexed by dimension.
+
+        `name`; `firing_images` and `firing_texts`, the shares in [0, 1] of the images and captions
+        in which it fires; `mean` and `max` activation; `label` and `label_auc`, the label that it
+        predicts best; and measures of interpretability.
+
+        Examples
+        --------
+        >>> engine.dimensions.sort_values("firing_images", ascending=False).head()
+        """
+        return self._engine.dimension_table().set_index("dimension")
+
+    @property
+    def codes(self) -> NamedCodes:
+        """Codes of all images: (n, m), rows in the order of `items`."""
+        return self._named(self._engine.image_codes.by_row.copy())
+
+    def search(
+        self,
+        text: str = "",
+        *,
+        without: str = "",
+        image: Picture | None = None,
+        item: str | SearchResult = "",
+        off: Iterable[int] | None = None,
+        strictness: float | str = 1.0,
+        top: int = 24,
+        copies: bool = False,
+    ) -> SearchResults:
+        """Search by a text, an image or an item, with dimensions switched off.
+
+        Parameters
+        ----------
+        text : str
+            What to find. Clear exclusions in it are split off: "a dog -beach", "a dog but not on
+            a beach".
+        without : str
+            What to exclude; several phrases are separated by commas. Its dimensions are switched
+            off, unless `off` is given.
+        image : PIL image, str or Path, optional
+            Search by this image, or image file, instead of a text.
+        item : str or SearchResult
+            Search by the image of this item of the collection, instead of a text.
+        off : iterable of int, optional
+            All dimensions to switch off, instead of those that `without` proposes.
+        strictness : float or "never"
+            How off dimensions count, from 0 (not at all) to 1 (they lower the scores of items that
+            have them); "never" also removes these items.
+        top : int
+            Number of results, 1 to 200.
+        copies : bool
+            List each copy of a picture as its own result, instead of folding it into the first.
+
+        Returns
+        -------
+        SearchResults
+            A sequence, best first.
+
+        Raises
+        ------
+        ValueError
+            If not exactly one of `text`, `image` and `item` is given, an argument is out of range,
+            there is no such item or dimension, or nothing can encode the text or the image.
+
+        Examples
+        --------
+        >>> results = engine.search("a dog", without="a beach", strictness="never")
+        >>> engine.search(image="my-dog.jpg", off=[30, 624])
+        >>> engine.search(item=results[0])
+        """
+        query = self._query(text, without, image, item)
+        level, dimensions = read_strictness(strictness), _read_off(off)
+        outcome = self._engine.search(
+            query, dimensions, level.value, level.never, read_whole("top", top), fold=not copies
+        )
+        return SearchResults(self._engine, query, outcome, NEVER if level.never else level.value)
+
+    def encode(
+        self,
+        *,
+        texts: Sequence[str] | None = None,
+        images: Sequence[Picture] | None = None,
+        embeddings: np.ndarray | None = None,
+        modality: str = "image",
+    ) -> NamedCodes:
+        """Encode texts, images or embeddings to sparse codes.
+
+        Parameters
+        ----------
+        texts : sequence of str, optional
+        images : sequence of PIL images or paths, optional
+        embeddings : (n, d) array of float, optional
+            Embeddings by the collection's backbone; their length does not matter.
+        modality : {"image", "text"}
+            Modality of `embeddings`: images and texts are centred differently.
+
+        Returns
+        -------
+        NamedCodes
+            `matrix`, (n, m) float32 SciPy CSR, and `names`, the m names of the dimensions.
+
+        Raises
+        ------
+        ValueError
+            If not exactly one of `texts`, `images` and `embeddings` is given, an image or embedding
+            cannot be used, or nothing can encode the input.
+
+        Examples
+        --------
+        >>> codes = engine.encode(texts=["a dog", "a beach"])
+        >>> codes.matrix @ engine.codes.matrix.T  # cosine of each text and image
+        >>> engine.encode(images=["my-dog.jpg"]).to_pandas().head()
+        """
+        given = {"texts": texts, "images": images, "embeddings": embeddings}
+        named = [name for name, value in given.items() if value is not None]
+        if len(named) != 1:
+            raise ValueError(
+                "expected exactly one of texts, images and embeddings; got "
+                f"{' and '.join(named) or 'none'}"
+            )
+        for name in ("texts", "images"):
+            if isinstance(given[name], str | Path | Image.Image):
+                raise ValueError(f"{name} must be a list; got {short_repr(given[name])}")
+        if embeddings is not None:
+            return self._encode_embeddings(embeddings, modality)
+        inputs: list[Any] = list(texts if texts is not None else images or ())
+        if not inputs:
+            return self._named(self._engine.image_codes.by_row[:0])
+        if images is not None:
+            codes = self._engine.encode_images([_open(image) for image in inputs])
+        else:
+            for text in inputs:
+                check_text("a text", text, MAX_TEXT_CHARACTERS)
+            codes = self._engine.encode_texts(inputs)
+        return self._named(codes.by_row)
+
+    def dimension(self, dimension: int) -> DimensionSummary:
+        """Describe one dimension.
+
+        Parameters
+        ----------
+        dimension : int
+            From 0 to m - 1.
+
+        Raises
+        ------
+        ValueError
+            If there is no such dimension.
+
+        Examples
+        --------
+        >>> engine.dimension(17).top_captions
+        """
+        number = _plain(dimension)
+        return DimensionSummary(
+            self._engine, self._engine.dimension(read_whole("dimension", number))
+        )
+
+    def explain(
+        self,
+        a: SearchResult | Picture,
+        b: SearchResult | Picture,
+        text: str = "",
+        *,
+        without: str = "",
+        image: Picture | None = None,
+        item: str | SearchResult = "",
+        off: Iterable[int] | None = None,
+        strictness: float | str = 1.0,
+    ) -> Explanation:
+        """Explain why `a` and `b` are similar, or, for a query, why `a` is ranked before `b`.
+
+        Parameters
+        ----------
+        a, b : SearchResult, str, Path or PIL image
+            Without a query: two inputs. A string is the id of an item, if the collection has it,
+            else a text; a path names an image file. With a query: two items, as results or ids.
+        text, without, image, item, off, strictness
+            The query, as for `search`.
+
+        Returns
+        -------
+        Explanation
+            Without a query, the cosine of both codes as a sum over the dimensions; with a query,
+            the difference of both scores.
+
+        Raises
+        ------
+        ValueError
+            If an input cannot be used, there is no such item, or both items are the same.
+
+        Examples
+        --------
+        >>> engine.explain("a dog", "a wolf").summary
+        >>> results = engine.search("a dog", without="a beach")
+        >>> engine.explain(results[0], results.dropped[0], "a dog", without="a beach").table
+        """
+        if text or image is not None or item:
+            results = self.search(
+                text, without=without, image=image, item=item, off=off, strictness=strictness, top=1
+            )
+            for name, one in (("a", a), ("b", b)):
+                if not isinstance(one, str | SearchResult):
+                    raise ValueError(
+                        f"with a query, {name} must be a result or an item's id; got "
+                        f"{short_repr(one)}"
+                    )
+            return results.explain(a, b)  # pyright: ignore[reportArgumentType]
+        if without or off is not None:
+            raise ValueError("without and off need a query: give a text, an image or an item")
+        (a_code, a_item), (b_code, b_item) = map(self._input, (a, b))
+        return Explanation._of_overlap(self._engine, a_code, b_code, [a_item, b_item])
+
+    def figure(
+        self,
+        recipe: Mapping[str, Any] | str | Path | None = None,
+        *,
+        out: str | Path | None = None,
+        kind: str = "",
+        **fields: Any,
+    ) -> PaperFigure:
+        """Draw a figure for a paper: rows of search results or of a dimension's images.
+
+        Parameters
+        ----------
+        recipe : mapping, str or Path, optional
+            A recipe, or the path of its JSON file.
+        out : str or Path, optional
+            Also write the figure to this file: .pdf, .svg or .png. Overwritten if it exists.
+        kind : {"png", "pdf", "svg"}
+            Format; by default that of `out`, else "png".
+        **fields
+            Fields of the recipe, which replace those of `recipe`: `rows` (each a text, a dimension,
+            or a mapping with `query`, `image` or `dimension`, and `without`, `off`, `strictness`),
+            `columns` (images per row), `width_cm`, `marks`, `tiles`, `font`, `font_size`,
+            `caption`, `label`.
+
+        Returns
+        -------
+        PaperFigure
+            `bytes(figure)` is the file; `figure.save(path)` writes it.
+
+        Raises
+        ------
+        ValueError
+            If a field is invalid, or the recipe is for another collection or checkpoint.
+        FileNotFoundError
+            If the recipe file or the folder of `out` does not exist.
+
+        Examples
+        --------
+        >>> rows = ["a dog", {"query": "a dog", "without": "a beach"}]
+        >>> engine.figure(rows=rows, columns=6, out="dogs.pdf")
+        """
+        from sieve._paper_figure import draw_recipe  # Matplotlib is slow to import
+
+        return draw_recipe(self._engine, recipe, out, kind, fields)
+
+    def __repr__(self) -> str:
+        collection, checkpoint = self._engine.collection, self._engine.checkpoint
+        return (
+            f"Engine({collection.name!r}, {collection.n_items:,} items, checkpoint "
+            f"{Path(checkpoint.path).name!r}, {checkpoint.m:,} dimensions)"
+        )
+
+    def _query(
+        self, text: str, without: str, image: Picture | None, item: str | SearchResult
+    ) -> EncodedQuery:
+        given = {"text": bool(text), "image": image is not None, "item": bool(item)}
+        named = [name for name, is_given in given.items() if is_given]
+        if len(named) > 1 or not (named or without):
+            raise ValueError(
+                f"expected exactly one of text, image and item; got {' and '.join(named) or 'none'}"
+            )
+        for name, value in {"text": text, "without": without}.items():
+            check_text(name, value, MAX_TEXT_CHARACTERS)
+        item_id = item.id if isinstance(item, SearchResult) else check_text("item", item)
+        picture = None if image is None else _open(image)
+        return self._engine.encode(text, without, item_id, picture)
+
+    def _encode_embeddings(self, embeddings: np.ndarray, modality: str) -> NamedCodes:
+        check_choice("modality", modality, MODALITIES)
+        dense = np.asarray(embeddings, np.float32)
+        encoder = self._engine.checkpoint.encoder  # a ValueError for external codes
+        if dense.ndim != 2 or dense.shape[1] != encoder.config.d:
+            raise ValueError(
+                f"embeddings must have shape (n, {encoder.config.d}), the width of this "
+                f"collection's backbone; got {dense.shape}"
+            )
+        norms = np.linalg.norm(dense, axis=1, keepdims=True)
+        if not (np.isfinite(norms) & (norms > 0)).all():
+            row = int(np.argmin((np.isfinite(norms) & (norms > 0)).ravel()))
+            raise ValueError(f"embedding {row} is zero or not finite; leave it out")
+        return self._named(encode_codes(encoder, dense / norms, modality).by_row)
+
+    def _input(self, given: SearchResult | Picture) -> tuple[np.ndarray, str]:
+        """Return the code of an input, (m,) float32, and its item id or an empty string."""
+        if isinstance(given, SearchResult):
+            given = given.id
+        if not isinstance(given, str):
+            return self._engine.encode_images([_open(given)]).dense(0), ""
+        row = self._engine.collection.row_of(given)
+        if row is not None:
+            return self._engine.image_codes.dense(row), given
+        return self._query(given, "", None, "").code, ""
+
+    def _named(self, matrix: Any) -> NamedCodes:
+        names = self._engine.names()
+        return NamedCodes(matrix, tuple(names(j) for j in range(self._engine.checkpoint.m)))
+
+
+def _open(image: Picture) -> Image.Image:
+    """Return an image in memory or in a file as upright RGB."""
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    if not isinstance(image, str | Path):
+        raise ValueError(f"an image must be a PIL image or a path; got {short_repr(image)}")
+    try:
+        return load_image(Path(image).expanduser())
+    except ValueError as error:
+        raise ValueError(f"image {image}: {error}; give another one") from None
+
+
+def _read_off(off: Iterable[int] | None) -> tuple[int, ...] | None:
+    """Validate off dimensions, which may be NumPy integers in any iterable."""
+    if off is None:
+        return None
+    is_listed = isinstance(off, Iterable) and not isinstance(off, str)
+    return read_off([_plain(j) for j in off] if is_listed else off)
+
+
+def _plain(number: Any) -> Any:
+    """Return a NumPy number as a Python number, and all else unchanged."""
+    return number.item() if isinstance(number, np.generic) else number

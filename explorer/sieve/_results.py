@@ -1,0 +1,481 @@
+"""Results of the Python API: tables for analysis, and HTML for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+
+from sieve import _html
+from sieve.data_prep.captions import tidy
+from sieve.data_prep.images import open_original, open_thumbnail
+from sieve.explorer.serialize import describe_difference, summary
+from sieve.model.explain import explain, overlap
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sieve.model.dimensions import DimensionPage
+    from sieve.model.engine import SearchEngine
+    from sieve.model.explain import ItemComparison, Overlap
+    from sieve.model.search_results import Contribution, EncodedQuery, Result, SearchOutcome
+
+_SHORT_SIDE = 512
+"""Short side of a drawn scene, in pixels."""
+_MAX_EFFECTS = 8
+"""Maximum number of dimensions in each list of an explanation."""
+
+
+@dataclass(frozen=True)
+class NamedCodes:
+    """Sparse codes with the names of their dimensions.
+
+    Examples
+    --------
+    >>> codes = engine.encode(texts=["a dog", "a beach"])
+    >>> codes.matrix.shape, codes.names[17]
+    """
+
+    matrix: csr_array
+    """(n, m) float32 SciPy CSR, non-negative; each row has norm 1, or is empty if nothing fires."""
+    names: tuple[str, ...]
+    """m names of the dimensions; several dimensions may have the same name."""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one line per active dimension: row, dimension, name and value.
+
+        In each row, the largest value comes first.
+        """
+        rows = np.repeat(np.arange(len(self.matrix.indptr) - 1), np.diff(self.matrix.indptr))
+        dimensions, values = self.matrix.indices, self.matrix.data
+        order = np.lexsort((dimensions, np.negative(values), rows))
+        names = np.array(self.names, object)[dimensions[order]]
+        return pd.DataFrame(
+            {
+                "row": rows[order],
+                "dimension": dimensions[order],
+                "name": names,
+                "value": values[order],
+            }
+        )
+
+
+class SearchResult:
+    """One retrieved item.
+
+    Attributes
+    ----------
+    rank : int
+        1 for the best; 0 in `SearchResults.dropped`.
+    rank_before : int or None
+        Rank with every dimension on; None if it was not among the top results.
+    id : str
+        Id of the item: 16 hex digits.
+    score : float
+        Sum of its contributions.
+    captions, labels : tuple of str
+    file : str
+        Name of the original file in the source of the collection.
+    copies : tuple of str
+        Ids of items that show the same picture and are folded into this result.
+
+    Examples
+    --------
+    >>> result = engine.search("a dog")[0]
+    >>> result.contributions.head(3)
+    >>> result.image.save("dog.png")
+    """
+
+    def __init__(self, engine: SearchEngine, result: Result, off: Iterable[int]) -> None:
+        self.rank = result.rank
+        self.rank_before = result.rank_before
+        self.id = result.id
+        self.score = result.score
+        self.captions = result.captions
+        self.labels = result.labels
+        self.file = result.file
+        self.copies = tuple(copy.id for copy in result.copies)
+        self._engine, self._row = engine, result.row
+        self._parts = result.contributions
+        self._off = frozenset(off)
+
+    @property
+    def contributions(self) -> pd.DataFrame:
+        """Contribution of each dimension to the score, the largest first.
+
+        Indexed by dimension, with the columns `name`, `value` and `off`; the values sum to the
+        score, and those of off dimensions are not positive.
+        """
+        table = _contribution_table(self._parts, self._off)
+        return table.set_index("dimension")
+
+    @property
+    def image(self) -> Image:
+        """The original image in RGB, or the thumbnail if the original is not available."""
+        return open_original(self._engine.collection, self._row, _SHORT_SIDE).image
+
+    @property
+    def thumbnail(self) -> Image:
+        """The thumbnail in RGB, at most 320 pixels on the long side."""
+        return open_thumbnail(self._engine.collection, self._row).image
+
+    def __repr__(self) -> str:
+        caption = tidy(next(iter(self.captions), ", ".join(self.labels)))[:60]
+        return (
+            f"SearchResult(rank={self.rank}, id={self.id!r}, score={self.score:.3f}, {caption!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        return _html.page(_html.grid([_tile(self)], self._engine))
+
+
+class SearchResults(Sequence[SearchResult]):
+    """Results of a search, best first; a slice is again `SearchResults`.
+
+    Attributes
+    ----------
+    text, without : str
+        What was searched for and excluded, as it was understood.
+    strictness : float or "never"
+    off : dict of int to str
+        Dimensions that are off, with their names. To switch off one more:
+        `engine.search(text, off=[*results.off, 17])`.
+    notes : tuple of str
+        Remarks, for example about unknown words.
+    dropped : tuple of SearchResult
+        Items that left the top results because dimensions are off, by their rank before.
+    seconds : float
+        Duration of the search, without encoding the query.
+
+    Examples
+    --------
+    >>> results = engine.search("a dog", without="a beach", top=6)
+    >>> results[0].contributions.head(3)
+    >>> results.to_pandas()
+    """
+
+    def __init__(
+        self,
+        engine: SearchEngine,
+        query: EncodedQuery,
+        outcome: SearchOutcome,
+        strictness: float | str,
+    ) -> None:
+        self.text = query.text
+        self.without = query.without
+        self.strictness = strictness
+        self.off = {part.dimension: part.name for part in outcome.off}
+        self.notes = query.notes
+        self.seconds = outcome.seconds
+        self.dropped = tuple(SearchResult(engine, each, self.off) for each in outcome.left)
+        self._results = [SearchResult(engine, each, self.off) for each in outcome.results]
+        self._engine, self._query, self._outcome = engine, query, outcome
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    @overload
+    def __getitem__(self, index: int) -> SearchResult: ...
+    @overload
+    def __getitem__(self, index: slice) -> SearchResults: ...
+    def __getitem__(self, index: int | slice) -> SearchResult | SearchResults:
+        if not isinstance(index, slice):
+            return self._results[index]
+        part = SearchResults(self._engine, self._query, self._outcome, self.strictness)
+        part._results = self._results[index]
+        return part
+
+    def __iter__(self) -> Iterator[SearchResult]:
+        return iter(self._results)
+
+    @property
+    def dimensions(self) -> pd.DataFrame:
+        """Dimensions of the query, indexed by dimension, those proposed to be off first.
+
+        Columns: `name`; `strength`, the activation by what is searched for; `without_strength`,
+        that by what is excluded; `off`.
+        """
+        rows = [
+            (one.dimension, one.name, one.strength, one.without_strength, one.dimension in self.off)
+            for one in self._query.dimensions
+        ]
+        columns = ["dimension", "name", "strength", "without_strength", "off"]
+        return pd.DataFrame(rows, columns=columns).set_index("dimension")
+
+    @property
+    def contributions(self) -> pd.DataFrame:
+        """Contributions to all scores: one line per result and dimension.
+
+        Columns: `rank`, `id`, `dimension`, `name`, `value`, `off`; see
+        `SearchResult.contributions`.
+        """
+        parts = [_contribution_table(each._parts, self.off) for each in self]
+        for result, part in zip(self, parts, strict=True):
+            part.insert(0, "rank", result.rank)
+            part.insert(1, "id", result.id)
+        if not parts:
+            return pd.DataFrame(columns=["rank", "id", *_CONTRIBUTION_COLUMNS])
+        return pd.concat(parts, ignore_index=True)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one line per result, indexed by rank.
+
+        Columns: `id`, `score`, `rank_before`, `captions`, `labels`, `file` and `copies`.
+        """
+        columns = ["rank", "id", "score", "rank_before", "captions", "labels", "file", "copies"]
+        rows = [[getattr(result, name) for name in columns] for result in self]
+        table = pd.DataFrame(rows, columns=columns)
+        return table.astype({"rank_before": "Int64"}).set_index("rank")
+
+    def explain(self, a: SearchResult | str, b: SearchResult | str) -> Explanation:
+        """Explain why item `a` is ranked before or after item `b` in these results.
+
+        Parameters
+        ----------
+        a, b : SearchResult or str
+            Two results, or the ids of two items of the collection.
+
+        Raises
+        ------
+        ValueError
+            If there is no such item, or both are the same.
+
+        Examples
+        --------
+        >>> results.explain(results[0], results.dropped[0])
+        """
+        first, second = (one.id if isinstance(one, SearchResult) else one for one in (a, b))
+        if first == second:
+            raise ValueError(f"a and b are the same item, {first}; choose two different ones")
+        never = self.strictness == "never"
+        strictness = 1.0 if isinstance(self.strictness, str) else self.strictness
+        found = explain(
+            self._engine, self._query, first, second, tuple(self.off), strictness, never
+        )
+        return Explanation._of_ranking(self._engine, found)
+
+    def __repr__(self) -> str:
+        lines = [tidy(_title(self)), *(f"off: #{j} {tidy(name)}" for j, name in self.off.items())]
+        for result in self:
+            caption = tidy(next(iter(result.captions), ", ".join(result.labels)))[:60]
+            lines.append(f"{result.rank:>3}  {result.score:+.3f}  {result.id}  {caption}")
+        return "\n".join([*lines, *map(tidy, self.notes)])
+
+    def _repr_html_(self) -> str:
+        return _html.page(
+            _html.heading(_title(self)),
+            _html.off_line(self.off),
+            _html.notes(self.notes),
+            _html.grid([_tile(result) for result in self], self._engine),
+        )
+
+
+_CONTRIBUTION_COLUMNS = ["dimension", "name", "value", "off"]
+
+
+def _contribution_table(parts: Iterable[Contribution], off: Iterable[int]) -> pd.DataFrame:
+    """Return one line per dimension, the largest value first."""
+    off = set(off)
+    rows = [(part.dimension, part.name, part.value, part.dimension in off) for part in parts]
+    return pd.DataFrame(rows, columns=_CONTRIBUTION_COLUMNS)
+
+
+def _title(results: SearchResults) -> str:
+    """Describe a search: `“a dog” without “a beach”, strictness never: 24 results, 2 off: …`."""
+    query = results._query
+    find = f"“{query.text}”" if query.text else f"Like item {query.item}" if query.item else "Image"
+    without = " or ".join(f"“{phrase}”" for phrase in query.excluded)
+    strict = results.strictness
+    level = "" if strict == 1 or not results.off else f", strictness {strict}"
+    return f"{find}{without and f' without {without}'}{level}: {summary(results._outcome)}"
+
+
+def _tile(result: SearchResult) -> _html.Tile:
+    bars = [
+        _html.Bar(part.name, part.value, part.dimension in result._off) for part in result._parts
+    ]
+    caption = next(iter(result.captions), ", ".join(result.labels) or result.file)
+    head = f"{result.rank}" if result.rank else f"was {result.rank_before}"
+    return _html.Tile(result.id, caption, head, f"{result.score:.2f}", bars)
+
+
+class DimensionSummary:
+    """One dimension: its name, statistics and examples.
+
+    Attributes
+    ----------
+    dimension : int
+    name : str
+    label : str
+        The label that it predicts best, or empty; `statistics["label_auc"]` has its AUC.
+    statistics : pandas.Series of float
+        Its row of `Engine.dimensions`: shares in [0, 1] of the images and captions in which it
+        fires, mean and maximum activation, and measures of interpretability.
+    words : pandas.Series of float
+        Words of captions that go with it, with scores in [0, 1], best first.
+    top_images : pandas.DataFrame
+        The images in which it is strongest: `id`, `value` (activation in [0, 1]), `captions` and
+        `file`.
+    top_captions : pandas.DataFrame
+        The captions in which it is strongest: `text`, `value` and `id`, the item.
+    similar, coactive : pandas.DataFrame
+        Dimensions with the most similar decoder directions, and those that fire on the same
+        images, indexed by dimension: `name` and `similarity` (a cosine).
+
+    Examples
+    --------
+    >>> dimension = engine.dimension(17)
+    >>> dimension.name, dimension.statistics["firing_images"]
+    """
+
+    def __init__(self, engine: SearchEngine, page: DimensionPage) -> None:
+        self.dimension = page.dimension
+        self.name = page.name
+        self.label = page.label
+        self.statistics = pd.Series(page.statistics, name=page.name)
+        self.words = pd.Series(dict(page.words), name="score", dtype=float)
+        images = [(each.id, each.value, each.captions, each.file) for each in page.top_images]
+        self.top_images = pd.DataFrame(images, columns=["id", "value", "captions", "file"])
+        self.top_captions = pd.DataFrame(page.top_captions, columns=["text", "value", "id"])
+        columns = ["dimension", "name", "similarity"]
+        self.similar = pd.DataFrame(page.similar, columns=columns).set_index("dimension")
+        self.coactive = pd.DataFrame(page.coactive, columns=columns).set_index("dimension")
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        shares = [f"{name} {self._share(f'firing_{name}')}" for name in ("images", "texts")]
+        return f"DimensionSummary({self.dimension}, {self.name!r}, fires in {', '.join(shares)})"
+
+    def _share(self, name: str) -> str:
+        value = self.statistics.get(name)
+        return "n/a" if value is None else f"{100 * float(value):.1f}%"
+
+    def _repr_html_(self) -> str:
+        facts = {"of the images": self._share("firing_images")}
+        if "firing_texts" in self.statistics:
+            facts["of the captions"] = self._share("firing_texts")
+        if self.label:
+            facts[f"AUC for label “{self.label}”"] = f"{self.statistics['label_auc']:.2f}"
+        tiles = [
+            _html.Tile(id_, next(iter(captions), file), f"{value:.2f}", "", [])
+            for id_, value, captions, file in self.top_images.itertuples(index=False)
+        ]
+        words = [_html.Bar(str(word), value, False) for word, value in self.words.items()]
+        captions = [
+            _html.Bar(text, value, False)
+            for text, value, _ in self.top_captions.itertuples(index=False)
+        ]
+        return _html.page(
+            _html.heading(f"#{self.dimension} {self.name}"),
+            _html.facts(facts),
+            _html.grid(tiles, self._engine),
+            _html.columns({"Words": words, "Top captions": captions[:8]}),
+        )
+
+
+class Explanation:
+    """Dimensions that explain why two items are ranked as they are, or why two inputs are similar.
+
+    Attributes
+    ----------
+    summary : str
+        One sentence.
+    total : float
+        The difference of the scores of `a` and `b`, or the cosine of their codes.
+    table : pandas.DataFrame
+        Indexed by dimension, the largest absolute effect first: `name`; `a` and `b`, the
+        contributions to both scores, or the values in both codes; `effect`, their difference, or
+        their product; `off`. The effects sum to `total`.
+
+    Examples
+    --------
+    >>> engine.explain("a dog", "a wolf").table.head()
+    """
+
+    def __init__(
+        self, engine: SearchEngine, summary: str, total: float, table: pd.DataFrame
+    ) -> None:
+        self.summary = summary
+        self.total = total
+        self.table = table
+        self._tiles: list[_html.Tile] = []
+        self._titles = ["Shared, by their part of the cosine"]
+        self._engine = engine
+
+    @classmethod
+    def _of_ranking(cls, engine: SearchEngine, found: ItemComparison) -> Explanation:
+        names = engine.names()
+        rows = [
+            (
+                part.dimension,
+                names(part.dimension),
+                part.left,
+                part.right,
+                part.difference,
+                part.off,
+            )
+            for part in found.parts
+        ]
+        sentence = describe_difference(found, names, ("item a", "item b"))
+        total = found.left.score - found.right.score
+        made = cls(engine, sentence, total, _explanation_table(rows))
+        made._titles = ["In favour of a", "In favour of b"]
+        ids = engine.collection.items["id"]
+        made._tiles = [
+            _html.Tile(str(ids.iloc[side.row]), "", f"{name}: {rank}", f"{side.score:.2f}", [])
+            for name, side in (("a", found.left), ("b", found.right))
+            for rank in [f"rank {side.rank:,}" if side.rank else "no result"]
+        ]
+        return made
+
+    @classmethod
+    def _of_overlap(
+        cls, engine: SearchEngine, a: np.ndarray, b: np.ndarray, items: Sequence[str]
+    ) -> Explanation:
+        """Explain the cosine of two codes, (m,) float32; `items` are the ids of inputs or empty."""
+        names = engine.names()
+        found = overlap(a, b)
+        rows = [(s.dimension, names(s.dimension), s.left, s.right, s.product) for s in found.shared]
+        rows += [(j, names(j), value, 0.0, 0.0) for j, value in found.left]
+        rows += [(j, names(j), 0.0, value, 0.0) for j, value in found.right]
+        table = _explanation_table([(*row, False) for row in rows])
+        made = cls(engine, _overlap_sentence(found, names), found.cosine, table)
+        made._tiles = [
+            _html.Tile(id_, "", name, "", []) for name, id_ in zip("ab", items, strict=True) if id_
+        ]
+        return made
+
+    def __repr__(self) -> str:
+        return f"{self.summary}\n{self.table.head(10).to_string(float_format='{:.3f}'.format)}"
+
+    def _repr_html_(self) -> str:
+        lists: dict[str, list[_html.Bar]] = {title: [] for title in self._titles}
+        for j, name, effect, off in self.table[["name", "effect", "off"]].itertuples():
+            if effect:
+                bar = _html.Bar(f"#{j} {name}", abs(effect), off)
+                lists[self._titles[0 if effect > 0 else -1]].append(bar)
+        shown = {title: bars[:_MAX_EFFECTS] for title, bars in lists.items()}
+        return _html.page(
+            _html.heading(self.summary), _html.grid(self._tiles, self._engine), _html.columns(shown)
+        )
+
+
+def _explanation_table(rows: Iterable[tuple[int, str, float, float, float, bool]]) -> pd.DataFrame:
+    columns = ["dimension", "name", "a", "b", "effect", "off"]
+    return pd.DataFrame(rows, columns=columns).set_index("dimension")
+
+
+def _overlap_sentence(found: Overlap, names: Callable[[int], str]) -> str:
+    if not found.shared:
+        return "a and b share no dimension."
+    first = ", ".join(
+        f"#{part.dimension} “{names(part.dimension)}” ({part.share:.0%})"
+        for part in found.shared[:3]
+    )
+    n = len(found.shared)
+    shared = f"{n} shared dimension{'' if n == 1 else 's'}"
+    return f"The cosine of a and b is {found.cosine:.2f}, from {shared}: {first}."

@@ -1,0 +1,255 @@
+"""Test the Python API: values as from the engine, and errors of one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sieve
+from sieve.model.engine import SearchEngine
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_engine: SearchEngine) -> sieve.Engine:
+    return sieve.Engine(tiny_engine)
+
+
+@pytest.fixture
+def external(tmp_path: Path, home: Path) -> sieve.Engine:  # noqa: ARG001
+    """External codes, without a backbone and without words."""
+    from tiny_codes import write_codes
+
+    from sieve.data_prep.prepare import prepare
+    from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
+
+    files = CodeFiles.find(write_codes(tmp_path / "codes", words=False))
+    source = Codes(files, tmp_path / "codes" / "photos", name="given")
+    codes = source.precomputed()
+    made = prepare(source, None, tmp_path / "made", precomputed=codes, progress=False)
+    return sieve.Engine.open(made.path)
+
+
+def test_import_loads_neither_torch_nor_gradio() -> None:
+    program = (
+        "import sys, sieve; assert sieve.__version__; dir(sieve)\n"
+        "print([name for name in ('torch', 'gradio', 'pandas') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert shown.stdout == "[]\n", shown.stderr
+
+
+def test_every_public_name_has_a_docstring_with_an_example() -> None:
+    for name in sieve.__all__:
+        public = getattr(sieve, name)
+        assert ">>> " in (public.__doc__ or ""), name
+        for member, value in vars(public).items() if isinstance(public, type) else ():
+            if not member.startswith("_") and (callable(value) or isinstance(value, property)):
+                assert value.__doc__, f"{name}.{member}"
+
+
+def test_search_has_the_results_of_the_engine(
+    engine: sieve.Engine, tiny_engine: SearchEngine
+) -> None:
+    results = engine.search("a circle", without="the snow", strictness=0.5, top=5)
+    query = tiny_engine.encode("a circle", "the snow")
+    expected = tiny_engine.search(query, strictness=0.5, top=5)
+    assert [result.id for result in results] == [result.id for result in expected.results]
+    assert list(results.off) == [part.dimension for part in expected.off]
+    assert [result.id for result in results.dropped] == [result.id for result in expected.left]
+    table = results.to_pandas()
+    assert table["score"].tolist() == [result.score for result in expected.results]
+    assert table.index.tolist() == [1, 2, 3, 4, 5]
+    assert len(results[1:3]) == 2 and results[1:3][0].rank == 2
+
+
+def test_contributions_sum_to_the_scores(engine: sieve.Engine) -> None:
+    results = engine.search("a circle", without="the snow", strictness=1, top=8)
+    sums = results.contributions.groupby("rank")["value"].sum()
+    np.testing.assert_allclose(sums, results.to_pandas()["score"], atol=1e-6)
+    first = results[0].contributions
+    assert set(first.index[first["off"]]) <= set(results.off)
+    assert (first.loc[first["off"], "value"] <= 0).all()
+
+
+def test_never_removes_every_item_with_an_off_dimension(engine: sieve.Engine) -> None:
+    results = engine.search("a circle", without="the snow", strictness="never", top=60)
+    codes = engine.codes.matrix[[engine.items["id"].tolist().index(r.id) for r in results]]
+    assert len(results) and results.off
+    assert not codes[:, list(results.off)].nnz
+
+
+def test_off_takes_any_iterable_of_integers(engine: sieve.Engine) -> None:
+    proposed = engine.search("a circle", without="the snow")
+    for off in ({3, 17}, np.array([17, 3]), range(3, 18, 14)):
+        found = engine.search("a circle", off=off)
+        assert list(found.off) == [3, 17]
+    assert not engine.search("a circle", without="the snow", off=[]).off
+    assert proposed.off
+
+
+def test_image_and_item_queries_find_the_same_picture(engine: sieve.Engine, tmp_path: Path) -> None:
+    first = engine.search("a circle")[0]
+    first.image.save(tmp_path / "circle.png")
+    by_path = engine.search(image=tmp_path / "circle.png", copies=True)
+    by_image = engine.search(image=first.image.convert("RGBA"), copies=True)
+    assert [result.id for result in by_path] == [result.id for result in by_image]
+    assert by_path[0].score == pytest.approx(1, abs=1e-3)
+    by_item = engine.search(item=first)
+    assert first.id not in [result.id for result in by_item]
+    assert by_item.to_pandas().equals(engine.search(item=first.id).to_pandas())
+
+
+def test_codes_of_texts_and_images_are_those_of_a_search(
+    engine: sieve.Engine, tiny_engine: SearchEngine
+) -> None:
+    texts = ["a red circle", "a square in the snow", "night"]
+    codes = engine.encode(texts=texts)
+    matrix, names = codes.matrix, codes.names
+    expected = np.stack([tiny_engine.encode_text(text).code for text in texts])
+    np.testing.assert_allclose(matrix.toarray(), expected, atol=1e-5)
+    assert matrix.dtype == np.float32 and len(names) == matrix.shape[1]
+    assert names[5] == tiny_engine.name_of(5)
+    picture = Image.open(engine.items["image"].iloc[4])
+    of_image = engine.encode(images=[picture, engine.items["image"].iloc[4]]).matrix
+    np.testing.assert_allclose(of_image.toarray()[0], engine.codes.matrix.toarray()[4], atol=2e-2)
+    assert engine.encode(texts=[]).matrix.shape == (0, len(names))
+    table = engine.encode(texts=texts[:1]).to_pandas()
+    assert table["value"].is_monotonic_decreasing and len(table) == matrix[[0]].nnz
+
+
+def test_own_embeddings_of_any_length_are_encoded(
+    engine: sieve.Engine, tiny_engine: SearchEngine
+) -> None:
+    embeddings = 7 * np.asarray(tiny_engine.collection.image_embeddings, np.float32)
+    codes = engine.encode(embeddings=embeddings).matrix
+    np.testing.assert_allclose(codes.toarray(), engine.codes.matrix.toarray(), atol=1e-3)
+    captions = np.asarray(tiny_engine.collection.text_embeddings)
+    of_text = engine.encode(embeddings=captions, modality="text").matrix
+    expected = tiny_engine.text_codes.by_row.toarray()
+    np.testing.assert_allclose(of_text.toarray(), expected, atol=1e-3)
+
+
+def test_dimension_has_its_statistics_and_strongest_images(engine: sieve.Engine) -> None:
+    table = engine.dimensions
+    number = int(table["firing_images"].idxmax())
+    dimension = engine.dimension(np.int64(number))  # type: ignore[arg-type]
+    assert dimension.name == table.loc[number, "name"]
+    assert dimension.statistics["firing_images"] == table.loc[number, "firing_images"]
+    column = engine.codes.matrix[:, [number]].toarray().ravel()
+    strongest = engine.items["id"].iloc[int(column.argmax())]
+    assert dimension.top_images.iloc[0]["id"] == strongest
+    assert dimension.top_images["value"].iloc[0] == pytest.approx(column.max())
+
+
+def test_explanation_sums_to_what_it_explains(engine: sieve.Engine) -> None:
+    results = engine.search("a circle", without="the snow", top=12)
+    for a, b in ((results[0], results[-1]), (results[3].id, results[1].id)):
+        found = results.explain(a, b)
+        assert found.table["effect"].sum() == pytest.approx(found.total, abs=1e-5)
+        again = engine.explain(a, b, "a circle", without="the snow")
+        assert again.summary == found.summary and again.table.equals(found.table)
+    assert results.explain(results[0], results[-1]).total == pytest.approx(
+        results[0].score - results[-1].score, abs=1e-5
+    )
+
+
+def test_similarity_is_explained_for_texts_items_and_images(engine: sieve.Engine) -> None:
+    item = engine.search("a circle")[0]
+    for a, b in (("a circle", "a square"), (item, "a circle"), (item.id, item.image)):
+        found = engine.explain(a, b)
+        assert found.table["effect"].sum() == pytest.approx(found.total, abs=1e-5)
+    assert engine.explain(item, item.id).total == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda e: e.search(), "exactly one of text, image and item; got none"),
+        (lambda e: e.search("a dog", item="x"), "got text and item"),
+        (lambda e: e.search("a dog", strictness="always"), "strictness must be a number from 0"),
+        (lambda e: e.search("a dog", strictness=2), "strictness must be a number from 0 to 1"),
+        (lambda e: e.search("a dog", top=0), "top must be between 1 and 200; got 0"),
+        (lambda e: e.search("a dog", off=[64]), "there is no dimension 64; this checkpoint has 0"),
+        (lambda e: e.search("a dog", off=17), "off must be a list of dimensions; got 17"),
+        (lambda e: e.search("a dog", off=["x"]), "a dimension is a whole number of at least 0"),
+        (lambda e: e.search(7), "text must be text; got 7"),
+        (lambda e: e.search(item="0123"), "has no item '0123'"),
+        (lambda e: e.search(image="no.png"), "image no.png: file is missing"),
+        (lambda e: e.search(image=7), "an image must be a PIL image or a path; got 7"),
+        (lambda e: e.search(without="the snow"), "enter something to find"),
+        (lambda e: e.encode(), "exactly one of texts, images and embeddings; got none"),
+        (lambda e: e.encode(texts="a dog"), "texts must be a list; got 'a dog'"),
+        (lambda e: e.encode(texts=[3]), "a text must be text; got 3"),
+        (
+            lambda e: e.encode(embeddings=np.ones((2, 5))),
+            r"must have shape \(n, 32\).*got \(2, 5\)",
+        ),
+        (lambda e: e.encode(embeddings=np.zeros((1, 32))), "embedding 0 is zero or not finite"),
+        (lambda e: e.encode(embeddings=np.ones((1, 32)), modality="x"), "modality must be one of"),
+        (lambda e: e.dimension(64), "there is no dimension 64"),
+        (lambda e: e.dimension("dog"), "dimension must be a number; got 'dog'"),
+        (lambda e: e.explain("a", "b", "a circle"), "has no item 'a'"),
+        (lambda e: e.explain("a", "b", without="c"), "without and off need a query"),
+        (lambda e: e.figure(rows=["a"], colums=3), "a recipe has no field 'colums'"),
+        (lambda e: e.figure(rows=["a"], kind="gif"), "kind must be one of pdf, svg, png"),
+        (lambda _: sieve.Engine.open("no-such"), "there is no collection 'no-such'; there are:"),
+        (lambda e: sieve.Engine.open(e._engine.collection.path, "none"), "there is no checkpoint"),
+        (lambda e: sieve.launch(e, inline=True), "inline=True needs a Jupyter notebook"),
+        (lambda _: sieve.figure(rows=["a dog"]), 'the recipe has no "collection"'),
+    ],
+)
+def test_errors_are_one_line(
+    engine: sieve.Engine, call: Callable[[sieve.Engine], Any], message: str
+) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
+        call(engine)
+    assert "\n" not in str(raised.value)
+
+
+def test_unknown_hyperparameter_is_a_type_error_with_a_suggestion() -> None:
+    with pytest.raises(TypeError, match="no hyperparameter 'epoch'; did you mean 'epochs'"):
+        sieve.train("scenes", epoch=3)
+
+
+def test_external_codes_are_searched_by_item_and_refuse_the_rest(external: sieve.Engine) -> None:
+    first = external.items["id"].iloc[0]
+    assert len(external.search(item=first, top=3))
+    with pytest.raises(ValueError, match="search by an item"):
+        external.search("a dog")
+    with pytest.raises(ValueError, match="no backbone that could encode an image"):
+        external.encode(images=[Image.new("RGB", (8, 8))])
+    with pytest.raises(ValueError, match="names the dimensions of external codes"):
+        external.encode(embeddings=np.ones((1, 4)))
+
+
+def test_missing_backbone_is_a_note_for_texts_and_an_error_for_images(
+    tmp_path: Path,
+    home: Path,  # noqa: ARG001
+) -> None:
+    from unavailable_backbone import BACKBONE, write_embeddings
+
+    from sieve.data_prep.prepare import prepare
+    from sieve.data_prep.sources.embeddings import Embeddings, open_identity
+
+    source = Embeddings(write_embeddings(tmp_path / "files"), name="own")
+    embeddings = source.precomputed()
+    identity = open_identity(BACKBONE, source.width, "cpu")
+    made = prepare(source, identity, tmp_path / "own", precomputed=embeddings, progress=False)
+    checkpoint = sieve.train(
+        made.path, tmp_path / "codes", m=64, k=8, epochs=20, batch_size=32, progress=False
+    )
+    own = sieve.Engine.open(made.path, checkpoint)
+    results = own.search("a dog", top=3)
+    assert all("dog" in result.captions[0] for result in results)
+    assert any("backbone is unavailable" in note for note in results.notes)
+    matrix = own.encode(texts=["a dog", "quokka"]).matrix
+    assert matrix[[0]].nnz and not matrix[[1]].nnz
+    with pytest.raises(ValueError, match="backbone is unavailable .*search by an item"):
+        own.encode(images=[Image.new("RGB", (8, 8))])
