@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from sieve import _html
-from sieve.data_prep.captions import tidy
+from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.images import open_original, open_thumbnail
 from sieve.explorer.serialize import describe_difference, summary
 from sieve.model.explain import explain, overlap

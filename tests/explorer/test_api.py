@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client
+from page_api import serve
 from processes import FIRST_PORT
 
 from sieve.explorer.figures import Recipe
@@ -18,11 +19,7 @@ from sieve.explorer.serialize import search_report
 
 @pytest.fixture(scope="module")
 def url(tiny_engine) -> Iterator[str]:
-    from sieve.explorer.app import start
-
-    served = start(tiny_engine, port=FIRST_PORT)
-    yield served.url
-    served.app.close()
+    yield from serve(tiny_engine, port=FIRST_PORT)
 
 
 @pytest.fixture(scope="module")

@@ -162,15 +162,14 @@ def test_image_folder_does_not_hide_a_checkpoint(
 def test_image_folder_does_not_hide_a_collection(
     sieve: Sieve,
     home: Path,
-    tiny_collection: Collection,
-    tiny_checkpoint: Checkpoint,
+    opened: tuple,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shutil.copytree(tiny_collection.path, home / "collections" / "pets")
+    shutil.copytree(opened[0], home / "collections" / "pets")
     (tmp_path / "pets").mkdir()
     monkeypatch.chdir(tmp_path)
-    info = sieve("info", "pets", "--checkpoint", tiny_checkpoint.path, "--json").data
+    info = sieve("info", "pets", *opened[1:], "--json").data
     assert info["path"] == str(home / "collections" / "pets")
 
 
