@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+
+if TYPE_CHECKING:  # conftest sets the number of threads before numpy is imported
+    from sieve.model.engine import SearchEngine
 
 RPC_URL = "/gradio_api/component_server"
 
@@ -14,6 +17,15 @@ RPC_URL = "/gradio_api/component_server"
 def web_client(url: str, timeout: float = 20) -> httpx.Client:
     """Create a client of a local server, without loading certificates for HTTPS."""
     return httpx.Client(base_url=url, timeout=timeout, verify=False)
+
+
+def serve(engine: SearchEngine, **options: Any) -> Iterator[str]:
+    """Yield the address of an explorer with the options of `start`, and close it afterwards."""
+    from sieve.explorer.app import start
+
+    served = start(engine, **options)
+    yield served.url
+    served.app.close(verbose=False)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sieve.data_prep.captions import tidy
+from sieve.data_prep.captions.caption_text import tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ def print_collection(collection: Collection, as_json: bool) -> None:
     facts = collection_facts(collection)
     skipped = Tally(read_skipped(collection.checked(SKIPPED) / SKIPPED))
     if as_json:
-        print_json(facts | {"skipped_by_kind": dict(skipped.most_common())})
+        print_json(facts | {"skipped_by_kind": dict(skipped.counts.most_common())})
         return
     text = f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
     if facts["duplicates"]:

@@ -375,7 +375,7 @@ class PrepareFolder:
 
     def prepare(self, progress: bool | None = None) -> Collection:
         """Prepare the collection, by default with a progress bar on a terminal."""
-        from sieve.data_prep.captions import Columns
+        from sieve.data_prep.captions.caption_text import Columns
         from sieve.data_prep.sources.folder import Folder
 
         out = self.common.folder(self.directory)

@@ -23,10 +23,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csc_array, csr_array
-from scipy.stats import rankdata
-from sklearn.metrics import roc_auc_score
-from sklearn.preprocessing import MultiLabelBinarizer
-from sklearn.svm import LinearSVC
 
 from sieve.model.codes import columns_of, shape_of
 from sieve.model.collection import Collection
@@ -61,6 +57,8 @@ class LabelFit(NamedTuple):
 
 def label_presence(labels: Sequence[Sequence[str]]) -> tuple[list[str], csr_array]:
     """Return all labels in alphabetical order, and which items have them: (n, l) float64."""
+    from sklearn.preprocessing import MultiLabelBinarizer
+
     binarizer = MultiLabelBinarizer(sparse_output=True)
     presence = csr_array(binarizer.fit_transform(labels), dtype=np.float64)
     presence.sort_indices()
@@ -96,6 +94,8 @@ def auc_matrix(codes: csr_array, presence: csr_array) -> np.ndarray:
     counted half (Mann-Whitney). All zeros tie, so only active entries are ranked. (n, m)
     non-negative, (n, l) of 0 and 1 → (m, l) float64, NaN if no item or every item has the label.
     """
+    from scipy.stats import rankdata
+
     columns = csc_array(codes)
     columns.eliminate_zeros()
     n, m = shape_of(columns)
@@ -195,6 +195,9 @@ def probe_importances(
     non-negative, and the AUC of each probe, (l,): the informativeness of Eastwood & Williams. Each
     label needs items with and without it among both.
     """
+    from sklearn.metrics import roc_auc_score
+    from sklearn.svm import LinearSVC
+
     spread = _standard_deviation(csr_array(codes[train]))
     scale = np.where(spread > 0, 1 / np.maximum(spread, 1e-12), 0)[None, :]
     train_codes, test_codes = (csr_array(codes[rows] * scale) for rows in (train, test))

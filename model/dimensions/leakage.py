@@ -27,8 +27,6 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import norm
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 from sieve.model.codes import SparseCodes, shape_of
 from sieve.model.dimensions.labels import LabelFit
@@ -179,6 +177,8 @@ class _Probe:
     def __init__(
         self, codes: SparseCodes, fit: LabelFit, label: int, off: np.ndarray | None = None
     ) -> None:
+        from sklearn.linear_model import LogisticRegression
+
         has = fit.presence[:, [label]].toarray().ravel()
         train, test = (
             _renormalised(_without(csr_array(codes.by_row[rows]), off))
@@ -191,6 +191,8 @@ class _Probe:
 
     def auc(self, off: np.ndarray | None = None) -> float:
         """Return the AUC on test items, with further dimensions set to zero."""
+        from sklearn.metrics import roc_auc_score
+
         scores = self._probe.decision_function(_without(self._test_codes, off))
         return float(roc_auc_score(self._test_has, scores))
 

@@ -18,7 +18,6 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import ConfigDict
-from sklearn.preprocessing import MultiLabelBinarizer
 
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows
@@ -127,6 +126,8 @@ def label_concepts(collection: Collection, nouns: NounTable, criteria: PairCrite
     A label that nearly always comes with another counts as its hyponym. Raises a ValueError if the
     collection has no labels.
     """
+    from sklearn.preprocessing import MultiLabelBinarizer
+
     if not collection.has_labels:
         raise ValueError(
             f"collection {collection.name} has no labels; evaluate it with --track caption"

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array, hstack
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
 from sieve import assets
 from sieve.model.words.nouns import benchmark_nouns
@@ -225,10 +224,18 @@ COMPOUNDS = (
 """Compounds that count as one word: a hot dog is no dog."""
 # Trained vocabularies depend on these tokens and stop words, which differ from those above.
 _CAPTION_TOKEN = re.compile(rf"\b(?:{'|'.join(COMPOUNDS)})s?\b|[a-z][a-z'-]*[a-z]")
-# The three words that are taken out of scikit-learn's list are content words in captions.
-_CAPTION_STOP_WORDS = (ENGLISH_STOP_WORDS - {"fire", "system", "computer"}) | {
-    "photo", "picture", "image", "scene", "shot", "view", "wearing", "looking", "look", "there's",
-}  # fmt: skip
+
+
+@cache
+def _caption_stop_words() -> frozenset[str]:
+    # Imported here because most commands do not need scikit-learn, which takes half a second.
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    # The three words that are taken out are content words in captions.
+    return (ENGLISH_STOP_WORDS - {"fire", "system", "computer"}) | {
+        "photo", "picture", "image", "scene", "shot", "view", "wearing", "looking", "look",
+        "there's",
+    }  # fmt: skip
 
 
 class WordPresence(NamedTuple):
@@ -246,8 +253,8 @@ class WordPresence(NamedTuple):
 
 def content_words(text: str) -> list[str]:
     """Return the lower-case content words of a caption, in order, with repetitions."""
-    tokens = _CAPTION_TOKEN.findall(text.lower())
-    return [word for word in tokens if word not in _CAPTION_STOP_WORDS]
+    tokens, stop_words = _CAPTION_TOKEN.findall(text.lower()), _caption_stop_words()
+    return [word for word in tokens if word not in stop_words]
 
 
 def singular_forms(vocabulary: Iterable[str]) -> dict[str, str]:
@@ -315,7 +322,7 @@ def _adjacent(text: str) -> list[tuple[str, str]]:
         (one.group(), other.group())
         for one, other in pairwise(_CAPTION_TOKEN.finditer(text.lower()))
         if text[one.end() : other.start()] == " "
-        and _CAPTION_STOP_WORDS.isdisjoint({one.group(), other.group()})
+        and _caption_stop_words().isdisjoint({one.group(), other.group()})
     ]
 
 
@@ -324,6 +331,8 @@ def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> Word
 
     Words of fewer than `min_items` items are dropped.
     """
+    from sklearn.feature_extraction.text import CountVectorizer
+
     texts = ["\n".join(item) for item in captions]
     forms = singular_forms({word for text in texts for word in content_words(text)})
 

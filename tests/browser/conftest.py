@@ -9,12 +9,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from page_api import serve
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 from processes import FIRST_PORT
-from serving import serving
 
 from browser.steps import installed_browser, skip_guide
 from sieve.model.engine import SearchEngine
@@ -62,8 +63,28 @@ def browser(playwright: Playwright, browser_path: str) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def address(tiny_engine) -> Iterator[str]:
     """Address of the app on the tiny engine."""
-    with serving(tiny_engine, FIRST_PORT) as url:
-        yield url
+    yield from serve(tiny_engine, port=FIRST_PORT)
+
+
+@pytest.fixture
+def training_address(
+    tiny_engine: SearchEngine,
+    home: Path,  # noqa: ARG001
+) -> Iterator[str]:
+    """Address of an app that also trains and evaluates."""
+    from sieve.explorer.tabs.train import TrainHandlers
+
+    handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    yield from serve(tiny_engine, port=FIRST_PORT, training=handlers)
+
+
+@pytest.fixture(scope="module")
+def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A $SIEVE_HOME for all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("module-home")
+        patch.setenv("SIEVE_HOME", str(home))
+        yield home
 
 
 @pytest.fixture(scope="session")
@@ -96,11 +117,7 @@ def with_text(tiny_engine: SearchEngine, words: str) -> SearchEngine:
 
 @pytest.fixture(scope="session")
 def hostile_address(hostile_engine, address: str) -> Iterator[str]:  # noqa: ARG001
-    from sieve.explorer.app import start
-
-    served = start(hostile_engine, port=FIRST_PORT)
-    yield served.url
-    served.app.close()
+    yield from serve(hostile_engine, port=FIRST_PORT)
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,10 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from processes import FIRST_PORT
 from tiny_evaluation import save_small_evaluation
 
 from browser.steps import go, has_sideways_scroll, settle
 from browser.test_whole_page import violations
-from sieve.explorer.app import start
-from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.engine import SearchEngine
 
 PATIENCE = 240_000
@@ -101,15 +98,9 @@ def test_link_opens_the_benchmark_tab_or_reports_a_missing_result(
 
 
 @pytest.mark.usefixtures("forked_jobs")
-def test_quick_benchmark_runs_and_reports_its_error(
-    page: Page,
-    tiny_engine: SearchEngine,
-    home: Path,  # noqa: ARG001
-) -> None:
-    handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
-    served = start(tiny_engine, port=FIRST_PORT, training=handlers)
+def test_quick_benchmark_runs_and_reports_its_error(page: Page, training_address: str) -> None:
     page.set_default_timeout(60_000)
-    page.goto(f"{served.url}/?tab=benchmark")
+    page.goto(f"{training_address}/?tab=benchmark")
     settle(page)
     expect(page.locator(".sv-bench-empty")).to_contain_text("sieve evaluate")
     page.get_by_role("button", name="Run quick benchmark").click()
@@ -118,4 +109,3 @@ def test_quick_benchmark_runs_and_reports_its_error(
     # The tiny collection has too few items for any pair; the page reports this.
     expect(page.locator(".sv-bench-status")).to_contain_text("failed", timeout=PATIENCE)
     expect(page.get_by_role("button", name="Run quick benchmark")).to_be_enabled()
-    served.app.close()

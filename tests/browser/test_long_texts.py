@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
+from page_api import serve
 from playwright.sync_api import Page, expect
 from processes import FIRST_PORT
 
 from browser.conftest import with_text
 from browser.steps import has_sideways_scroll, settle
-from sieve.explorer.app import start
 from sieve.model.engine import SearchEngine
 
 LONG = "w" * 5_000
@@ -25,9 +25,7 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def long_address(tiny_engine: SearchEngine) -> Iterator[str]:
-    served = start(with_text(tiny_engine, LONG), port=FIRST_PORT + 70)
-    yield served.url
-    served.app.close()
+    yield from serve(with_text(tiny_engine, LONG), port=FIRST_PORT + 70)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

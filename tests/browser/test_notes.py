@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from page_api import serve
 from playwright.sync_api import Locator, Page, expect
 from processes import FIRST_PORT
 
@@ -21,20 +22,8 @@ def engine(tiny_engine, address: str):  # noqa: ARG001  (its static paths are se
 
 
 @pytest.fixture(scope="module")
-def notes_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("notes")
-        patch.setenv("SIEVE_HOME", str(home))
-        yield home
-
-
-@pytest.fixture(scope="module")
-def notes_address(engine, notes_home: Path) -> Iterator[str]:  # noqa: ARG001
-    from sieve.explorer.app import start
-
-    served = start(engine, port=FIRST_PORT)
-    yield served.url
-    served.app.close()
+def notes_address(engine, module_home: Path) -> Iterator[str]:  # noqa: ARG001
+    yield from serve(engine, port=FIRST_PORT)
 
 
 def open_page(page: Page, address: str, dimension: int) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from gradio.utils import get_upload_folder
-from page_api import server_functions
+from page_api import serve, server_functions
 from playwright.sync_api import FilePayload, Page, Playwright, Route, expect
 from processes import FIRST_PORT
 from tiny_evaluation import save_small_evaluation
@@ -44,15 +44,7 @@ PLACES = {
 
 
 @pytest.fixture(scope="module")
-def annotated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("noted")
-        patch.setenv("SIEVE_HOME", str(home))
-        yield home
-
-
-@pytest.fixture(scope="module")
-def markup_address(hostile_engine, address: str, annotated_home: Path) -> Iterator[str]:  # noqa: ARG001
+def markup_address(hostile_engine, address: str, module_home: Path) -> Iterator[str]:  # noqa: ARG001
     """A page with markup in all texts of its collection, checkpoint and evaluation."""
     engine = copy.copy(hostile_engine)
     engine.collection = copy.copy(engine.collection)
@@ -60,9 +52,7 @@ def markup_address(hostile_engine, address: str, annotated_home: Path) -> Iterat
     engine.collection.manifest = engine.collection.manifest.model_copy(update=renamed)
     save_small_evaluation(engine.collection, PAYLOAD, engine.checkpoint.sha256)
     training = TrainHandlers(engine.collection, Path(engine.checkpoint.path), "cpu")
-    served = start(engine, port=FIRST_PORT + 60, training=training)
-    yield served.url
-    served.app.close()
+    yield from serve(engine, port=FIRST_PORT + 60, training=training)
 
 
 def assert_page_intact(page: Page) -> None:

@@ -13,9 +13,7 @@ from processes import FIRST_PORT
 
 from browser.steps import has_sideways_scroll, search, settle
 from browser.test_whole_page import COLOURS, use_dark_mode, violations
-from sieve.explorer.app import start
 from sieve.explorer.server import Server
-from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.collection import Collection
 from sieve.model.engine import SearchEngine
 
@@ -98,7 +96,6 @@ def test_any_collection_can_be_opened_trained_and_searched(page: Page, server: S
     expect(page.locator(".sv-train-detail")).to_contain_text("open in all tabs")
 
 
-@pytest.mark.usefixtures("forked_jobs")
 def test_page_that_missed_the_server_change_follows_it(page: Page, server: Server) -> None:
     offer = server.served
     assert offer
@@ -114,14 +111,8 @@ def test_page_that_missed_the_server_change_follows_it(page: Page, server: Serve
     page.get_by_role("textbox", name="Find").wait_for(timeout=60_000)
 
 
-def test_train_tab_is_accessible_and_fits_the_page(
-    page: Page,
-    tiny_engine: SearchEngine,
-    home: Path,  # noqa: ARG001
-) -> None:
-    handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
-    served = start(tiny_engine, port=FIRST_PORT, training=handlers)
-    page.goto(f"{served.url}/?tab=train")
+def test_train_tab_is_accessible_and_fits_the_page(page: Page, training_address: str) -> None:
+    page.goto(f"{training_address}/?tab=train")
     expect(page.get_by_role("heading", name="No training yet")).to_be_visible()
     assert page.url.endswith("?tab=train") and not violations(page)
     use_dark_mode(page)
@@ -131,7 +122,6 @@ def test_train_tab_is_accessible_and_fits_the_page(
     page.get_by_label("Max. active").fill("2000")
     page.get_by_role("button", name="Start").click()
     assert page.evaluate("document.activeElement.name") == "k"  # the browser shows what is wrong
-    served.app.close()
 
 
 def test_link_to_a_missing_train_tab_opens_the_search(page: Page) -> None:

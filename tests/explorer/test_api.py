@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client
+from page_api import serve
 from processes import FIRST_PORT
-from serving import serving
 
 from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
@@ -19,8 +19,7 @@ from sieve.explorer.serialize import search_report
 
 @pytest.fixture(scope="module")
 def url(tiny_engine) -> Iterator[str]:
-    with serving(tiny_engine, FIRST_PORT) as address:
-        yield address
+    yield from serve(tiny_engine, port=FIRST_PORT)
 
 
 @pytest.fixture(scope="module")

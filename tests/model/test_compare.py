@@ -18,7 +18,7 @@ from sieve.model.compare import (
     shown_rows,
     sparse_scores,
     trained_share,
-)
+)  # fmt: skip
 from sieve.model.engine import SearchEngine
 from sieve.model.evaluation.rules import Space, unit
 from sieve.model.exclusion import best

@@ -161,11 +161,11 @@ def test_image_folder_does_not_hide_a_checkpoint(
 
 
 def test_image_folder_does_not_hide_a_collection(
-    sieve: Sieve, home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint, here: Path
+    sieve: Sieve, home: Path, opened: tuple, here: Path
 ) -> None:
-    shutil.copytree(tiny_collection.path, home / "collections" / "pets")
+    shutil.copytree(opened[0], home / "collections" / "pets")
     (here / "pets").mkdir()
-    info = sieve("info", "pets", "--checkpoint", tiny_checkpoint.path, "--json").data
+    info = sieve("info", "pets", *opened[1:], "--json").data
     assert info["path"] == str(home / "collections" / "pets")
 
 

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from page_api import RPC_URL, call_server, csrf_header, web_client
+from page_api import RPC_URL, call_server, csrf_header, serve, web_client
 from processes import FIRST_PORT
 
-from sieve.explorer.app import start
 from sieve.explorer.security import login
 from sieve.explorer.security.access import Access
 
@@ -25,9 +24,8 @@ EVIL = {"Origin": "http://evil.example"}
 
 @pytest.fixture(scope="module")
 def url(tiny_engine) -> Iterator[str]:
-    served = start(tiny_engine, port=FIRST_PORT + 130, access=Access(auth=("guest", "o:pen")))
-    yield served.url
-    served.app.close(verbose=False)
+    access = Access(auth=("guest", "o:pen"))
+    yield from serve(tiny_engine, port=FIRST_PORT + 130, access=access)
 
 
 @pytest.fixture

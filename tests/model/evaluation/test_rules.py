@@ -19,7 +19,7 @@ from sieve.model.evaluation.rules import (
     ZERO,
     Space,
     unit,
-)
+)  # fmt: skip
 from sieve.model.exclusion import Calibration, Query, off_weights, propose_off, scores
 
 
