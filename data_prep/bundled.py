@@ -30,12 +30,8 @@ def locate_collection(name: str | Path, *, device: str = "auto", progress: bool 
     """Return the path of a collection.
 
     An existing path comes first, then a bundled name, then a name in `$SIEVE_HOME`. A bundled
-    collection is prepared on first use.
-
-    Raises
-    ------
-    FileNotFoundError
-        If no collection has that name; the message lists the available ones.
+    collection is prepared on first use. Raise FileNotFoundError, which lists the available
+    collections, if none has that name.
     """
     path = Path(name).expanduser()
     if (path / MANIFEST).is_file():
@@ -65,8 +61,8 @@ def collection_reference(path: Path) -> str:
 def list_collections() -> list[str]:
     """Return the names of the collections in `$SIEVE_HOME`, without the bundled ones."""
     found = (sieve_home() / "collections").glob(f"*/{MANIFEST}")
-    names = sorted(path.parent.name for path in found)
-    return [name for name in names if not name.startswith(f"{SCENES}-")]
+    names = (path.parent.name for path in found)
+    return sorted(name for name in names if not name.startswith(f"{SCENES}-"))
 
 
 def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:

@@ -1,10 +1,8 @@
 """Decode untrusted image files to upright RGB, and open an item's original image.
 
 Sizes are checked in the header before any pixel is decoded, so that a file of a few kilobytes
-cannot allocate gigabytes. Images of more than 16 megapixels are reduced, and decoded one at a time:
-within the limits below a decode takes at most about 0.9 GB, and other large ones wait for it.
-Colours are converted in strips, to avoid a second copy at full size. HEIC is read if pillow-heif is
-installed.
+cannot allocate gigabytes. Images of more than 16 megapixels are reduced, in strips, and decoded one
+at a time, which takes at most about 0.9 GB. HEIC is read if pillow-heif is installed.
 """
 
 from __future__ import annotations
@@ -38,11 +36,9 @@ ORIGINAL_SIZE = "original_size"
 
 _HEAVY_FORMATS = {"AVIF", "HEIF", "JPEG2000", "WEBP"}
 _STRIP_PIXELS = 1 << 21
-_ORIENTATIONS = (
-    "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE",
-    "ROTATE_90",
-)  # fmt: skip
-"""Pillow's transposition for each EXIF orientation from 2 to 8."""
+_ORIENTATIONS = ("", "", "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE",
+                 "ROTATE_270", "TRANSVERSE", "ROTATE_90")  # fmt: skip
+"""Pillow's transposition for each EXIF orientation; none for 0 and 1."""
 
 # Pillow raises DecompressionBombError at twice this, also for images inside others, such as the
 # PNG in an ICO, whose size is not in the outer header.
@@ -72,8 +68,7 @@ UNREADABLE_IMAGES = {
     **dict.fromkeys((".heic", ".heif", ".hif", ".heics", ".heifs"), f"HEIC image: {_INSTALL_HEIF}"),
     **dict.fromkeys((".avif", ".avifs"), f"AVIF image: {_INSTALL_HEIF}"),
     ".jxl": "JPEG XL image: convert it to JPEG or PNG",
-    ".svg": "SVG image: convert it to PNG",
-    ".svgz": "SVG image: convert it to PNG",
+    **dict.fromkeys((".svg", ".svgz"), "SVG image: convert it to PNG"),
     **{f".{name}": "camera RAW image: convert it to JPEG" for name in _RAW.split()},
 }
 """Reason by lower-case extension of image formats that may not be readable."""
@@ -93,26 +88,16 @@ def readable_formats() -> tuple[str, ...]:
 @cache
 def readable_extensions() -> frozenset[str]:
     """Return the lower-case file extensions, with dot, of `readable_formats`."""
-    formats = set(readable_formats())
-    known = Image.registered_extensions()
+    formats, known = set(readable_formats()), Image.registered_extensions()
     return frozenset(extension for extension, name in known.items() if name in formats)
 
 
 def load_image(path: Path) -> Image.Image:
-    """Decode an image file.
+    """Decode an image file to RGB without metadata, at most 16 megapixels; see `original_size`.
 
     EXIF rotation is applied, animations give their first frame, transparency is composited over
-    white, and 16 bits are scaled to 8.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB without metadata, at most 16 megapixels; see `original_size`.
-
-    Raises
-    ------
-    ValueError
-        With a short reason if the file holds no usable image.
+    white, and 16 bits are scaled to 8. Raise ValueError with a short reason if the file holds no
+    usable image.
     """
     if not os.path.exists(path):  # unlike pathlib, returns False for names that are too long
         raise ValueError("file is missing")
@@ -137,19 +122,20 @@ def _decode_or_explain(file: Path | BytesIO) -> Image.Image:
             warnings.simplefilter("ignore")  # our own limit is below Pillow's
             return _decode(file)
     except _TooLarge as error:
-        raise ValueError(str(error)) from None
+        reason = str(error)
     except Image.DecompressionBombError as error:
         found = re.search(r"\d+", str(error))
         pixels = int(found[0]) if found else 0
-        raise ValueError(f"too large: {pixels:,} pixels; the limit is {MAX_PIXELS:,}") from None
+        reason = f"too large: {pixels:,} pixels; the limit is {MAX_PIXELS:,}"
     except UnidentifiedImageError:
-        raise ValueError("not an image of a known format") from None
+        reason = "not an image of a known format"
     except MemoryError:
-        raise ValueError("too large for the memory of this machine") from None
+        reason = "too large for the memory of this machine"
     except PermissionError:
-        raise ValueError("cannot be read: permission denied") from None
+        reason = "cannot be read: permission denied"
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
-        raise ValueError(f"damaged image: {reason_of(error)}") from None
+        reason = f"damaged image: {reason_of(error)}"
+    raise ValueError(reason)
 
 
 class _TooLarge(ValueError):
@@ -159,14 +145,13 @@ class _TooLarge(ValueError):
 def _decode(file: Path | BytesIO) -> Image.Image:
     with Image.open(file, formats=readable_formats()) as image:
         _check_size(image)
-        size = image.size
-        factor = _factor(image)
-        is_progressive = factor > 1 and "progressive" in image.info
+        size, factor = image.size, _factor(image)
         if factor > 1:
             # Reduces a JPEG by a power of two while decoding; has no effect on other formats.
             image.draft(None, (size[0] // factor, size[1] // factor))
         is_drafted = image.size != size
         # The decoder of a progressive JPEG always holds it at full size.
+        is_progressive = factor > 1 and "progressive" in image.info
         is_large = is_progressive or image.width * image.height > LARGE_PIXELS
         with _large_image_lock if is_large else nullcontext():
             image.load()
@@ -179,15 +164,11 @@ def _decode(file: Path | BytesIO) -> Image.Image:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert an opened image of any mode to upright RGB, in the way of `load_image`."""
-    orientation = _orientation(image)
-    upright = _as_rgb(image)
-    if orientation >= 2:
-        upright = upright.transpose(Image.Transpose[_ORIENTATIONS[orientation - 2]])
-    return upright
+    turn, upright = _ORIENTATIONS[_orientation(image)], _as_rgb(image)
+    return upright.transpose(Image.Transpose[turn]) if turn else upright
 
 
 def _check_size(image: Image.Image) -> None:
-    """Raise an error if decoding would take too much memory."""
     tags = getattr(image, "tag_v2", {})  # a TIFF may store a small image in a large tile
     tile = [number for tag in (322, 323) if isinstance(number := tags.get(tag), int)]
     limit = MAX_HEAVY_PIXELS if image.format in _HEAVY_FORMATS else MAX_PIXELS
@@ -204,11 +185,10 @@ def _factor(image: Image.Image) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    try:
+    with suppress(Exception):  # damaged EXIF does not affect the pixels
         orientation = image.getexif().get(0x0112, 1)
-    except Exception:  # damaged EXIF does not affect the pixels
-        return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+        return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    return 1
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -256,38 +236,30 @@ photographs, lossy thumbnails differed by at most 6, other photographs by at lea
 
 
 class Original(NamedTuple):
-    """An item's original image, or its thumbnail."""
+    """An item's original image in RGB, or its thumbnail if that was not found."""
 
     image: Image.Image
-    """RGB"""
     is_thumbnail: bool
-    """Whether the original was not found."""
 
 
 def open_original(collection: Collection, row: int, short_side: int) -> Original:
     """Open an item's original image if it is available, else its thumbnail.
 
-    A scene is drawn. A photograph is read from its original path, but only if it still has the
-    recorded size and resembles its thumbnail: another image may have replaced it, and an untrusted
-    collection may name any file of this machine. Links out of its folder are opened only if the
-    collection was prepared with `--follow-links`.
-
-    Parameters
-    ----------
-    short_side : int
-        Requested short side in pixels, for drawn scenes; a photograph has its own size.
-
-    Raises
-    ------
-    ValueError
-        If the thumbnail cannot be read either; the message names it.
+    A scene is drawn with a short side of about `short_side` pixels. A photograph is read from its
+    original path, but only if it still has the recorded size and resembles its thumbnail: another
+    image may have replaced it, and an untrusted collection may name any file of this machine. Links
+    out of its folder are opened only if the collection was prepared with `--follow-links`. Raise
+    ValueError, which names the thumbnail, if that cannot be read either.
     """
     item = collection.items.iloc[row]
     reference = str(item["image"])
     size = (int(item["width"]), int(item["height"]))
     try:
         if reference.startswith("scene:"):
-            return Original(_scene(reference, size, short_side), False)
+            from sieve.data_prep.scenes.render import MAX_SIZE, render_scene
+
+            long_side = round(short_side * max(size) / max(min(size), 1) * _MARGIN)
+            return Original(render_scene(reference, min(max(long_side, 16), MAX_SIZE)), False)
         thumbnail = open_thumbnail(collection, row).image
         follow_links = collection.manifest.follow_links
         return Original(_photograph(reference, size, thumbnail, follow_links), False)
@@ -303,13 +275,11 @@ def original_path(collection: Collection, row: int) -> str:
     """
     item = collection.items.iloc[row]
     path = str(item["image"])
-    try:
+    with suppress(OSError, ValueError, Image.DecompressionBombError):
         if os.path.isabs(path) and not _is_remote(path):
             with Image.open(path) as image:
                 if sorted(image.size) == sorted((int(item["width"]), int(item["height"]))):
                     return path
-    except (OSError, ValueError, Image.DecompressionBombError):
-        pass
     return collection.file_names[row]
 
 
@@ -319,25 +289,12 @@ def open_thumbnail(collection: Collection, row: int) -> Original:
 
 
 def load_thumbnail(folder: Path, item_id: str) -> Image.Image:
-    """Load a thumbnail of a collection, at most 320 pixels on the long side.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read; the message names it.
-    """
+    """Load a thumbnail, at most 320 pixels on the long side; raise ValueError if that fails."""
     try:
         return load_image_bytes(read_thumbnail(folder, item_id))
     except (ValueError, OSError) as error:
         path = folder / thumbnail_path(item_id)
         raise ValueError(f"{path}: {error}; prepare the collection again") from None
-
-
-def _scene(reference: str, size: tuple[int, int], short_side: int) -> Image.Image:
-    from sieve.data_prep.scenes.render import MAX_SIZE, render_scene
-
-    long_side = short_side * max(size) / max(min(size), 1) * _MARGIN
-    return render_scene(reference, min(max(round(long_side), 16), MAX_SIZE))
 
 
 def _photograph(

@@ -1,8 +1,7 @@
 """Merge the shards of one preparation, and add new items to a collection.
 
 Both join collections of one backbone into a new one and leave the old ones unchanged: rows are
-copied in order, and thumbnails are hard-linked if the disk supports it. Only new items are
-embedded.
+copied in order, and thumbnails are hard-linked if the disk supports it.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from sieve.data_prep.precomputed import read_rows
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import (
     Record,
-    ReportsSkippedRows,
     Skipped,
     SkippedRows,
     Source,
     read_skipped,
+    skipped_rows,
     write_skipped,
 )
 from sieve.data_prep.thumbnails import thumbnail_file
@@ -44,70 +43,44 @@ from sieve.model.backbone import Backbone
 from sieve.model.collection import ITEMS, Collection, ShardFacts, thumbnail_path, write_manifest
 from sieve.model.files import atomic_folder
 
-_ROWS = 4_096
-
 
 def merge(parts: Sequence[Path], out: Path, name: str = "") -> Collection:
-    """Merge all shards of one preparation into the collection that a single run would write.
+    """Merge all shards of one preparation, in any order, into what a single run would write.
 
-    Parameters
-    ----------
-    parts : sequence of Path
-        Folders of the shards, in any order.
-    out : Path
-        Folder of the collection; must not exist.
-    name : str
-        Name of the collection; by default the first shard's.
-
-    Raises
-    ------
-    FileExistsError
-        If `out` exists.
-    ValueError
-        If a shard is missing, is given twice, or belongs to another preparation; or if no shard has
-        an item.
+    The name of the collection is by default the first shard's. Raise FileExistsError if `out`
+    exists, and ValueError if a shard is missing, is given twice, or belongs to another preparation,
+    or if no shard has an item.
     """
     shards = _shards_in_order([Collection.open(part) for part in parts])
     if not any(part.n_items for part in shards):
         raise ValueError(f"none of the {len(parts)} shards has an item: there is nothing to merge")
-    first = shards[0]
-    return join(shards, out, name=name or first.name, source=first.manifest.source)
+    return join(shards, out, name=name or shards[0].name, source=shards[0].manifest.source)
 
 
 def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> Collection:
     """Concatenate collections of one backbone, whose ids must be distinct, into a new one.
 
-    The licence lists each distinct licence of the parts.
-
-    Raises
-    ------
-    FileExistsError
-        If `out` exists.
+    The licence lists each distinct licence of the parts. Raise FileExistsError if `out` exists.
     """
+    manifests = [part.manifest for part in parts]
+    n_items, n_captions = sum(p.n_items for p in parts), sum(p.n_captions for p in parts)
     with atomic_folder(out) as folder:
-        counts = {
-            "items": sum(part.n_items for part in parts),
-            "captions": sum(part.n_captions for part in parts),
-        }
         blocks = (block for part in parts for block in _blocks(part, folder))
-        width = parts[0].backbone.width
-        write_items(folder, blocks, counts["items"], counts["captions"], width)
+        write_items(folder, blocks, n_items, n_captions, parts[0].backbone.width)
         skipped = chain.from_iterable(
             read_skipped(part.checked(layout.SKIPPED) / layout.SKIPPED) for part in parts
         )
-        counts["skipped"] = write_skipped(folder / layout.SKIPPED, skipped)
-        counts["duplicates"] = write_duplicates(folder)
-        roots = dict.fromkeys(root for part in parts for root in part.manifest.roots)
-        licences = dict.fromkeys(part.manifest.licence for part in parts)
+        n_skipped = write_skipped(folder / layout.SKIPPED, skipped)
+        counts = {"items": n_items, "captions": n_captions, "skipped": n_skipped}
         write_manifest(
             folder,
             name=name,
             backbone=parts[0].backbone,
             source=source,
-            licence="; ".join(licences),
-            counts=counts,
-            roots=tuple(roots),
-            follow_links=any(part.manifest.follow_links for part in parts),
+            licence="; ".join(dict.fromkeys(one.licence for one in manifests)),
+            counts=counts | {"duplicates": write_duplicates(folder)},
+            roots=tuple(dict.fromkeys(root for one in manifests for root in one.roots)),
+            follow_links=any(one.follow_links for one in manifests),
         )
     return Collection.open(out)
 
@@ -116,31 +89,25 @@ def _shards_in_order(parts: Sequence[Collection]) -> list[Collection]:
     """Sort the parts; check that they are all shards of one preparation, each once."""
     if not parts:
         raise ValueError("there is nothing to merge; give the folders of all shards")
-    shards = sorted(((_shard_of(part), part) for part in parts), key=lambda pair: pair[0].index)
+    numbered = [(Shard.parse(_shard_facts(part).part), part) for part in parts]
+    shards = sorted(numbered, key=lambda pair: pair[0].index)
     n_shards, first = shards[0][0].of, shards[0][1]
+    ours = {**_shard_facts(first).origin, "number of shards": n_shards}
     for shard, part in shards:
-        theirs, ours = _shard_facts(part).origin, _shard_facts(first).origin
-        differing = [field for field in ours if theirs.get(field) != ours[field]]
-        if shard.of != n_shards:
-            differing.append("number of shards")
-        if differing:
+        theirs = {**_shard_facts(part).origin, "number of shards": shard.of}
+        if differing := [field for field in ours if theirs.get(field) != ours[field]]:
             raise ValueError(
                 f"{part.path} and {first.path} are not from the same preparation: they differ in "
                 f"{differing[0]}"
             )
     found = Counter(shard.index for shard, _ in shards)
-    missing = [f"{index}/{n_shards}" for index in range(1, n_shards + 1) if index not in found]
-    if missing:
+    if missing := [f"{i}/{n_shards}" for i in range(1, n_shards + 1) if i not in found]:
         names = ", ".join(missing[:10])
         raise ValueError(f"shards are missing: {names}; prepare them with --shard, then merge all")
     index, times = found.most_common(1)[0]
     if times > 1:
         raise ValueError(f"shard {index}/{n_shards} is given twice; give each shard once")
     return [part for _, part in shards]
-
-
-def _shard_of(part: Collection) -> Shard:
-    return Shard.parse(_shard_facts(part).part)
 
 
 def _shard_facts(part: Collection) -> ShardFacts:
@@ -155,7 +122,7 @@ def _shard_facts(part: Collection) -> ShardFacts:
 def _blocks(part: Collection, folder: Path) -> Iterator[ItemBlock]:
     """Yield a collection's items in blocks of a few thousand, and link their thumbnails."""
     first = first_text = 0
-    for batch in pq.ParquetFile(part.checked(layout.ITEMS) / layout.ITEMS).iter_batches(_ROWS):
+    for batch in pq.ParquetFile(part.checked(layout.ITEMS) / layout.ITEMS).iter_batches(4096):
         items = pa.Table.from_batches([batch]).select(ITEMS_SCHEMA.names).cast(ITEMS_SCHEMA)
         end = first + len(items)
         text_end = int(np.searchsorted(part.caption_item, end))
@@ -167,45 +134,34 @@ def _blocks(part: Collection, folder: Path) -> Iterator[ItemBlock]:
 
 
 def _link_thumbnail(source: Path, target: Path, item_id: str) -> None:
-    path = thumbnail_path(item_id)
+    path = target / thumbnail_path(item_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        thumbnail_file(source, item_id)
+        old = thumbnail_file(source, item_id)
     except ValueError as error:
-        raise ValueError(f"{source / path}: {error}; prepare that part again") from None
-    (target / path).parent.mkdir(parents=True, exist_ok=True)
+        old = source / thumbnail_path(item_id)
+        raise ValueError(f"{old}: {error}; prepare that part again") from None
     try:
-        os.link(source / path, target / path)
+        os.link(old, path)
     except OSError:  # another disk, or a file system without hard links
-        shutil.copyfile(source / path, target / path)
+        shutil.copyfile(old, path)
 
 
 def add(
-    collection: Collection,
-    source: Source,
-    backbone: Backbone,
-    out: Path,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
-    keep_going: bool = False,
-) -> Collection:
+    collection: Collection, source: Source, backbone: Backbone, out: Path, *,
+    workers: int | None = None, progress: bool = True, keep_going: bool = False,
+) -> Collection:  # fmt: skip
     """Write a new version of a collection with the items of a source that it lacks.
 
     The old version is unchanged. A record is in the collection already if an item has its id and
     its image. If an item has its id but another image (`a.jpg` of another folder), the record's key
-    is prefixed with the source's name. A killed run resumes when it is called again.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the new version; must not exist.
-    workers, progress, keep_going
-        See `prepare`.
+    is prefixed with the source's name. A killed run resumes when it is called again. For `workers`,
+    `progress` and `keep_going`, see `prepare`.
 
     Raises
     ------
     FileExistsError
-        If `out` exists.
+        If `out`, the folder of the new version, exists.
     ValueError
         If the backbone is not the collection's, or the source has nothing new.
     """
@@ -220,8 +176,11 @@ def add(
     if not any(True for _ in new.records()):
         raise ValueError(f"{source} has nothing that is not in {collection.path} already")
     new_items = out.parent / f".{out.name}.new"
-    if new_items.exists() and not _is_same_preparation(new_items, new, backbone):
-        shutil.rmtree(new_items)
+    if new_items.exists():  # left by a run that was killed while joining
+        table = read_records(new, new_items / "records.parquet")
+        origin = PreparationPlan(new, table, Embedder(backbone, None, table, new.name)).origin
+        if _shard_facts(Collection.open(new_items)).origin != origin:
+            shutil.rmtree(new_items)
     if not new_items.exists():
         prepare(
             new, backbone, new_items,
@@ -231,13 +190,6 @@ def add(
     joined = join([collection, Collection.open(new_items)], out, name=out.name, source=sources)
     shutil.rmtree(new_items)
     return joined
-
-
-def _is_same_preparation(folder: Path, new: NewRecords, backbone: Backbone) -> bool:
-    """Whether a run that was killed while joining has already prepared these items."""
-    table = read_records(new, folder / "records.parquet")
-    origin = PreparationPlan(new, table, Embedder(backbone, None, table, new.name)).origin
-    return _shard_facts(Collection.open(folder)).origin == origin
 
 
 class NewRecords:
@@ -252,9 +204,7 @@ class NewRecords:
         self._unnamed: list[Skipped] = []
         items = pq.read_table(collection.checked(ITEMS) / ITEMS, columns=["id", "image"])
         ids = np.array([int(item_id, 16) for item_id in items["id"].to_pylist()], np.uint64)
-        self._images: pd.Series = pd.Series(
-            pd.arrays.ArrowExtensionArray(items["image"]), index=ids
-        )
+        self._images = pd.Series(pd.arrays.ArrowExtensionArray(items["image"]), index=ids)
 
     def __str__(self) -> str:
         return f"what is new in {self._source}"
@@ -267,27 +217,24 @@ class NewRecords:
         """Yield the records that the collection lacks."""
         self._unnamed = []
         for record in self._source.records():
-            candidates = [record, replace(record, key=f"{self.name}/{record.key}")]
-            images = [self._images.get(int(each.id, 16)) for each in candidates]
-            if record.image in images:
+            renamed = replace(record, key=f"{self.name}/{record.key}")
+            image, other = (self._images.get(int(each.id, 16)) for each in (record, renamed))
+            if record.image in (image, other):
                 continue
-            free = [each for each, image in zip(candidates, images, strict=True) if image is None]
-            if not free:
-                reason = f"duplicate id: {record.id} is {images[0]} already"
+            if image is None:
+                yield record
+            elif other is None:
+                self._renamed[renamed.key] = record.key
+                yield renamed
+            else:
+                reason = f"duplicate id: {record.id} is {image} already"
                 self._unnamed.append(Skipped(record.key, record.image, reason))
-                continue
-            if free[0] is not record:
-                self._renamed[free[0].key] = record.key
-            yield free[0]
 
     def skipped_rows(self) -> SkippedRows:
         """Return what the source skips, and records whose id is taken."""
-        rows = SkippedRows(self._unnamed)
-        if isinstance(self._source, ReportsSkippedRows):
-            own = self._source.skipped_rows()
-            rows += own
-            if isinstance(own, SkippedRows):
-                rows.count_rows(own)
+        own = skipped_rows(self._source)
+        rows = SkippedRows([*self._unnamed, *own])
+        rows.count_rows(own)
         return rows
 
     def open_image(self, record: Record, size: int) -> Image.Image:

@@ -49,15 +49,12 @@ class PrecomputedEmbeddings:
 
     def check(self, n_records: int, n_captions: int, width: int, source: str) -> None:
         """Raise ValueError if a shape differs from (records, width) or (captions, width)."""
-        expected = (
-            ("images", self.images, n_records, "record"),
-            ("texts", self.texts, n_captions, "caption"),
-        )
-        for name, rows, count, of in expected:
+        expected = (("record", self.images, n_records), ("caption", self.texts, n_captions))
+        for what, rows, count in expected:
             if rows is not None and tuple(rows.shape) != (count, width):
                 raise ValueError(
-                    f"precomputed {name} have shape {tuple(rows.shape)}, expected "
-                    f"{(count, width)}: one row per {of} of {source}"
+                    f"precomputed embeddings have shape {tuple(rows.shape)}, expected "
+                    f"{(count, width)}: one row per {what} of {source}"
                 )
 
     def sha256(self) -> str:
@@ -80,13 +77,7 @@ def read_rows(rows: RowArray, start: int, stop: int) -> np.ndarray:
 
 
 class ConcatRows:
-    """Concatenation of several arrays, such as the numbered files of a large data set.
-
-    Parameters
-    ----------
-    parts : sequence of (r_i, d) arrays
-        At least one; all must have the same width.
-    """
+    """Concatenation of arrays, (r_i, d), such as the numbered files of a large data set."""
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
         self._parts = list(parts)
@@ -162,10 +153,7 @@ class PrecomputedCodes:
     ) -> CodesIdentity:
         """Write the codes of some records, and a checkpoint with the names of their dimensions.
 
-        Parameters
-        ----------
-        images, captions : (n,), (c,) int64
-            Positions of the records and captions that the collection holds.
+        `images` and `captions`, (n,) and (c,) int64, are the positions that the collection holds.
         """
         codes = self.images.take(images)
         codes.save(folder, IMAGE_CODES)

@@ -2,14 +2,13 @@
 
 Rows are processed in chunks of fixed size, and each chunk is saved when it is done. A killed run
 resumes when the same command is run again, and writes the same bytes. Decoder processes open images
-while the backbone embeds earlier ones. Unusable records are listed in `skipped.csv`. The collection
-appears under its name only when it is complete.
+while the backbone embeds earlier ones. The collection appears only when it is complete.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +26,7 @@ from sieve.data_prep.pipeline.record_table import RecordTable, read_records
 from sieve.data_prep.pipeline.work_dir import Chunk, WorkDir
 from sieve.data_prep.pipeline.write import write_collection
 from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
-from sieve.data_prep.records import (
-    MAX_BAD_SHARE,
-    ReportsSkippedRows,
-    SkippedRows,
-    Source,
-    Tally,
-    embedding_hash,
-)
+from sieve.data_prep.records import MAX_BAD_SHARE, Source, Tally, hash64, skipped_rows
 from sieve.model.backbone import Backbone
 from sieve.model.backbone.checked_files import trust_if_possible
 from sieve.model.collection import BackboneIdentity, Collection
@@ -91,10 +83,8 @@ def prepare(
     """
     with report_full_disk(out.parent), report_killed_decoder(), WorkDir.acquire(out) as work:
         table = read_records(source, work.records)
-        if isinstance(source, ReportsSkippedRows) and not keep_going:
-            rows = source.skipped_rows()
-            if isinstance(rows, SkippedRows):
-                rows.check()
+        if not keep_going:
+            skipped_rows(source).check()
         embedder, codes = _embedder(source, table, backbone, precomputed)
         plan = PreparationPlan(source, table, embedder, shard, keep_going, codes)
         work.claim(plan.fingerprint)
@@ -107,11 +97,9 @@ def prepare(
 
 
 def _embedder(
-    source: Source,
-    table: RecordTable,
-    backbone: Backbone | BackboneIdentity | None,
+    source: Source, table: RecordTable, backbone: Backbone | BackboneIdentity | None,
     precomputed: PrecomputedEmbeddings | PrecomputedCodes | None,
-) -> tuple[Embedder, PrecomputedCodes | None]:
+) -> tuple[Embedder, PrecomputedCodes | None]:  # fmt: skip
     if isinstance(precomputed, PrecomputedCodes):
         n_captions = int(table.text_starts[-1])
         precomputed.check(len(table.text_starts) - 1, n_captions, source.name)
@@ -137,18 +125,13 @@ class _ChunkBuilder:
         work.keep_only({chunk.start for chunk in plan.chunks})
         missing = [chunk for chunk in plan.chunks if not self._is_reusable(chunk)]
         self._check_bad_share()
-        n_done = len(plan.rows) - sum(map(len, missing))
+        name, total = plan.source.name, len(plan.rows)
+        n_done = total - sum(map(len, missing))
         batches = [batch for chunk in missing for batch in split_range(chunk, IMAGE_BATCH)]
         decoded = open_images(
             plan.source, plan.table, batches, self._thumbnails, plan.embedder.transform, workers
         )
-        bar = tqdm(
-            total=len(plan.rows),
-            initial=n_done,
-            desc=plan.source.name,
-            unit="image",
-            disable=not progress,
-        )
+        bar = tqdm(desc=name, total=total, initial=n_done, unit="image", disable=not progress)
         try:
             with closing(decoded), bar:
                 for chunk in missing:
@@ -156,7 +139,7 @@ class _ChunkBuilder:
                     n_done += len(chunk)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"stopped after {n_done:,} of {len(plan.rows):,} records; "
+                f"stopped after {n_done:,} of {total:,} records; "
                 "run the same command again to resume"
                 if n_done
                 else "stopped before anything was saved"
@@ -171,20 +154,18 @@ class _ChunkBuilder:
             return False
         chunk = self._work.load(rows.start)
         bad = dict(zip(chunk.bad_rows.tolist(), chunk.reasons.tolist(), strict=True))
-        if any(
-            _INVALID_EMBEDDING not in reason and self._can_open(row) for row, reason in bad.items()
-        ):
+        unopened = [row for row, reason in bad.items() if _INVALID_EMBEDDING not in reason]
+        if any(map(self._can_open, unopened)):
             return False
         self._count(bad, len(rows))
         return True
 
     def _can_open(self, row: int) -> bool:
         (record,) = self._plan.table.records(range(row, row + 1))
-        try:
+        with suppress(Exception):  # sources may raise any error for a bad image
             self._plan.source.open_image(record, 1)
-        except Exception:  # sources may raise any error for a bad image, as in `open_images`
-            return False
-        return True
+            return True
+        return False
 
     def _build(self, rows: range, decoded: Iterator[list[DecodedImage]], bar: tqdm) -> Chunk:
         """Embed the decoded records of one chunk."""
@@ -208,8 +189,13 @@ class _ChunkBuilder:
         """Add captions and precomputed embeddings, and drop records with an invalid embedding."""
         plan = self._plan
         rows = np.array([entry.row for entry in usable], np.int64)
+        contents = [entry.content for entry in usable]
         if plan.embedder.precomputed is not None:
             images = plan.embedder.images(rows)
+            # The image may be missing, and its thumbnail then shows the caption.
+            contents = [hash64(image.tobytes()) for image in images]
+        if plan.codes is not None:
+            contents = plan.table.ids[rows]
         texts = plan.embedder.texts(rows)
         owners = np.repeat(np.arange(len(rows)), plan.table.caption_counts(rows))
         invalid = dict.fromkeys(
@@ -226,24 +212,12 @@ class _ChunkBuilder:
         return Chunk(
             rows[is_valid],
             sizes.reshape(-1, 2)[is_valid],
-            self._contents(usable, rows, images)[is_valid],
+            np.array(contents, np.uint64)[is_valid],
             images[is_valid],
             texts[is_valid[owners]],
             np.array(sorted(bad), np.int64),
             np.array([bad[row] for row in sorted(bad)], str),
         )
-
-    def _contents(
-        self, usable: list[DecodedImage], rows: np.ndarray, images: np.ndarray
-    ) -> np.ndarray:
-        """Return a hash of each item's content: (b,) uint64."""
-        plan = self._plan
-        if plan.codes is not None:
-            return plan.table.ids[rows]
-        if plan.embedder.precomputed is not None:
-            # The image may be missing, and its thumbnail then shows the caption.
-            return np.array([embedding_hash(image) for image in images], np.uint64)
-        return np.array([entry.content for entry in usable], np.uint64)
 
     def _count(self, bad: dict[int, str], n_seen: int) -> None:
         self._n_seen += n_seen

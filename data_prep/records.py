@@ -13,12 +13,11 @@ import csv
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
-import numpy as np
 from PIL import Image
 
 from sieve.data_prep.csv_safety import read_cell, safe_cell
@@ -32,13 +31,7 @@ MAX_BAD_SHARE = 0.05
 
 
 def split_from_hash(content: int) -> str:
-    """Map a hash to a split: 80 % train, 10 % select, 10 % test.
-
-    Parameters
-    ----------
-    content : int
-        64-bit hash of the image, or an item's id if there is no image.
-    """
+    """Map a 64-bit hash of an image, or an id, to a split: 80 % train, 10 % select, 10 % test."""
     share = content / 2**64
     if share < _TRAIN_SHARE:
         return "train"
@@ -47,15 +40,11 @@ def split_from_hash(content: int) -> str:
 
 def image_hash(image: Image.Image) -> int:
     """Return a 64-bit hash of the size and pixels of an upright RGB image."""
-    return _hash64(f"{image.width}x{image.height}".encode(), image.tobytes())
+    return hash64(f"{image.width}x{image.height}".encode(), image.tobytes())
 
 
-def embedding_hash(embedding: np.ndarray) -> int:
-    """Return a 64-bit hash of one embedding, (d,) float16."""
-    return _hash64(embedding.tobytes())
-
-
-def _hash64(*parts: bytes) -> int:
+def hash64(*parts: bytes) -> int:
+    """Return the first 64 bits of the SHA-256 of concatenated parts."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -85,7 +74,11 @@ class Record:
 
 
 class Source(Protocol):
-    """Origin of a collection's records. Instances are picklable and hold no open files."""
+    """Origin of a collection's records. Instances are picklable and hold no open files.
+
+    A source may also have `skipped_rows`, which returns a list of `Skipped`, and the attributes
+    `root` and `follow_links` of `sieve.data_prep.sources.base.BaseSource`.
+    """
 
     @property
     def name(self) -> str:
@@ -102,18 +95,9 @@ class Source(Protocol):
         ...
 
     def open_image(self, record: Record, size: int) -> Image.Image:
-        """Open the record's image in RGB, upright.
+        """Open the record's image in RGB, upright; raise ValueError if it cannot be used.
 
-        Parameters
-        ----------
-        record : Record
-        size : int
-            Requested long side in pixels; a hint for sources that draw.
-
-        Raises
-        ------
-        ValueError
-            With a one-line reason if the image cannot be used.
+        `size` is the requested long side in pixels, a hint for sources that draw.
         """
         ...
 
@@ -130,71 +114,55 @@ class Skipped(NamedTuple):
 
 
 class Tally:
-    """Count entries by the kind of their reason, with an example of each.
-
-    Attributes
-    ----------
-    total : int
-        Number of entries, where one entry may represent several records.
-    """
+    """Count skipped records by the kind of their reason, with an example of each kind."""
 
     _SEVERAL = re.compile(r"[^:]+: (\d[\d,]{0,14}) of them(?:;.*)?")
 
     def __init__(self, entries: Iterable[Skipped] = ()) -> None:
-        self.total = 0
-        self._counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self._examples: dict[str, tuple[str, str]] = {}
         """Key and reason of the first entry of each kind."""
         for entry in entries:
             self.add(entry.key, entry.reason)
 
+    @property
+    def total(self) -> int:
+        """Number of skipped records, several of which one entry may represent."""
+        return self.counts.total()
+
     def add(self, key: str, reason: str) -> None:
-        """Count one entry, or as many as its reason states."""
+        """Count one record, or as many as the reason states."""
         kind = reason.split(":")[0]
         several = self._SEVERAL.fullmatch(reason)
-        count = int(several[1].replace(",", "")) if several else 1
-        self.total += count
-        self._counts[kind] += count
+        self.counts[kind] += int(several[1].replace(",", "")) if several else 1
         self._examples.setdefault(kind, (key, reason))
 
     def update(self, other: Tally) -> None:
         """Add the counts of another tally."""
-        self.total += other.total
-        self._counts.update(other._counts)
+        self.counts.update(other.counts)
         self._examples = other._examples | self._examples
-
-    def most_common(self) -> list[tuple[str, int]]:
-        """Return kinds and their counts, most frequent first."""
-        return self._counts.most_common()
 
     def describe(self) -> str:
         """Return one line with all kinds, each with its count and an example."""
-        return ", ".join(
-            f"{count:,} × {kind} ({self._examples[kind][0]})" for kind, count in self.most_common()
-        )
+        counts = self.counts.most_common()
+        return ", ".join(f"{n:,} × {kind} ({self._examples[kind][0]})" for kind, n in counts)
 
     def explain(self, n: int = 4) -> str:
         """Return one line with the most frequent kinds: count, full reason and example."""
-        found = [(count, *self._examples[kind]) for kind, count in self.most_common()[:n]]
+        found = [(count, *self._examples[kind]) for kind, count in self.counts.most_common(n)]
         return "; ".join(f"{count:,} × {reason} ({key})" for count, key, reason in found)
 
 
 class SkippedRows(list[Skipped]):
-    """Entries that a source skips while reading, with counts of all and of malformed rows.
-
-    Attributes
-    ----------
-    n_rows : int
-        Number of rows read, including valid ones.
-    malformed : Tally
-        Rows that could not be parsed; more than 5 % of them stop a preparation. A row with no
-        caption, or with a repeated one, is skipped but not malformed.
-    """
+    """Entries that a source skips while reading, with counts of all and of malformed rows."""
 
     def __init__(self, entries: Iterable[Skipped] = ()) -> None:
         super().__init__(entries)
         self.n_rows = 0
+        """Number of rows read, including valid ones."""
         self.malformed = Tally()
+        """Rows that could not be parsed; more than 5 % of them stop a preparation. A row with no
+        caption, or with a repeated one, is skipped but not malformed."""
 
     def add(self, key: str, image: str, reason: str) -> None:
         """Add a skipped row or file."""
@@ -220,13 +188,15 @@ class SkippedRows(list[Skipped]):
             )
 
 
-@runtime_checkable
-class ReportsSkippedRows(Protocol):
-    """A source that reports skipped rows and files that are not records, such as empty captions."""
+def skipped_rows(source: Source) -> SkippedRows:
+    """Return the rows that a source skipped; call it after reading the records."""
+    rows = getattr(source, "skipped_rows", SkippedRows)()
+    return rows if isinstance(rows, SkippedRows) else SkippedRows(rows)
 
-    def skipped_rows(self) -> Sequence[Skipped]:
-        """Return all skipped rows in file order; call it after reading the records."""
-        ...
+
+def is_utf8(text: str) -> bool:
+    """Return whether a text has no surrogates, which stand for invalid bytes of file names."""
+    return re.search(r"[\ud800-\udfff]", text) is None
 
 
 def write_skipped(path: Path, skipped: Iterable[Skipped]) -> int:

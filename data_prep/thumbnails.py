@@ -1,8 +1,7 @@
 """Read thumbnails: small WebP images that end in a checksum.
 
-A collection has too many thumbnails to verify them when it is opened, and WebP has no checksum: a
-flipped bit decodes to a different image. So each file ends in a RIFF chunk, which decoders ignore,
-with the CRC-32 of all bytes before it. Thumbnails without it are refused.
+A collection has too many thumbnails to verify them when it is opened, so each file ends in a RIFF
+chunk, which decoders ignore, with the CRC-32 of all bytes before it.
 """
 
 from __future__ import annotations
@@ -30,11 +29,8 @@ def add_checksum(webp: bytes) -> bytes:
 def thumbnail_file(collection: Path, item_id: str) -> Path:
     """Return the path of an item's thumbnail in the folder of a collection, maybe an untrusted one.
 
-    Raises
-    ------
-    ValueError
-        If the file is missing, or is a link out of the collection's thumbnails, which could expose
-        any file of this machine.
+    Raise ValueError if the file is missing, or is a link out of the collection's thumbnails, which
+    could expose any file of this machine.
     """
     path = collection / thumbnail_path(item_id)
     if not path.resolve().is_relative_to(collection.resolve() / THUMBNAILS):
@@ -45,30 +41,20 @@ def thumbnail_file(collection: Path, item_id: str) -> Path:
 
 
 def read_thumbnail(collection: Path, item_id: str) -> bytes:
-    """Read an item's thumbnail and verify its checksum.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged, or for the reasons of `thumbnail_file`.
-    """
+    """Read an item's thumbnail; raise ValueError if that fails or its checksum differs."""
     with thumbnail_file(collection, item_id).open("rb") as stream:
         data = stream.read(MAX_BYTES + 1)
-    if fault := _fault(data):
+    fault = ""
+    if len(data) > MAX_BYTES:
+        fault = "it is too large for a thumbnail"
+    elif data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        fault = "it is not a WebP image"
+    elif struct.unpack_from("<I", data, 4)[0] + _HEAD != len(data):
+        fault = "it is incomplete"
+    elif data[-12:-4] != _MARK:
+        fault = "it has no checksum"
+    elif zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+        fault = "its bytes have changed"
+    if fault:
         raise ValueError(f"is damaged: {fault}")
     return data
-
-
-def _fault(data: bytes) -> str:
-    """Return what is wrong with the bytes of a thumbnail; empty if they are valid."""
-    if len(data) > MAX_BYTES:
-        return "it is too large for a thumbnail"
-    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
-        return "it is not a WebP image"
-    if struct.unpack_from("<I", data, 4)[0] + _HEAD != len(data):
-        return "it is incomplete"
-    if data[-12:-4] != _MARK:
-        return "it has no checksum"
-    if zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
-        return "its bytes have changed"
-    return ""

@@ -2,14 +2,9 @@
 
     python -m sieve.data_prep.wordnet FOLDER [NAMES]
 
-FOLDER is WordNet 3.0's folder of `data.noun`. Captions use basic terms, but queries use any:
-`assets/words/kinds.tsv` says that a dog is an animal. Each noun is taken in its most frequent
-sense. A word that is more often another part of speech (white, young), or whose first sense is not
-visible (event, cognition), has no hypernyms.
-
-NAMES is the folder of `dist.female.first`, `dist.male.first` and `dist.all.last` (US Census Bureau
-1990, as in the PyPI package `names`). With it, `assets/words/person_labels.txt` is written too:
-words that never become names of dimensions. `assets/words/SOURCE.md` describes both lists.
+FOLDER is WordNet 3.0's folder of `data.noun`. NAMES is the folder of `dist.female.first`,
+`dist.male.first` and `dist.all.last` (US Census Bureau 1990, as in the PyPI package `names`), for
+the words that label people. `assets/words/SOURCE.md` describes both lists.
 """
 
 from __future__ import annotations
@@ -59,17 +54,9 @@ class Synset(NamedTuple):
 
 
 class WordNet:
-    """WordNet's nouns, adjectives and first senses.
+    """WordNet's nouns, adjectives and first senses, from a folder of its database files.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder with `data.noun`, `index.noun` and `cntlist.rev`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of these files is missing.
+    Raise FileNotFoundError if `data.noun`, `index.noun` or `cntlist.rev` is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,25 +93,25 @@ class WordNet:
             yield from (line for line in stream if not line.startswith("  "))  # the licence
 
     def hypernyms(self, noun: str) -> frozenset[str]:
-        """Return the synonyms and all hypernyms of a noun, each in its own first sense."""
+        """Return the synonyms and all hypernyms of a noun, each in its own first sense.
+
+        A word that is more often another part of speech (white, young), or whose first sense is
+        not visible (event, cognition), has none.
+        """
         offset = self.first_sense.get(CHOICES["senses"].get(noun, noun))
-        if offset is None or not (self._is_noun(noun) and self._is_visible(offset)):
+        counts = self._tagged.get(noun, {})  # in WordNet's tagged texts, by part of speech
+        if offset is None or 2 * counts.get("1", 0) < sum(counts.values()):
             return frozenset()
-        found = self.inherited(offset) | set(CHOICES["extra_hypernyms"].get(noun, ()))
-        return found.difference(CHOICES["vague"], [noun])
+        found = self.inherited(offset)
+        if self.nouns[offset].file not in VISIBLE and SPORT not in found:
+            return frozenset()
+        extra = CHOICES["extra_hypernyms"].get(noun, ())
+        return found.union(extra).difference(CHOICES["vague"], [noun])
 
     def _inherited(self, offset: str) -> frozenset[str]:
         synset = self.nouns[offset]
         own = {word for word in map(_plain, synset.lemmas) if self.first_sense.get(word) == offset}
         return frozenset(own).union(*map(self.inherited, synset.targets("@")))
-
-    def _is_noun(self, word: str) -> bool:
-        """Whether at least half of the word's occurrences in WordNet's tagged texts are nouns."""
-        counts = self._tagged.get(word, {})
-        return 2 * counts.get("1", 0) >= sum(counts.values())
-
-    def _is_visible(self, offset: str) -> bool:
-        return self.nouns[offset].file in VISIBLE or SPORT in self.inherited(offset)
 
 
 def _plain(lemma: str) -> str:
@@ -148,14 +135,9 @@ def noun_hypernyms(wordnet: WordNet) -> dict[str, tuple[str, ...]]:
 
 
 def label_words(wordnet: WordNet, known: set[str]) -> set[str]:
-    """Return nouns and adjectives that label people, and names of persons.
+    """Return nouns, each in its most frequent sense, and adjectives that label people, and names.
 
-    Parameters
-    ----------
-    wordnet : WordNet
-        Only the most frequent sense of each noun counts.
-    known : set of str
-        Words that name something other than a person; a person's name among them is no label.
+    A person's name among the `known` words, which name something else, is no label.
     """
     nouns = wordnet.nouns
     below, instances = defaultdict(set), defaultdict(set)
@@ -213,9 +195,7 @@ def person_labels(wordnet: WordNet, names: Path) -> list[str]:
             is_person = synset.file in (_PERSON, _GROUP)
             known |= {_plain(one) for one in synset.lemmas if one[0].islower() or not is_person}
     labels = label_words(wordnet, known)
-    labels |= {
-        re.sub("man$", "men", word) if word.endswith("man") else f"{word}s" for word in labels
-    }
+    labels |= {re.sub("mans$", "men", f"{word}s") for word in labels}
     labels = (labels | names_of_people(names, known)).difference(CHOICES["not_labels"])
     phrases = {
         _plain(lemma)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sieve.data_prep.captions import tidy
+from sieve.data_prep.captions.caption_text import tidy
 from sieve.explorer.downloads import csv_bytes
 from sieve.model.benchmark import TRAINED, TRAINING_FREE
 from sieve.model.files import atomic_folder

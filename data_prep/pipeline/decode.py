@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 import torch.multiprocessing
 from PIL import Image
@@ -33,13 +34,9 @@ from sieve.model.files import reason_of
 THUMBNAIL_SIZE = 320
 """Long side of a thumbnail in pixels; smaller images are not enlarged."""
 
-_PREFETCH = 4
-"""Batches that each worker decodes ahead."""
-_THUMBNAIL_QUALITY = 80
 _MIN_PARALLEL_RECORDS = 128
 """For fewer records, starting processes costs more than it saves."""
 _MAX_WORKERS = 16
-_MAX_REASON = 200
 
 
 class DecodedImage(NamedTuple):
@@ -75,7 +72,7 @@ class ThumbnailWriter(NamedTuple):
         small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
         webp = io.BytesIO()
         # Method 4 takes three times as long for files that are 4 % smaller.
-        small.save(webp, "WEBP", quality=_THUMBNAIL_QUALITY, method=2)
+        small.save(webp, "WEBP", quality=80, method=2)
         temporary = self.temporary / f"{os.getpid()}.webp"
         temporary.write_bytes(add_checksum(webp.getvalue()))
         os.replace(temporary, path)
@@ -103,15 +100,16 @@ class _Images(Dataset[list[DecodedImage]]):
         return [self._open(*pair) for pair in zip(rows, self.table.records(rows), strict=True)]
 
     def _open(self, row: int, record: Record) -> DecodedImage:
+        item_id = self.table.id(row)
         try:
             image = self.source.open_image(record, THUMBNAIL_SIZE)
             # NumPy arrays go through a pipe; tensors need /dev/shm, often small in containers.
             pixels = None if self.transform is None else self.transform(image).numpy()
         except Exception as error:  # one bad image must not stop the others
-            self.thumbnails.remove(self.table.id(row))
-            return DecodedImage(row, reason=reason_of(error, _MAX_REASON))
+            self.thumbnails.remove(item_id)
+            return DecodedImage(row, reason=reason_of(error, 200))
         try:
-            self.thumbnails.write(image, self.table.id(row))
+            self.thumbnails.write(image, item_id)
         except OSError as error:
             return DecodedImage(row, fault=str(error))
         content = 0 if record.split else image_hash(image)
@@ -119,14 +117,12 @@ class _Images(Dataset[list[DecodedImage]]):
 
 
 def open_images(
-    source: Source,
-    table: RecordTable,
-    batches: Sequence[range],
-    thumbnails: ThumbnailWriter,
-    transform: ImageTransform | None,
-    workers: int | None = None,
-) -> Generator[list[DecodedImage], None, None]:
+    source: Source, table: RecordTable, batches: Sequence[range], thumbnails: ThumbnailWriter,
+    transform: ImageTransform | None, workers: int | None = None,
+) -> Generator[list[DecodedImage], None, None]:  # fmt: skip
     """Decode images batch by batch, write their thumbnails and yield them in order.
+
+    Raise OSError if a thumbnail cannot be written.
 
     Parameters
     ----------
@@ -136,30 +132,25 @@ def open_images(
         Preprocessing of the backbone; if None, no pixels are returned.
     workers : int, optional
         Number of decoder processes, by default one per core; 0 decodes in this process.
-
-    Raises
-    ------
-    OSError
-        If a thumbnail cannot be written.
     """
     if workers is None:
-        workers = _default_workers(sum(map(len, batches)))
+        is_small = sum(map(len, batches)) < _MIN_PARALLEL_RECORDS
+        workers = 0 if is_small else min(joblib.cpu_count(), _MAX_WORKERS)
     if workers < 0:
         raise ValueError(f"workers must be at least 0; got {workers}")
     loader: DataLoader[Any] = DataLoader(
         _Images(source, table, batches, thumbnails, transform),
         batch_size=None,
-        collate_fn=_identity,
+        collate_fn=list,  # the default would convert a batch to tensors
         num_workers=workers,
-        prefetch_factor=_PREFETCH if workers else None,
+        prefetch_factor=4 if workers else None,
         worker_init_fn=_WorkerSetup(os.getpid()),
     )
     decoded = iter(loader)
     try:
         for batch in decoded:
-            for entry in batch:
-                if entry.fault:
-                    raise OSError(entry.fault)
+            if fault := next((entry.fault for entry in batch if entry.fault), ""):
+                raise OSError(fault)
             yield batch
     finally:
         # Otherwise workers may still write while the work directory is being removed.
@@ -178,29 +169,13 @@ def report_killed_decoder() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error):
             raise
-        raise OSError(
-            "a decoder process was terminated; run the same command again to resume"
-            if "signal: Terminated" in str(error)
-            else "a decoder process was killed, most likely because memory ran out; "
-            "run again with fewer --workers"
-        ) from error
-
-
-def _default_workers(n_records: int) -> int:
-    if n_records < _MIN_PARALLEL_RECORDS:
-        return 0
-    usable = getattr(os, "sched_getaffinity", None)  # Linux only
-    return min(len(usable(0)) if usable else os.cpu_count() or 1, _MAX_WORKERS)
-
-
-def _identity(batch: list[DecodedImage]) -> list[DecodedImage]:
-    """Return a batch unchanged; the default would convert it to tensors."""
-    return batch
+        reason = "killed, most likely because memory ran out; run again with fewer --workers"
+        if "signal: Terminated" in str(error):
+            reason = "terminated; run the same command again to resume"
+        raise OSError(f"a decoder process was {reason}") from error
 
 
 class _WorkerSetup:
-    """Set up a decoder process."""
-
     def __init__(self, parent: int) -> None:
         self._parent = parent
         self._lock = torch.multiprocessing.get_context().Lock()

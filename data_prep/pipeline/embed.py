@@ -7,6 +7,7 @@ halved only if memory runs out, and the log then says so.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -20,7 +21,6 @@ from sieve.model.collection import BackboneIdentity
 log = logging.getLogger(__name__)
 
 IMAGE_BATCH = 32
-_TEXT_BATCH = 256
 
 
 def precision(device: torch.device) -> torch.dtype:
@@ -31,44 +31,33 @@ def precision(device: torch.device) -> torch.dtype:
 class Embedder:
     """Embed a source's images and captions.
 
-    Attributes
-    ----------
-    transform : ImageTransform or None
-        Preprocessing of the backbone; None if no pixels are needed.
-    computes : str
-        Device and precision, or "nothing".
-
-    Raises
-    ------
-    ValueError
-        If `precomputed` does not match the source, or a needed backbone is not open.
+    Raise ValueError if `precomputed` does not match the source, or a needed backbone is not open.
     """
 
     def __init__(
-        self,
-        backbone: Backbone | BackboneIdentity,
-        precomputed: PrecomputedEmbeddings | None,
-        table: RecordTable,
-        source: str,
-    ) -> None:
+        self, backbone: Backbone | BackboneIdentity, precomputed: PrecomputedEmbeddings | None,
+        table: RecordTable, source: str,
+    ) -> None:  # fmt: skip
         self.identity = BackboneIdentity(backbone.name, backbone.sha256, backbone.width)
         self._backbone = None if isinstance(backbone, BackboneIdentity) else backbone
         self.precomputed, self._table = precomputed, table
-        self._batch_sizes = {"images": IMAGE_BATCH, "captions": _TEXT_BATCH}
-        n_texts = int(table.text_starts[-1])
+        self._batch_sizes = {"images": IMAGE_BATCH, "captions": 256}
+        self.transform: ImageTransform | None = None
+        """Preprocessing of the backbone; None if no pixels are needed."""
+        self.computes = "nothing"
+        """Device and precision, or "nothing"."""
+        n_texts, is_complete = int(table.text_starts[-1]), False
         if precomputed is not None:
             precomputed.check(len(table.text_starts) - 1, n_texts, backbone.width, source)
-        is_complete = precomputed is not None and (precomputed.texts is not None or not n_texts)
-        if self._backbone is None and not is_complete:
-            raise ValueError(
-                f"some embeddings of {source} are missing; {backbone} has to be opened to "
-                "compute them"
-            )
-        self.transform: ImageTransform | None = None
-        if self._backbone is not None and precomputed is None:
+            is_complete = precomputed.texts is not None or not n_texts
+        elif self._backbone is not None:
             self.transform = self._backbone.transform
-        self.computes = "nothing"
-        if self._backbone is not None and not is_complete:
+        if not is_complete:
+            if self._backbone is None:
+                raise ValueError(
+                    f"some embeddings of {source} are missing; {backbone} has to be opened to "
+                    "compute them"
+                )
             self.computes = f"{self._backbone.device.type} {precision(self._backbone.device)}"
 
     def pixels(self, pixels: list[np.ndarray]) -> np.ndarray:
@@ -76,12 +65,11 @@ class Embedder:
         if not pixels:
             return np.empty((0, self.identity.width), np.float16)
         batch = torch.from_numpy(np.stack(pixels))  # (b, 3, H, W)
-        return self._encode(
-            "images",
-            lambda backbone, size: np.concatenate(
-                [backbone.encode_pixels(part) for part in batch.split(size)]
-            ),
-        )
+
+        def encode(backbone: Backbone, size: int) -> np.ndarray:
+            return np.concatenate([backbone.encode_pixels(part) for part in batch.split(size)])
+
+        return self._encode("images", encode)
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Look up the precomputed embeddings of ascending rows: (b, d) float16; NaN if invalid."""
@@ -110,7 +98,8 @@ class Embedder:
                     unit = _unit(encode(backbone, size))
                 break
             except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-                if not _is_out_of_memory(error):
+                no_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+                if not (no_memory or re.search("(not enough|allocate) memory", str(error))):
                     raise
                 if size == 1:
                     raise OSError(
@@ -121,22 +110,14 @@ class Embedder:
             self._batch_sizes[what] = size // 2
             log.warning(
                 "out of memory: continuing with batches of %d %s; embeddings may differ in the "
-                "last bit from those of a run with more memory",
-                size // 2,
-                what,
-            )
+                "last bit from those of a run with more memory", size // 2, what,
+            )  # fmt: skip
         if np.isnan(unit).any():
             raise ValueError(
                 f"an embedding of backbone {self.identity.name} is NaN, infinite or zero; its "
                 "weights are damaged: download them again, or choose another --backbone"
             )
         return unit
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "not enough memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def _unit(embeddings: np.ndarray) -> np.ndarray:

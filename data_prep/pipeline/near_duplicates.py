@@ -1,10 +1,9 @@
-"""Find equal and near-duplicate images, which stay in the collection.
+"""Find equal and near-duplicate images, which stay in the collection: `duplicates.csv` lists them.
 
-`duplicates.csv` lists them. Two images are near duplicates if both their embeddings and their
-thumbnails are similar: some backbones embed different images close to each other. If the thumbnails
-are identical byte by byte, the images are the same. Large collections are partitioned into cells of
-similar embeddings (k-means by FAISS) and compared within each cell, so that the cost grows with n
-rather than n². Near duplicates in different cells are then missed; equal images never are.
+Two images are near duplicates if their embeddings and their thumbnails are similar, and the same if
+their thumbnails are identical. Large collections are partitioned into cells of similar embeddings
+(k-means by FAISS) and compared within each cell, so that the cost grows with n rather than n². Near
+duplicates in different cells are then missed; equal images never are.
 """
 
 from __future__ import annotations
@@ -63,12 +62,7 @@ def write_duplicates(folder: Path) -> int:
     """Write `duplicates.csv` of a collection whose other files exist.
 
     Each item is listed with the most similar earlier item and, if that is a different one, with the
-    most similar item of an earlier split (train, select, test).
-
-    Returns
-    -------
-    int
-        Number of listed items.
+    most similar item of an earlier split (train, select, test). Return the number of listed items.
     """
     grid = lru_cache(maxsize=1024)(partial(_color_grid, folder))
     embeddings = np.load(folder / layout.IMAGE_EMBEDDINGS, mmap_mode="r", allow_pickle=False)
@@ -124,8 +118,7 @@ def find_duplicates(
     Yields
     ------
     Duplicate
-        An item with the most similar earlier item; and, if `split_order` is given, with the most
-        similar item of an earlier split, unless it is the same one.
+        An item with the most similar earlier item; and with that of an earlier split, if another.
     """
     step = -(-len(embeddings) // _MAX_SINGLE_CELL) or 1
     centre = _gather(embeddings, np.arange(0, len(embeddings), step)).mean(axis=0)

@@ -44,13 +44,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Parse `i/n`.
-
-        Raises
-        ------
-        ValueError
-            If the text has another form, or the shard does not exist.
-        """
+        """Parse `i/n`; raise ValueError if the text has another form or there is no such shard."""
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
         if not found:
             raise ValueError(f"expected a shard as i/n, such as 1/4; got {text[:40]!r}")
@@ -59,10 +53,8 @@ class Shard:
     def rows(self, n_rows: int) -> range:
         """Return this shard's rows out of all: whole chunks, so that batches do not change."""
         n_chunks = -(-n_rows // CHUNK_ROWS)
-        first, end = (
-            -(-n_chunks * i // self.of) * CHUNK_ROWS for i in (self.index - 1, self.index)
-        )
-        return range(min(first, n_rows), min(end, n_rows))
+        ends = (-(-n_chunks * i // self.of) * CHUNK_ROWS for i in (self.index - 1, self.index))
+        return range(*(min(end, n_rows) for end in ends))
 
 
 @dataclass(frozen=True)
@@ -82,11 +74,6 @@ class PreparationPlan:
     def rows(self) -> range:
         """Rows to prepare."""
         return (self.shard or Shard()).rows(len(self.table))
-
-    @property
-    def left_out(self) -> list[Skipped]:
-        """Records without a row; they belong to the first shard."""
-        return self.table.left_out if self.shard is None or self.shard.index == 1 else []
 
     @property
     def counted(self) -> list[Skipped]:

@@ -16,18 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sieve.data_prep.records import Record, ReportsSkippedRows, Skipped, Source, Tally
+from sieve.data_prep.records import Record, Skipped, Source, Tally, is_utf8, skipped_rows
 
 _GROUP_ROWS = 1 << 14
-_SCHEMA = pa.schema(
-    {
-        "key": pa.string(),
-        "image": pa.string(),
-        "captions": pa.list_(pa.string()),
-        "labels": pa.list_(pa.string()),
-        "split": pa.string(),
-    }
+_TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
+RECORD_SCHEMA = pa.schema(
+    {"key": _TEXT, "image": _TEXT, "captions": _TEXTS, "labels": _TEXTS, "split": _TEXT}
 )
+"""Fields of a `Record`."""
 
 
 @dataclass
@@ -49,7 +45,6 @@ class RecordTable:
     _cached: tuple[int, pa.Table] | None = None
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.ids)
 
     def take(self, rows: np.ndarray | range) -> pa.Table:
@@ -60,7 +55,7 @@ class RecordTable:
             self._group(number).take(positions[groups == number] - number * _GROUP_ROWS)
             for number in np.unique(groups).tolist()
         ]
-        return pa.concat_tables([_SCHEMA.empty_table(), *pieces])
+        return pa.concat_tables([RECORD_SCHEMA.empty_table(), *pieces])
 
     def records(self, rows: np.ndarray | range) -> list[Record]:
         """Build the records of the given ascending rows."""
@@ -94,36 +89,31 @@ class RecordTable:
 
 
 def read_records(source: Source, path: Path) -> RecordTable:
-    """Write all records of a source to a file, and return them as a table.
-
-    Raises
-    ------
-    ValueError
-        If it has no record.
-    """
+    """Write all records of a source to a file; raise ValueError if there are none."""
     digest = hashlib.sha256()
     ids, positions, text_starts = array("Q"), array("q"), array("q", [0])
     left_out: list[tuple[int, Skipped]] = []
     records = iter(source.records())
-    with pq.ParquetWriter(
-        path, _SCHEMA, compression="zstd", write_statistics=False, use_compliant_nested_type=False
-    ) as writer:
+    options = {"compression": "zstd", "write_statistics": False, "use_compliant_nested_type": False}
+    with pq.ParquetWriter(path, RECORD_SCHEMA, **options) as writer:
         while group := list(islice(records, _GROUP_ROWS)):
             for i, record in enumerate(group):
                 position = len(text_starts) - 1
                 text_starts.append(text_starts[-1] + len(record.captions))
-                data = _bytes(record)
+                fields = (record.key, record.image, record.split, *record.captions, "")
+                text = "\0".join((*fields, *record.labels))
+                data = text.encode("utf-8", "surrogatepass")
                 digest.update(len(data).to_bytes(8, "big") + data)
-                if _is_utf8(data):
+                if is_utf8(text):
                     ids.append(int(record.id, 16))
                     positions.append(position)
                 else:
                     reason = "name is not UTF-8: rename it"
                     left_out.append((position, Skipped(record.key, record.image, reason)))
                     group[i] = Record("", "")
-            writer.write_table(pa.Table.from_pylist([vars(record) for record in group], _SCHEMA))
+            writer.write_table(pa.Table.from_pylist([vars(one) for one in group], RECORD_SCHEMA))
     if len(text_starts) == 1:
-        skipped = source.skipped_rows() if isinstance(source, ReportsSkippedRows) else []
+        skipped = skipped_rows(source)
         unused = f"; not used: {Tally(skipped).explain()}" if skipped else ""
         raise ValueError(f"there are no images in {source}: there is nothing to prepare{unused}")
     pa.default_memory_pool().release_unused()  # memory that the source used while reading
@@ -131,20 +121,6 @@ def read_records(source: Source, path: Path) -> RecordTable:
     table = RecordTable(path, ids_n, positions_n, starts, digest.hexdigest(), [])
     _drop_repeated_ids(table, left_out)
     return table
-
-
-def _bytes(record: Record) -> bytes:
-    fields = (record.key, record.image, record.split, *record.captions, "", *record.labels)
-    return "\0".join(fields).encode("utf-8", "surrogatepass")
-
-
-def _is_utf8(data: bytes) -> bool:
-    """Whether there are no surrogates, which stand for bytes in file names that are not UTF-8."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _drop_repeated_ids(table: RecordTable, left_out: list[tuple[int, Skipped]]) -> None:

@@ -57,8 +57,7 @@ class WorkDir:
     """Work directory of a collection in preparation."""
 
     def __init__(self, path: Path, out: Path) -> None:
-        self._path, self._out = path, out
-        self._chunks = path / "parts"
+        self._path, self._out, self._chunks = path, out, path / "parts"
         self.collection = path / "collection"
         """Folder that becomes the collection."""
         self.temporary = path / "drafts"
@@ -70,18 +69,21 @@ class WorkDir:
     def acquire(cls, out: Path) -> Iterator[Self]:
         """Lock the work directory of a collection; on exit, remove it unless it holds chunks.
 
-        Raises
-        ------
-        FileExistsError
-            If `out` exists.
-        WorkDirLockedError
-            If another process holds the lock.
+        Raise FileExistsError if `out` exists, and WorkDirLockedError if another process holds the
+        lock.
         """
         path = out.parent / f".{out.name}.part"
         if out.exists() and path.is_dir() and not (path / "collection").exists():
             shutil.rmtree(path, ignore_errors=True)  # a run was killed just before it removed this
         _refuse_existing(out)
-        with _lock(path, out):
+        deadline = time.monotonic() + _LOCK_TIMEOUT
+        while (lock := _try_lock(path)) is None:
+            if time.monotonic() > deadline:
+                raise WorkDirLockedError(
+                    f"another process is preparing {out}; wait for it, or choose another --out"
+                )
+            time.sleep(0.1)
+        with lock:
             work = cls(path, out)
             try:
                 _refuse_existing(out)  # another process may have finished by now
@@ -93,14 +95,15 @@ class WorkDir:
     def claim(self, fingerprint: str) -> None:
         """Create the folders; remove the files of runs with another fingerprint."""
         mark = self._path / "fingerprint"
+        folders = (self._chunks, self.collection)
         same = mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint
         if not same:
             if self.saved():
                 reason = "left by a run with other records, settings or backbone"
                 log.warning("ignoring %s, %s", self._path, reason)
-            for folder in (self._chunks, self.collection):
+            for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
-        for folder in (self._chunks, self.collection, self.temporary):
+        for folder in (*folders, self.temporary):
             folder.mkdir(exist_ok=True)
         if not same:
             temporary = self.temporary / "fingerprint"
@@ -141,13 +144,7 @@ class WorkDir:
             self._chunk_path(start).unlink()
 
     def finish(self) -> None:
-        """Move the collection to its final path.
-
-        Raises
-        ------
-        FileExistsError
-            If that path exists by now.
-        """
+        """Move the collection to its final path; raise FileExistsError if that exists by now."""
         _refuse_existing(self._out)
         os.rename(self.collection, self._out)
 
@@ -160,21 +157,8 @@ def _refuse_existing(out: Path) -> None:
         raise FileExistsError(f"{out} exists already; choose another name or remove it first")
 
 
-@contextmanager
-def _lock(folder: Path, out: Path) -> Iterator[None]:
-    """Lock a folder for this process, and create it if it is missing."""
-    deadline = time.monotonic() + _LOCK_TIMEOUT
-    while (stream := _try_lock(folder)) is None:
-        if time.monotonic() > deadline:
-            raise WorkDirLockedError(
-                f"another process is preparing {out}; wait for it, or choose another --out"
-            )
-        time.sleep(0.1)
-    with stream:
-        yield
-
-
 def _try_lock(folder: Path) -> IO[str] | None:
+    """Lock a folder for this process, and create it if it is missing; None if another holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "lock"
     try:

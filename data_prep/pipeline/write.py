@@ -17,29 +17,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
-from sieve.data_prep.pipeline.plan import PreparationPlan
+from sieve.data_prep.pipeline.plan import PreparationPlan, Shard
+from sieve.data_prep.pipeline.record_table import RECORD_SCHEMA
 from sieve.data_prep.pipeline.work_dir import WorkDir
-from sieve.data_prep.records import (
-    ReportsSkippedRows,
-    Skipped,
-    split_from_hash,
-    write_skipped,
-)
+from sieve.data_prep.records import Skipped, skipped_rows, split_from_hash, write_skipped
 from sieve.model import collection as layout
 from sieve.model.collection import write_manifest
 
 _ROW_GROUP = 1 << 16
-ITEMS_SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "image": pa.string(),
-        "captions": pa.list_(pa.string()),
-        "labels": pa.list_(pa.string()),
-        "split": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-    }
-)
+_SIZE = [("width", pa.int32()), ("height", pa.int32())]
+ITEMS_SCHEMA = pa.schema([("id", pa.string()), *list(RECORD_SCHEMA)[1:], *_SIZE])
+"""The id of an item, the fields of its record except the key, and the size of its image."""
 
 
 class ItemBlock(NamedTuple):
@@ -58,12 +46,7 @@ def write_items(
 ) -> None:
     """Write the item table and the embeddings of all blocks, one after the other.
 
-    Parameters
-    ----------
-    n_items, n_captions : int
-        Totals of all blocks.
-    width : int
-        Width of the embeddings; with 0 none are written.
+    `n_items` and `n_captions` are totals of all blocks. With width 0, no embeddings are written.
     """
     with ExitStack() as stack:
 
@@ -74,16 +57,11 @@ def write_items(
             np.lib.format.write_array_header_1_0(stream, header)
             return stream
 
-        table = stack.enter_context(
-            pq.ParquetWriter(folder / layout.ITEMS, ITEMS_SCHEMA, compression="zstd")
-        )
+        writer = pq.ParquetWriter(folder / layout.ITEMS, ITEMS_SCHEMA, compression="zstd")
+        table = stack.enter_context(writer)
         caption_item = open_npy(layout.CAPTION_ITEM, np.int32, n_captions)
-        embeddings = []
-        if width:
-            embeddings = [
-                open_npy(layout.IMAGE_EMBEDDINGS, np.float16, n_items, width),
-                open_npy(layout.TEXT_EMBEDDINGS, np.float16, n_captions, width),
-            ]
+        files = ((layout.IMAGE_EMBEDDINGS, n_items), (layout.TEXT_EMBEDDINGS, n_captions))
+        embeddings = [open_npy(name, np.float16, n, width) for name, n in files if width]
         pending, written = ITEMS_SCHEMA.empty_table(), np.zeros(2, int)
         for block in blocks:
             counts = pc.call_function("list_value_length", [block.items["captions"]]).to_numpy()
@@ -147,12 +125,13 @@ def _read_chunk(plan: PreparationPlan, work: WorkDir, start: int) -> ItemBlock:
 
 def _skipped(plan: PreparationPlan, work: WorkDir) -> Iterator[Skipped]:
     """Yield what is skipped: records without a row, bad records, and rows that are no records."""
-    yield from plan.left_out
+    shard = plan.shard or Shard()
+    if shard.index == 1:
+        yield from plan.table.left_out
     for chunk in plan.chunks:
         reasons = work.load_column(chunk.start, "reasons").tolist()
         records = plan.table.records(work.load_column(chunk.start, "bad_rows"))
         for record, reason in zip(records, reasons, strict=True):
             yield Skipped(record.key, record.image, reason)
-    ends_here = plan.shard is None or plan.shard.index == plan.shard.of
-    if ends_here and isinstance(plan.source, ReportsSkippedRows):
-        yield from plan.source.skipped_rows()
+    if shard.index == shard.of:
+        yield from skipped_rows(plan.source)

@@ -50,11 +50,5 @@ class Scenes:
             yield record_of(compose(self.seed, index))
 
     def open_image(self, record: Record, size: int) -> Image.Image:
-        """Draw a record's scene in RGB, `size` pixels on the long side.
-
-        Raises
-        ------
-        ValueError
-            If the record is not that of a scene.
-        """
+        """Draw a scene in RGB, `size` pixels on the long side; raise ValueError for others."""
         return render_scene(record.image, size)

@@ -42,8 +42,7 @@ def captions(scene: Scene) -> tuple[str, ...]:
     for kind in kinds:
         for attempt in (kind, kind, writer.part, writer.everything, writer.loose, writer.plain):
             text = attempt()
-            key = text.lower().rstrip(".")
-            if key not in found:
+            if (key := text.lower().rstrip(".")) not in found:
                 found[key] = text
                 break
     while len(found) < len(kinds):  # a single object gives too few different captions
@@ -101,7 +100,6 @@ class _Writer:
         return [] if self.place.indoors else _HOURS.get(self.scene.hour, [])
 
     def _styled(self, text: str) -> str:
-        """Return the text unchanged, or as a sentence."""
         return text if self.random() < 0.5 else f"{text[0].upper()}{text[1:]}."
 
     def everything(self) -> str:
@@ -140,9 +138,8 @@ class _Writer:
             return " parked"
         if zones == {"water"} and "vehicle" in kinds:
             return " floating"
-        if zones == {"wall"} and self.place.indoors and label != "balloon":
-            return " hanging on the wall"
-        return ""
+        hangs = zones == {"wall"} and self.place.indoors and label != "balloon"
+        return " hanging on the wall" if hangs else ""
 
     def relation(self) -> str:
         """Name the spatial relation of two objects that each occur once."""

@@ -39,8 +39,8 @@ class SceneObject:
     """A type of object that scenes are composed of."""
 
     label: str
-    name: Name
     synonyms: tuple[Name, ...]
+    name: Name
     categories: tuple[str, ...]
     zones: tuple[str, ...]
     """Zones where it can be placed, most usual first."""
@@ -67,11 +67,10 @@ class SceneObject:
 @cache
 def catalogue() -> dict[str, SceneObject]:
     """Return all objects by label, in alphabetical order."""
-    entries = {
-        label: {"label": label, "name": entry, **entry}
-        for label, entry in sorted(read_json("objects.json").items())
-    }
-    return TypeAdapter(dict[str, SceneObject]).validate_python(entries)
+    entries = sorted(read_json("objects.json").items())
+    return TypeAdapter(dict[str, SceneObject]).validate_python(
+        {label: {"label": label, "name": entry, **entry} for label, entry in entries}
+    )
 
 
 @lru_cache(maxsize=512)
@@ -89,10 +88,10 @@ def sprite_aspect(file: str) -> float:
 
 
 class Zone(NamedTuple):
-    """A band where objects can be placed.
+    """A band where objects can be placed; their sizes are interpolated.
 
     `far` and `near` are fractions of the way from the horizon down to the lower edge (zones of the
-    ground) or from the upper edge down to the horizon (`sky`, `wall`). Sizes are interpolated.
+    ground) or from the upper edge down to the horizon (`sky`, `wall`).
     """
 
     far: float

@@ -100,10 +100,9 @@ class Scene:
     def labels(self) -> tuple[str, ...]:
         """Labels of objects, categories and the place, and of what place and sprites also show."""
         place = PLACES[self.place]
-        also_shown = [text for label in self.counts for text in catalogue()[label].shows]
-        return tuple(
-            dict.fromkeys((*self.counts, *self.categories, place.name, *place.shows, *also_shown))
-        )
+        also_shown = (text for label in self.counts for text in catalogue()[label].shows)
+        named = (*self.counts, *self.categories, place.name)
+        return tuple(dict.fromkeys((*named, *place.shows, *also_shown)))
 
     @property
     def split(self) -> str:
@@ -112,19 +111,12 @@ class Scene:
 
 
 def describe(reference: str) -> Scene:
-    """Return the layout of the scene of a reference such as `scene:0:17`.
-
-    Raises
-    ------
-    ValueError
-        If the reference has another form.
-    """
-    found = _REFERENCE.fullmatch(reference)
-    if found is None:
-        raise ValueError(
-            f"expected a scene as scene:SEED:INDEX, e.g. scene:0:17; got {reference[:60]!r}"
-        )
-    return compose(int(found[1]), int(found[2]))
+    """Return the layout of a scene; raise ValueError if its reference is not like `scene:0:17`."""
+    if found := _REFERENCE.fullmatch(reference):
+        return compose(int(found[1]), int(found[2]))
+    raise ValueError(
+        f"expected a scene as scene:SEED:INDEX, e.g. scene:0:17; got {reference[:60]!r}"
+    )
 
 
 def compose(seed: int, index: int) -> Scene:
@@ -143,11 +135,7 @@ def compose(seed: int, index: int) -> Scene:
 
 
 def _main_object(seed: int, index: int) -> SceneObject:
-    """Choose the main object of a scene, in proportion to popularity.
-
-    A golden-ratio sequence over the indices, with a random start for each seed, spreads the choice
-    evenly, so that no object is rare by chance.
-    """
+    # A golden-ratio sequence with a random start spreads the choice evenly over the indices.
     start = int(Random(f"sieve seed {seed}").random() * 2**64)
     share = (index * 11400714819323198485 + start) % 2**64 / 2**64
     return catalogue()[_at(share, {o.label: o.popularity for o in catalogue().values()})]
@@ -193,10 +181,8 @@ def _choose_objects(rand: Random, main: SceneObject, place: Place) -> list[tuple
             for f, w in main.friends.items()
             if f not in chosen and (f in typical or _may_appear(catalogue()[f], place))
         }
-        if friends and rand.random() < 0.55:
-            chosen[draw(rand, friends)] = 1
-            continue
-        chosen[draw(rand, {o: w for o, w in typical.items() if o not in chosen})] = 1
+        others = {o: w for o, w in typical.items() if o not in chosen}
+        chosen[draw(rand, friends if friends and rand.random() < 0.55 else others)] = 1
     for label in chosen:
         room = MAX_INSTANCES - sum(chosen.values())
         what = catalogue()[label]
@@ -280,8 +266,6 @@ def _try_spot(
 def _overlap(one: Placement, other: Placement) -> float:
     """Return the intersection of two boxes, divided by the smaller area."""
     a, b = one.box, other.box
-    wide = min(a[2], b[2]) - max(a[0], b[0])
-    high = min(a[3], b[3]) - max(a[1], b[1])
-    if wide <= 0 or high <= 0:
-        return 0.0
+    wide = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0)
+    high = max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
     return wide * high / min(one.width * one.height, other.width * other.height)

@@ -24,30 +24,15 @@ MAX_SIZE = 8192
 
 
 def render_scene(reference: str, size: int) -> Image.Image:
-    """Draw the scene of a reference.
-
-    Parameters
-    ----------
-    reference : str
-        `scene:SEED:INDEX`.
-    size : int
-        Long side in pixels, 16 to 8192.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB; the layout is the same at every size.
-
-    Raises
-    ------
-    ValueError
-        If the reference is invalid or the size is out of range.
-    """
+    """Draw the scene of a reference, `scene:SEED:INDEX`; raise ValueError if it is invalid."""
     return draw_scene(describe(reference), size)
 
 
 def draw_scene(scene: Scene, size: int) -> Image.Image:
-    """Draw a composed scene with its long side `size` pixels long."""
+    """Draw a composed scene in RGB; its layout is the same at every size.
+
+    `size` is the long side in pixels, 16 to 8192; ValueError is raised for any other.
+    """
     if not 16 <= size <= MAX_SIZE:
         raise ValueError(f"size must be 16 to {MAX_SIZE} pixels; got {size}")
     width = size if scene.aspect >= 1 else round(size * scene.aspect)
@@ -77,7 +62,7 @@ def _place(picture: Image.Image, placed: Placement, scene: Scene, sun: int) -> N
     if placed.zone == "water":
         _reflect(picture, art, left, round(placed.y * unit))
     elif placed.zone == "wall":
-        _shade(picture, art, left, top, unit)
+        _wall_shadow(picture, art, left, top, unit)
     elif placed.zone in ("ground", "road", "table", "back"):
         strength = 0.42 if PLACES[scene.place].indoors else LIGHTS[scene.hour].shadow
         _contact(picture, placed, unit, strength, sun)
@@ -96,8 +81,7 @@ def _under_light(art: Image.Image, placed: Placement, scene: Scene) -> Image.Ima
         veil = max(0.0, 0.14 * (1 - depth / 0.45))
     if veil < 0.01 and np.all(np.abs(tint - 1) < 0.01):
         return art
-    pixels = np.asarray(art).astype(np.float32)
-    air = 255 * np.asarray(light.low, np.float32)
+    pixels, air = np.array(art, np.float32), 255 * np.asarray(light.low, np.float32)
     pixels[..., :3] = pixels[..., :3] * tint * (1 - veil) + air * veil
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGBA")
 
@@ -112,7 +96,6 @@ def _soft_ellipse() -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _fainter(share: float) -> list[int]:
-    """Return a lookup table that scales a mask."""
     return [round(value * share) for value in range(256)]
 
 
@@ -126,8 +109,7 @@ def _contact(picture: Image.Image, placed: Placement, unit: int, strength: float
     picture.paste((18, 20, 38), (x, y), mask)
 
 
-def _shade(picture: Image.Image, art: Image.Image, left: int, top: int, unit: int) -> None:
-    """Draw the shadow of an object on a wall."""
+def _wall_shadow(picture: Image.Image, art: Image.Image, left: int, top: int, unit: int) -> None:
     small = (max(2, art.width // 4), max(2, art.height // 4))
     blurred = art.getchannel("A").resize(small, Image.Resampling.BOX)
     mask = blurred.resize(art.size, Image.Resampling.BICUBIC).point(_fainter(0.25))

@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image
 
-from sieve.data_prep.captions import caption_fault
 from sieve.data_prep.captions.caption_table import CaptionsByImage
+from sieve.data_prep.captions.caption_text import caption_fault
 from sieve.data_prep.records import Record, SkippedRows
 from sieve.data_prep.sources.local_images import find_images, open_inside, open_or_draw
 
@@ -25,23 +25,15 @@ class BaseSource(ABC):
     """A source that collects skipped rows while it yields its records.
 
     Records are not stored: a file may have millions of rows.
-
-    Parameters
-    ----------
-    root : Path
-        Folder that image paths are relative to.
-    name : str
-        The collection's name.
-    licence : str
-    follow_links : bool, optional
-        Also read the targets of links inside the folder, wherever they are. None is False for
-        sources without this option.
     """
 
     root: Path
+    """Folder that image paths are relative to."""
     name: str = ""
+    """The collection's name."""
     licence: str = "not stated"
     follow_links: bool | None = None
+    """Whether to read also the targets of links out of the folder; None: not an option."""
 
     @abstractmethod
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
@@ -84,10 +76,9 @@ class ExternalSource(BaseSource):
             n_local += name in paths
             yield items.describe(number).record(key, str(paths.get(name, name)))
         if n_local < len(items):
-            log.warning(
-                "%s of %s images are in %s; the others are shown as captions; give the folder of "
-                "images with --images", f"{n_local:,}", f"{len(items):,}", self.root,
-            )  # fmt: skip
+            count = f"{n_local:,} of {len(items):,} images are in {self.root}"
+            advice = "give the folder of images with --images"
+            log.warning("%s; the others are shown as captions; %s", count, advice)
 
 
 def usable_captions(

@@ -17,8 +17,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sieve.data_prep.captions import split_named, tidy
-from sieve.data_prep.captions.caption_text import CellError, captions_in
+from sieve.data_prep.captions.caption_text import CellError, captions_in, split_named, tidy
 from sieve.data_prep.images import UNREADABLE_IMAGES
 from sieve.data_prep.records import HASH_SPLIT, Record, SkippedRows
 from sieve.data_prep.sources.base import BaseSource, require_file, require_folder, usable_captions
@@ -42,30 +41,18 @@ _RELEASE_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.jpg")
 class Coco(BaseSource):
     """The local images that caption files in COCO's format describe.
 
-    Parameters
-    ----------
-    root : Path
-        Folder of the photographs, with subfolders.
-    captions : sequence of Path
-        The official caption files.
-    instances : sequence of Path
-        The official instance files, for labels.
-    splits : Path, optional
-        Karpathy's `dataset_coco.json`: train and restval become train, val becomes select, and
-        images that it does not name are excluded. By default, splits are assigned by hash.
-    name, licence, follow_links
-        See `BaseSource`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder or a file is missing.
+    Raise FileNotFoundError if the folder or a file is missing.
     """
 
     root: Path
+    """Folder of the photographs, with subfolders."""
     captions: tuple[Path, ...]
+    """The official caption files."""
     instances: tuple[Path, ...] = ()
+    """The official instance files, for labels."""
     splits: Path | None = None
+    """Karpathy's `dataset_coco.json`: train and restval become train, val becomes select, and
+    images that it does not name are excluded. By default, splits are assigned by hash."""
     _: KW_ONLY
     name: str = "coco"
     licence: str = LICENCE
@@ -75,12 +62,11 @@ class Coco(BaseSource):
         require_folder(self.root, "check --images")
         if not self.captions:
             raise ValueError("no caption file is given; name one or more with --captions")
-        for path in self.captions:
-            require_file(path, "check --captions")
-        for path in self.instances:
-            require_file(path, "check --instances")
-        if self.splits is not None:
-            require_file(self.splits, "check --splits")
+        splits = (self.splits,) if self.splits else ()
+        files = {"captions": self.captions, "instances": self.instances, "splits": splits}
+        for option, paths in files.items():
+            for path in paths:
+                require_file(path, f"check --{option}")
         vars(self).update(root=self.root.resolve())
 
     def __str__(self) -> str:
@@ -88,19 +74,18 @@ class Coco(BaseSource):
         return f"COCO images {self.root} with {files}"
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
-        """Yield all local images, in the order of the caption files."""
         images = _read_captions(self.captions, skipped)
         labels = _read_labels(self.instances, images, skipped)
         splits = _read_splits(self.splits, images) if self.splits else None
         files = self._find_files(images, skipped)
         self._report_coverage(images, len(files), len(files.keys() & labels.keys()))
         for image_id, path in files.items():
-            image, split = images[image_id], (splits or {}).get(image_id, HASH_SPLIT)
-            if splits is not None and image_id not in splits:
+            image, named = images[image_id], tuple(labels.get(image_id, ()))
+            split = HASH_SPLIT if splits is None else splits.get(image_id)
+            if split is None:
                 skipped.add(image_id, image.name, "not in the splits file")
-                continue
-            named = tuple(labels.get(image_id, ()))
-            yield Record(image_id, str(self.root / path), tuple(image.captions), named, split)
+            else:
+                yield Record(image_id, str(self.root / path), tuple(image.captions), named, split)
 
     def _find_files(self, images: Mapping[str, _Image], skipped: SkippedRows) -> dict[str, str]:
         """Return the path of each local image, by image id, in the order of the images.
@@ -144,10 +129,8 @@ class Coco(BaseSource):
             )
         labelled = f"; {n_labelled:,} of them have labels" if self.instances else ""
         if n_missing := len(images) - n_found:
-            log.warning(
-                "%s of %s images are in %s%s; skipped.csv lists the other %s",
-                *(f"{n_found:,}", f"{len(images):,}", self.root, labelled, f"{n_missing:,}"),
-            )
+            count = f"{n_found:,} of {len(images):,} images are in {self.root}{labelled}"
+            log.warning("%s; skipped.csv lists the other %s", count, f"{n_missing:,}")
         elif n_labelled < n_found and self.instances:
             log.warning("all %s images are in %s%s", f"{n_found:,}", self.root, labelled)
 
@@ -170,14 +153,9 @@ def _found_by_release(
     for path in paths:
         by_number.setdefault(_release_number(path), []).append(path)
     used = set(found.values())
-    return {
-        image_id: by_number[image_id][0]
-        for image_id, image in images.items()
-        if image_id not in found
-        and _release_number(image.name) == image_id
-        and len(by_number.get(image_id, ())) == 1
-        and by_number[image_id][0] not in used
-    }
+    wanted = [i for i in images if i not in found and _release_number(images[i].name) == i]
+    candidates = {i: by_number[i] for i in wanted if i in by_number}
+    return {i: one for i, (one, *more) in candidates.items() if not more and one not in used}
 
 
 def _release_number(path: str) -> str | None:
@@ -205,10 +183,8 @@ class _Image:
         """Return whether two entries with one id may describe the same image."""
         if None not in (*self.size, *other.size) and self.size != other.size:
             return False
-        numbers = _release_number(self.name), _release_number(other.name)
-        if None not in numbers:
-            return numbers[0] == numbers[1]
-        return may_be_same(self.name, other.name)
+        ours, theirs = _release_number(self.name), _release_number(other.name)
+        return ours == theirs if ours and theirs else may_be_same(self.name, other.name)
 
     def conflict(self, image_id: str, other: _Image) -> str:
         """Return the message that two entries with one id describe different images."""
@@ -231,9 +207,7 @@ def _read_captions(paths: Sequence[Path], skipped: SkippedRows) -> dict[str, _Im
             image_id, image = _id(entry, "id"), _image(entry, path)
             if image_id is None or image is None:
                 skipped.add_malformed(key, "", "an image without an id and a file_name")
-                continue
-            known = images.setdefault(image_id, image)
-            if not known.may_be(image):
+            elif not (known := images.setdefault(image_id, image)).may_be(image):
                 ambiguous.add(image_id)
                 reason = f"{known.conflict(image_id, image)}; prepare the files separately"
                 skipped.add_malformed(key, image.name, reason)
@@ -316,8 +290,12 @@ def _numbered(
 
 def _read(path: Path, lists: Sequence[str]) -> dict[str, list[Any]]:
     """Parse an annotation file; raise ValueError unless it has these lists."""
+
+    def without_unused(entry: dict[str, Any]) -> dict[str, Any]:
+        return {key: entry[key] for key in entry.keys() & _FIELDS}
+
     try:
-        value = json.loads(path.read_bytes(), object_hook=_drop_unused_fields)
+        value = json.loads(path.read_bytes(), object_hook=without_unused)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {reason_of(error)}; download it again") from None
     for name in lists:
@@ -329,17 +307,12 @@ def _read(path: Path, lists: Sequence[str]) -> dict[str, list[Any]]:
     return value
 
 
-def _drop_unused_fields(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: entry[key] for key in entry.keys() & _FIELDS}
-
-
 def _image(entry: Any, path: Path) -> _Image | None:
     """Parse an entry of `images`; None if it names no file."""
     url = "/".join(_text(entry, "coco_url").split("/")[-2:])
-    name = _text(entry, "file_name") or url
-    if not name:
-        return None
-    return _Image(name, url, (entry.get("width"), entry.get("height")), path.name)
+    if name := _text(entry, "file_name") or url:
+        return _Image(name, url, (entry.get("width"), entry.get("height")), path.name)
+    return None
 
 
 def _id(entry: Any, name: str) -> str | None:
@@ -347,9 +320,8 @@ def _id(entry: Any, name: str) -> str | None:
     value = entry.get(name) if isinstance(entry, dict) else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return None
-    return str(value).strip() or None
+    is_id = isinstance(value, int | str) and not isinstance(value, bool)
+    return str(value).strip() or None if is_id else None
 
 
 def _text(entry: Any, name: str) -> str:

@@ -18,21 +18,24 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sieve.data_prep.captions import tidy
-from sieve.data_prep.captions.caption_rows import (
+from sieve.data_prep.captions.caption_text import (
     CAPTION_NAMES,
     IMAGE_NAMES,
     URL_NAMES,
+    CellError,
+    captions_in,
     column_of,
     columns_of_names,
+    read_split,
+    tidy,
 )
-from sieve.data_prep.captions.caption_text import CellError, captions_in, read_split
-from sieve.data_prep.captions.delimited import numbered_lines
+from sieve.data_prep.captions.formats import numbered_lines
 from sieve.data_prep.images import readable_extensions
 from sieve.data_prep.records import Record, SkippedRows
 from sieve.data_prep.sources.base import BaseSource, require_folder, usable_captions
@@ -61,9 +64,9 @@ def conceptual_captions(
     `images` is the folder of the images, if they are not beside the table; see `ConceptualCaptions`
     for the other parameters. Raise FileNotFoundError or ValueError if there is neither.
     """
-    tables = [path] if path.is_file() and path.suffix.lower() in _TABLE_SUFFIXES else []
-    if path.is_dir():
-        tables = sorted(path.glob("*.tsv"))
+    tables = sorted(path.glob("*.tsv")) if path.is_dir() else []
+    if path.is_file() and path.suffix.lower() in _TABLE_SUFFIXES:
+        tables = [path]
     if len(tables) > 1:
         names = ", ".join(table.name for table in tables[:5])
         raise ValueError(f"{path} holds several tables ({names}); give one of them, and --images")
@@ -79,28 +82,15 @@ def conceptual_captions(
 
 @dataclass(frozen=True)
 class ConceptualCaptions(BaseSource):
-    """The rows of the official table whose images are local; the URL is an image's key.
+    """The rows of the official table whose images are in `root` or its subfolders.
 
-    Parameters
-    ----------
-    table : Path
-    root : Path
-        Folder of the images, with subfolders.
-    first_row : int, optional
-        Row number of the first row in file names; by default 0 or 1, if only one of them fits
-        all files.
-    name, licence
-        See `BaseSource`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder is missing.
+    The URL is an image's key. Raise FileNotFoundError if the folder is missing.
     """
 
     table: Path
     _: KW_ONLY
     first_row: int | None = None
+    """Number of the first row in file names; by default 0 or 1, if only one fits all files."""
     name: str = "conceptual-captions"
 
     def __post_init__(self) -> None:
@@ -111,7 +101,6 @@ class ConceptualCaptions(BaseSource):
         return f"Conceptual Captions {self.table.resolve()} with images {self.root}"
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
-        """Yield all rows with an image, in table order."""
         walked = walk(self.root, extensionless=True, follow_links=None)
         skipped += walked.skipped
         files: dict[str, list[str]] = {}
@@ -138,17 +127,15 @@ class ConceptualCaptions(BaseSource):
             named = tuple(dict.fromkeys(filter(None, map(tidy, labels))))
             yield Record(row.url, str(self.root / paths[0]), captions, named, row.split)
         if n_found < skipped.n_rows:
-            log.warning(
-                "%s of %s rows have an image in %s, named by %s; skipped.csv lists the others",
-                *(f"{n_found:,}", f"{skipped.n_rows:,}", self.root, naming.description),
-            )
+            found = f"{n_found:,} of {skipped.n_rows:,} rows have an image in {self.root}"
+            named = f"named by {naming.description}"
+            log.warning("%s, %s; skipped.csv lists the others", found, named)
         elif not naming.is_hash:
             log.warning("images in %s are named by %s", self.root, naming.description)
         for path in sorted(unused):
             skipped.add(path, str(self.root / path), "image without a row in the table")
 
     def _naming(self, files: Mapping[str, list[str]]) -> _Naming:
-        """Determine how the files are named."""
         ways = _ways(_header(self.table))
         fitting = [0] * len(ways)
         rows = SkippedRows()
@@ -157,24 +144,23 @@ class ConceptualCaptions(BaseSource):
             contents.append(hash((row.url, *row.captions)))
             for at, way in enumerate(ways):
                 fitting[at] += way.name_of(row) in files
-        best = max(range(len(ways)), key=fitting.__getitem__)
+        n_fitting, best = max(zip(fitting, ways, strict=True), key=itemgetter(0))
         numbers = [int(name) for name in files if name.isdecimal() and len(name) < 10]
         n_by_number = sum(0 <= number <= rows.n_rows for number in numbers)
-        if fitting[best] and fitting[best] >= n_by_number:
-            return ways[best]
+        if n_fitting and n_fitting >= n_by_number:
+            return best
         by_number = self._naming_by_number(numbers, rows.n_rows)
         if by_number is None:
-            advice = "" if files else url_table_advice(self.table)
-            if advice:
+            if advice := "" if files else url_table_advice(self.table):
                 raise ValueError(f"there are no images in {self.root}: {advice}")
-            tried = [*(way.description for way in ways), "number of the row"]
+            tried = ", ".join([*(way.description for way in ways), "number of the row"])
             raise ValueError(
                 f"none of the {rows.n_rows:,} rows of {self.table} has an image in {self.root}; "
-                f"tried {', '.join(tried)}; check --images"
+                f"tried {tried}; check --images"
             )
-        if fitting[best] and self.first_row is None:
+        if n_fitting and self.first_row is None:
             raise ValueError(
-                f"{fitting[best]:,} files in {self.root} fit {ways[best].description} and "
+                f"{n_fitting:,} files in {self.root} fit {best.description} and "
                 f"{n_by_number:,} the {by_number.description}, so it is not clear which row each "
                 "belongs to; remove the column, or specify --first-row 0 or --first-row 1"
             )
@@ -191,18 +177,15 @@ class ConceptualCaptions(BaseSource):
     def _naming_by_number(self, numbers: Sequence[int], n_rows: int) -> _Naming | None:
         """Return the naming by row number, if any; raise ValueError if it is ambiguous."""
         firsts = (0, 1) if self.first_row is None else (self.first_row,)
-        fits = {
-            first: sum(first <= number < first + n_rows for number in numbers) for first in firsts
-        }
+        fits = {n: sum(n <= number < n + n_rows for number in numbers) for n in firsts}
         if not any(fits.values()):
             return None
         whole = [first for first, count in fits.items() if count == len(numbers)]
         if len(whole) == 1 or self.first_row is not None:
             first = whole[0] if whole else firsts[0]
             others = "".join(f", from {n} {count:,}" for n, count in fits.items() if n != first)
-            description = (
-                f"number of the row, counted from {first} ({fits[first]:,} files fit{others})"
-            )
+            fit = f"{fits[first]:,} files fit{others}"
+            description = f"number of the row, counted from {first} ({fit})"
             return _Naming(description, lambda row: str(row.number + first))
         counts = " and ".join(f"from {first} {count:,}" for first, count in fits.items())
         raise ValueError(
@@ -213,8 +196,6 @@ class ConceptualCaptions(BaseSource):
 
 
 class _Row(NamedTuple):
-    """One row of the table."""
-
     place: str
     number: int
     """Counted from 0, without a header."""
@@ -277,10 +258,8 @@ def _delimiter(line: str) -> str:
 def _rows(path: Path, skipped: SkippedRows) -> Iterator[_Row]:
     """Yield all rows that have a URL; skip a header and malformed rows."""
     header = _header(path)
-    columns = [
-        column_of(names, header or _OFFICIAL) or ""
-        for names in (URL_NAMES, CAPTION_NAMES, ("split",))
-    ]
+    roles = (URL_NAMES, CAPTION_NAMES, ("split",))
+    columns = [column_of(names, header or _OFFICIAL) or "" for names in roles]
     number = 0
     with path.open("rb") as stream:
         for line, data in numbered_lines(stream, MAX_LINE_BYTES):
@@ -314,11 +293,10 @@ def _official_cells(text: str) -> dict[str, str]:
 def _cells(text: str, header: Sequence[str]) -> dict[str, str]:
     """Split a line of a table with a header; raise CellError if the number of fields differs."""
     delimiter = _delimiter(text)
-    plain = text.split(delimiter)
-    quoted: list[str] = []
+    cells: list[str] = []
     with suppress(csv.Error):
-        quoted = next(csv.reader([text], delimiter=delimiter, strict=True), [])
-    cells = next((cells for cells in (quoted, plain) if len(cells) == len(header)), None)
-    if cells is None:
-        raise CellError(f"wrong number of fields: {len(plain)}, the header has {len(header)}")
+        cells = next(csv.reader([text], delimiter=delimiter, strict=True), [])
+    cells = cells if len(cells) == len(header) else text.split(delimiter)
+    if len(cells) != len(header):
+        raise CellError(f"wrong number of fields: {len(cells)}, the header has {len(header)}")
     return dict(zip(header, cells, strict=True))

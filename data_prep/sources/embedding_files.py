@@ -2,9 +2,8 @@
 
 Supported are clip-retrieval's output, numbered shards in three folders (`img_emb/img_emb_0.npy`,
 `text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`); an array of images, optionally one of
-texts (`.npy`, `.npz`, `.pt`, `.safetensors`, `.h5`, TensorBoard's `vectors.tsv`), and a table; and
-Parquet files with embeddings in a list column. Arrays in `.npy` are memory-mapped; a file that
-changes while it is in use is an error.
+texts, and a table; and Parquet files with embeddings in a list column. Arrays in `.npy` are
+memory-mapped; a file that changes while it is in use is an error.
 """
 
 from __future__ import annotations
@@ -22,9 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sieve.data_prep.captions.caption_rows import IMAGE_SUFFIX
-from sieve.data_prep.captions.delimited import DELIMITERS
-from sieve.data_prep.captions.formats import json_lines, parquet_values
+from sieve.data_prep.captions.caption_text import IMAGE_SUFFIX
+from sieve.data_prep.captions.formats import DELIMITERS, json_lines, parquet_values
 from sieve.data_prep.sources.base import require_folder
 from sieve.model.files import MappedArray, reason_of
 
@@ -98,7 +96,6 @@ class EmbeddingShard(NamedTuple):
 
 
 def _check_array(name: str, array: np.ndarray, dimensions: tuple[int, ...]) -> None:
-    """Raise an error unless an array is a non-empty table of floating-point numbers."""
     if array.ndim not in dimensions or not array.size:
         raise ValueError(
             f"{name} has shape {array.shape}; expected (rows, width), both above 0 "
@@ -111,13 +108,8 @@ def _check_array(name: str, array: np.ndarray, dimensions: tuple[int, ...]) -> N
 def open_shards(folder: Path) -> list[EmbeddingShard]:
     """Open and validate the files of a folder.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder.
-    ValueError
-        In one line, if files are missing, are not two-dimensional arrays of numbers, or do not
-        match.
+    Raise FileNotFoundError if there is no such folder, and ValueError in one line if files are
+    missing, are not two-dimensional arrays of numbers, or do not match.
     """
     require_folder(folder, "give the folder of the embeddings")
     shards = _clip_retrieval(folder) if (folder / IMAGES).is_dir() else _unsharded(folder)
@@ -134,15 +126,18 @@ def open_shards(folder: Path) -> list[EmbeddingShard]:
 
 def _clip_retrieval(folder: Path) -> list[EmbeddingShard]:
     """Open clip-retrieval's shards, sorted by number."""
-    suffixes = {IMAGES: ".npy", TEXTS: ".npy", METADATA: ".parquet"}
-    found = {part: _by_number(folder / part, suffix) for part, suffix in suffixes.items()}
+    found: dict[str, dict[int, Path]] = {IMAGES: {}, TEXTS: {}, METADATA: {}}
+    for part, by_number in found.items():
+        for path in sorted(folder.glob(f"{part}/*{'.parquet' if part == METADATA else '.npy'}")):
+            if number := _NUMBER.search(path.stem):
+                by_number[int(number[1])] = path
     images, texts, tables = found.values()
     if not images:
         raise ValueError(f"{folder / IMAGES} holds no .npy files; run clip-retrieval inference")
     for part in (TEXTS, METADATA):
         differing = images.keys() ^ found[part].keys()
         if differing and (found[part] or part == METADATA):
-            missing = images.get(min(differing)) or found[part][min(differing)]
+            missing = (images | found[part])[min(differing)]
             raise ValueError(
                 f"{folder} holds {len(images)} shards in {IMAGES} and {len(found[part])} in "
                 f"{part}: {missing.name} has no counterpart; copy all of them"
@@ -150,29 +145,22 @@ def _clip_retrieval(folder: Path) -> list[EmbeddingShard]:
     shards = []
     for number in sorted(images):
         files = [part[number] for part in (images, texts) if number in part]
-        shard = _shard(tables[number], files)
+        shards.append(shard := _shard(tables[number], files))
         if shard.texts is not None and shard.texts.shape != shard.images.shape:
             raise ValueError(
                 f"{texts[number]} has shape {shard.texts.shape}, but {shard.name} "
                 f"{shard.images.shape}; expected one row per caption, from the same backbone"
             )
-        shards.append(shard)
     return shards
-
-
-def _by_number(folder: Path, suffix: str) -> dict[int, Path]:
-    """Return the numbered files of a folder, by number."""
-    numbers = ((_NUMBER.search(path.stem), path) for path in sorted(folder.glob(f"*{suffix}")))
-    return {int(found[1]): path for found, path in numbers if found}
 
 
 def _unsharded(folder: Path) -> list[EmbeddingShard]:
     """Open arrays of images and optionally texts with one table, or Parquet files with vectors."""
     vectors, tables, _ = _classified(folder)
-    found = ", ".join(path.name for path in [*vectors, *tables][:8]) or "none of these"
     if not vectors and tables and all(map(_has_vectors, tables)):
         return [_shard(path, [path]) for path in tables]
     if not vectors or len(tables) != 1:
+        found = ", ".join(path.name for path in [*vectors, *tables][:8]) or "none of these"
         raise ValueError(
             f"{folder} holds {found}; expected clip-retrieval's folders {IMAGES}, {TEXTS} and "
             f"{METADATA}, or one array of images ({', '.join(_ARRAYS[:5])}), optionally one "
@@ -206,10 +194,8 @@ def _shard(table: Path, files: Sequence[Path]) -> EmbeddingShard:
         for path in files
         for name, array in read_arrays(path).items()
     }
-    owners = [
-        array for name, array in arrays.items()
-        if array.ndim == 1 and array.dtype.kind in "iu" and _OF_INDEX.search(name)
-    ]  # fmt: skip
+    integers = {name: a for name, a in arrays.items() if a.ndim == 1 and a.dtype.kind in "iu"}
+    owners = [array for name, array in integers.items() if _OF_INDEX.search(name)]
     # Ids and labels beside embeddings are not needed.
     rest = {name: array for name, array in arrays.items() if array.ndim > 1 or len(arrays) == 1}
     texts = [name for name in rest if _OF_TEXTS.search(name)]
@@ -230,12 +216,10 @@ def _shard(table: Path, files: Sequence[Path]) -> EmbeddingShard:
                 f"{text} has shape {of_texts.shape}, but {name} {of_images.shape}; embeddings of "
                 "one backbone have the same width"
             )
-    owner = owners[0] if owners else None
-    return EmbeddingShard(of_images, of_texts, table, name, count_rows(table), owner)
+    return EmbeddingShard(of_images, of_texts, table, name, _count_rows(table), *owners)
 
 
-def count_rows(path: Path) -> int:
-    """Count the rows of a table."""
+def _count_rows(path: Path) -> int:
     if path.suffix == ".parquet":
         with suppress(pa.ArrowException, OSError):  # read_table reports what is wrong
             return pq.read_metadata(path).num_rows
@@ -276,10 +260,8 @@ def _delimited(path: Path) -> Iterator[Mapping[str, Any]]:
             texts = [line.rstrip("\r\n") for line in (first, *stream)]
             named = sum(bool(IMAGE_SUFFIX.search(text)) for text in texts)
             if named not in (0, len(texts)):
-                raise ValueError(
-                    f"{named} of its {len(texts)} lines are names of images; expected names or "
-                    "captions"
-                )
+                found = f"{named} of its {len(texts)} lines are names of images"
+                raise ValueError(f"{found}; expected names or captions")
             yield from ({"image" if named else "caption": text} for text in texts)
             return
         stream.seek(0)
@@ -299,8 +281,13 @@ def read_arrays(
     path: Path, advice: str = "save plain arrays with numpy.save"
 ) -> dict[str, np.ndarray]:
     """Read all arrays of a file by name, without unpickling; raise ValueError if it fails."""
+    suffix = path.suffix.lower()
     try:
-        return _read(path)
+        if suffix == ".npy":
+            return {"": MappedArray.open(path)}
+        if suffix == ".tsv":
+            return {"": np.loadtxt(path, np.float32, delimiter="\t", ndmin=2)}
+        return _READERS.get(suffix, _torch)(path)
     except ModuleNotFoundError:
         raise ValueError(
             f'{path} is HDF5, which requires h5py; convert it once: python -c "import h5py, numpy; '
@@ -315,26 +302,17 @@ def read_arrays(
         raise ValueError(f"{path} cannot be read: {reason}; {advice}") from None
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return {"": MappedArray.open(path)}
-    if suffix == ".npz":
-        return _npz(path)
-    if suffix == ".tsv":
-        return {"": np.loadtxt(path, np.float32, delimiter="\t", ndmin=2)}
-    if suffix == ".parquet":
-        return _parquet_arrays(path)
-    if suffix == ".safetensors":
-        from safetensors.torch import load_file
+def _safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors.torch import load_file
 
-        return {name: _numpy(tensor) for name, tensor in load_file(path).items()}
-    if suffix in (".h5", ".hdf5"):
-        import h5py  # type: ignore[import-not-found]  # not a dependency
+    return {name: _numpy(tensor) for name, tensor in load_file(path).items()}
 
-        with h5py.File(path) as file:
-            return {name: np.asarray(file[name]) for name in file if hasattr(file[name], "shape")}
-    return _torch(path)
+
+def _hdf5(path: Path) -> dict[str, np.ndarray]:
+    import h5py  # type: ignore[import-not-found]  # not a dependency
+
+    with h5py.File(path) as file:
+        return {name: np.asarray(file[name]) for name in file if hasattr(file[name], "shape")}
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
@@ -352,37 +330,32 @@ def _torch(path: Path) -> dict[str, np.ndarray]:
     value = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(value, list | tuple) and all(isinstance(one, torch.Tensor) for one in value):
         value = torch.stack([one.squeeze() for one in value])
-    if isinstance(value, torch.Tensor):
-        return {"": _numpy(value)}
-    if isinstance(value, dict):
-        tensors = {str(k): _numpy(v) for k, v in value.items() if isinstance(v, torch.Tensor)}
-        if tensors:
-            return tensors
+    named = value if isinstance(value, dict) else {"": value}
+    tensors = {str(k): _numpy(v) for k, v in named.items() if isinstance(v, torch.Tensor)}
+    if tensors:
+        return tensors
     raise ValueError(f"it holds {type(value).__name__}, not a tensor or a dictionary of tensors")
 
 
 def _numpy(tensor: Any) -> np.ndarray:
-    """Convert a tensor to an array; NumPy has no bfloat16."""
     import torch
 
-    tensor = tensor.detach()
+    tensor = tensor.detach()  # NumPy has no bfloat16
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _is_vector(kind: pa.DataType) -> bool:
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(of(kind) for of in lists) and pa.types.is_floating(kind.value_type)
+    lists = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
+    return isinstance(kind, lists) and pa.types.is_floating(kind.value_type)
 
 
 def _has_vectors(path: Path) -> bool:
-    try:
+    with suppress(pa.ArrowException, OSError):
         return path.suffix == ".parquet" and any(map(_is_vector, pq.read_schema(path).types))
-    except (pa.ArrowException, OSError):
-        return False
+    return False
 
 
 def _parquet_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the list columns of a Parquet file as arrays."""
     arrays = {}
     for field in pq.read_schema(path):
         if not _is_vector(field.type):
@@ -390,11 +363,18 @@ def _parquet_arrays(path: Path) -> dict[str, np.ndarray]:
         column = pq.read_table(path, columns=[field.name]).column(0).combine_chunks()
         lengths = pc.list_value_length(column).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
         width = lengths[0]
-        row = next((at for at, length in enumerate(lengths) if length != width or not width), None)
-        if row is not None:
-            raise ValueError(
-                f"column {field.name}: row {row} has {lengths[row] or 'no'} numbers, row 0 has "
-                f"{width}; expected one embedding per row"
-            )
+        for row, length in enumerate(lengths):
+            if length != width or not width:
+                raise ValueError(
+                    f"column {field.name}: row {row} has {length or 'no'} numbers, row 0 has "
+                    f"{width}; expected one embedding per row"
+                )
         arrays[field.name] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     return arrays
+
+
+_READERS = {
+    ".npz": _npz, ".parquet": _parquet_arrays, ".safetensors": _safetensors, ".h5": _hdf5,
+    ".hdf5": _hdf5,
+}  # fmt: skip
+"""Functions that read all arrays of a file, by extension; PyTorch's otherwise."""

@@ -15,15 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sieve.data_prep.captions.caption_rows import (
+from sieve.data_prep.captions.caption_table import CaptionsByImage, CaptionTableBuilder
+from sieve.data_prep.captions.caption_text import (
     CAPTION_NAMES,
     IMAGE_NAMES,
     CaptionRow,
+    CellError,
+    as_text,
+    captions_in,
     column_of,
     image_column_of,
 )
-from sieve.data_prep.captions.caption_table import CaptionsByImage, CaptionTableBuilder
-from sieve.data_prep.captions.caption_text import CellError, as_text, captions_in
 from sieve.data_prep.precomputed import ConcatRows, PrecomputedEmbeddings, RowArray
 from sieve.data_prep.records import Record, SkippedRows
 from sieve.data_prep.sources.base import ExternalSource, require_folder
@@ -50,20 +52,10 @@ _MAX_OVERHEAD = 16
 
 
 def open_identity(name: str, width: int, device: str = "auto") -> Backbone | BackboneIdentity:
-    """Open the backbone that made embeddings, by name.
+    """Open the backbone that made embeddings of a width, by a name as for `Backbone.load`.
 
-    Parameters
-    ----------
-    name : str
-        As for `Backbone.load`; a backbone that cannot be opened is an identity with this name.
-    width : int
-        Width of the embeddings.
-    device : str
-
-    Raises
-    ------
-    ValueError
-        If a backbone of that name has another width, or open_clip knows it by another name.
+    A backbone that cannot be opened becomes an identity with this name. Raise ValueError if a
+    backbone of that name has another width, or open_clip knows it by another name.
     """
     try:
         name = parse_name(name).text
@@ -71,7 +63,6 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
         if known_name(name):
             raise
         name = name.removeprefix("open_clip:")
-    backbone = None
     expected = declared_width(name)
     if expected in (None, width):
         try:
@@ -82,41 +73,29 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
                 "text queries use the embeddings of captions", name, " ".join(str(error).split()),
             )  # fmt: skip
             return BackboneIdentity.unknown(name, width)
-        expected = backbone.width
-    if backbone is None or expected != width:
-        raise ValueError(
-            f"the embeddings are {width} wide, but those of backbone {name} are {expected}; name "
-            "the backbone that made them with --backbone"
-        )
-    return backbone
+        if (expected := backbone.width) == width:
+            return backbone
+    raise ValueError(
+        f"the embeddings are {width} wide, but those of backbone {name} are {expected}; name "
+        "the backbone that made them with --backbone"
+    )
 
 
 @dataclass(frozen=True)
 class Embeddings(ExternalSource):
-    """Rows of embedding files, grouped by image.
+    """Rows of embedding files, grouped by image; by default the name is the folder's.
 
-    Parameters
-    ----------
-    folder : Path
-        See `sieve.data_prep.sources.embedding_files`.
-    images : Path, optional
-        Folder of the images, whose paths are matched to the end of the table's image names; by
-        default `folder`. Nothing outside it is read.
-    keep_captions : bool
-        Include captions without embeddings, for the backbone to embed.
-    name, licence
-        See `BaseSource`; by default the name is the folder's.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        In one line, if files are missing or do not match.
+    Raise FileNotFoundError or ValueError in one line if files are missing or do not match.
     """
 
     folder: Path
+    """See `sieve.data_prep.sources.embedding_files`."""
     images: Path | None = None
+    """Folder of the images, whose paths are matched to the end of the table's image names; by
+    default `folder`. Nothing outside it is read."""
     _: KW_ONLY
     keep_captions: bool = False
+    """Whether to include captions without embeddings, for the backbone to embed."""
     root: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -125,8 +104,8 @@ class Embeddings(ExternalSource):
         folder = self.folder.resolve()
         root = (self.images or folder).resolve()
         vars(self).update(folder=folder, root=root, name=self.name or folder.name)
-        has_texts = all(shard.texts is not None for shard in self._shards)
-        vars(self).update(keep_captions=has_texts or self.keep_captions)
+        if all(shard.texts is not None for shard in self._shards):
+            vars(self).update(keep_captions=True)
 
     def __str__(self) -> str:
         return f"embeddings {self.folder}"
@@ -170,12 +149,10 @@ class Embeddings(ExternalSource):
         if abs(typical - 1) > _LENGTH_TOLERANCE:
             log.warning("embeddings have length %.2f, not 1; they are normalised", typical)
         if n_dropped:
-            advice = f"{n_dropped:,} of them; --embed-captions embeds them"
-            skipped.add("captions", str(self.folder), f"caption without an embedding: {advice}")
-            log.warning(
-                "skipped %s captions without embeddings; --embed-captions embeds them",
-                f"{n_dropped:,}",
-            )
+            advice = "--embed-captions embeds them"
+            reason = f"caption without an embedding: {n_dropped:,} of them; {advice}"
+            skipped.add("captions", str(self.folder), reason)
+            log.warning("skipped %s captions without embeddings; %s", f"{n_dropped:,}", advice)
 
     def _read(self) -> tuple[CaptionsByImage, dict[str, int]]:
         """Read all tables, and group rows by image; also return the row of each image, by key."""
@@ -190,7 +167,7 @@ class Embeddings(ExternalSource):
             for row in _rows(shard, first_line):
                 name, image = row.name, first_image + row.image
                 first = image_rows.setdefault(name, image)
-                if first != image and not _same(images, first, image):
+                if first != image and not _same_image(images, first, image):
                     name = f"{name}#{row.line}"
                     image_rows.setdefault(name, image)
                 if row.fault:
@@ -218,7 +195,7 @@ class _TableRow(NamedTuple):
     """Row of the first caption."""
     captions: list[str]
     fault: str
-    """Reason why the captions cannot be read, or empty."""
+    """Reason why the captions cannot be read; empty if they can."""
     value: Mapping[str, Any]
 
 
@@ -244,11 +221,8 @@ def _rows(shard: EmbeddingShard, first_line: int) -> Iterator[_TableRow]:
         except CellError as error:
             fault = str(error)
         text = row * per_row if per_row else n_captions
-        if (
-            shard.texts is not None
-            and not fault
-            and (len(captions) > 1 if per_row == 1 else per_row and len(captions) != per_row)
-        ):
+        differs = len(captions) > 1 if per_row == 1 else per_row and len(captions) != per_row
+        if shard.texts is not None and not fault and differs:
             raise ValueError(
                 f"row {line} of {shard.table} has {len(captions)} captions, but the array of texts "
                 f"has {per_row} per row"
@@ -274,12 +248,10 @@ def _rows(shard: EmbeddingShard, first_line: int) -> Iterator[_TableRow]:
         )
 
 
-def _same(images: ConcatRows, one: int, other: int) -> bool:
-    """Return whether two rows are embeddings of one image."""
+def _same_image(images: ConcatRows, one: int, other: int) -> bool:
     a, b = (images[row : row + 1].astype(np.float32)[0] for row in (one, other))
     with np.errstate(all="ignore"):
-        cosine = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-    return cosine >= SAME_IMAGE
+        return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) >= SAME_IMAGE
 
 
 class RowSubset:

@@ -14,16 +14,23 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from sieve.data_prep.captions import Columns, ImageDescription, caption_fault, split_named, tidy
-from sieve.data_prep.captions.caption_rows import CaptionRow
 from sieve.data_prep.captions.caption_table import (
     CaptionsByImage,
     CaptionTableBuilder,
     read_captions,
 )
-from sieve.data_prep.captions.caption_text import NULL_WORDS, CellError, captions_in
-from sieve.data_prep.captions.delimited import detect_encoding
-from sieve.data_prep.captions.formats import SUFFIXES, read_rows
+from sieve.data_prep.captions.caption_text import (
+    NULL_WORDS,
+    CaptionRow,
+    CellError,
+    Columns,
+    ImageDescription,
+    caption_fault,
+    captions_in,
+    split_named,
+    tidy,
+)
+from sieve.data_prep.captions.formats import SUFFIXES, detect_encoding, read_rows
 from sieve.data_prep.images import UNREADABLE_IMAGES
 from sieve.data_prep.records import Record, SkippedRows
 from sieve.data_prep.sources.base import BaseSource, require_file, require_folder
@@ -62,32 +69,19 @@ class Folder(BaseSource):
 
     An image's key is its path inside the folder, with forward slashes. A missing image that only
     the caption file or `only` names is a record too, so that it is reported. Files that are not
-    used are skipped with the reason.
-
-    Parameters
-    ----------
-    root : Path
-    captions : Path, optional
-        See `sieve.data_prep.captions.formats`. It names images by their path inside `root`; other
-        names are matched if that is unique, see `ImageNames`. Without it, `metadata.jsonl`,
-        `metadata.csv` or `metadata.parquet` in a folder describe its images (Hugging Face's
-        `imagefolder`), else caption files beside the images, see `Sidecars`.
-    columns : Columns
-    only : Path, optional
-        A text file with an image name on each line; all other images are excluded.
-    name, licence, follow_links
-        See `BaseSource`; by default the name is the folder's.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder or a file is missing.
+    used are skipped with the reason. By default the name is the folder's. Raise FileNotFoundError
+    if the folder or a file is missing.
     """
 
     root: Path
     captions: Path | None = None
+    """See `sieve.data_prep.captions.formats`. It names images by their path inside `root`; other
+    names are matched if that is unique, see `ImageNames`. Without it, `metadata.jsonl`,
+    `metadata.csv` or `metadata.parquet` in a folder describe its images (Hugging Face's
+    `imagefolder`), else caption files beside the images, see `Sidecars`."""
     columns: Columns = Columns()
     only: Path | None = None
+    """A text file with an image name on each line; all other images are excluded."""
     _: KW_ONLY
     follow_links: bool | None = False
 
@@ -98,10 +92,9 @@ class Folder(BaseSource):
                 " (for tar and Parquet shards: `sieve prepare conceptual-captions`)"
             )
         require_folder(self.root, "give the folder that holds the images")
-        if self.captions is not None:
-            require_file(self.captions, "check --captions")
-        if self.only is not None:
-            require_file(self.only, "check --only")
+        for option, path in (("captions", self.captions), ("only", self.only)):
+            if path is not None:
+                require_file(path, f"check --{option}")
         root = self.root.resolve()
         vars(self).update(root=root, name=self.name or root.name)
 
@@ -110,7 +103,6 @@ class Folder(BaseSource):
         return f"folder {self.root}{described}"
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
-        """Yield all images by key, with their descriptions, limited to `only` if given."""
         files, linked, unused = walk(self.root, follow_links=self.follow_links)
         skipped += linked
         others = dict.fromkeys(unused)
@@ -130,10 +122,9 @@ class Folder(BaseSource):
             self._check(names, table, files)
             skipped.count_rows(table.skipped)
             skipped += (
-                entry
-                for entry in table.skipped
-                if wanted is None or not entry.image or names.key_of(entry.image) in wanted
-            )
+                one for one in table.skipped
+                if wanted is None or not one.image or names.key_of(one.image) in wanted
+            )  # fmt: skip
         split_of = _folder_splits(files)
         n_images = n_undescribed = 0
         for key, number in _merged(files if wanted is None else wanted, table):
@@ -155,15 +146,16 @@ class Folder(BaseSource):
                 other = f"other file ({suffix[:12]}): not an image"
                 skipped.add(path, str(self.root / path), _UNUSED_REASONS.get(suffix, other))
         if n_undescribed:
-            log.warning(
-                "%s of %s images have no row in %s and therefore no captions",
-                *(f"{n_undescribed:,}", f"{n_images:,}", self._described_by()),
-            )
+            count = f"{n_undescribed:,} of {n_images:,}"
+            log.warning("%s images have no row in %s, and no captions", count, self._described_by())
 
-    def leaves(self, path: str) -> bool:
-        """Return whether a file of the folder must not be read because it links out of it."""
-        outside = not (self.root / path).resolve().is_relative_to(self.root)
-        return outside and not self.follow_links
+    def leaves(self, path: str, skipped: SkippedRows) -> bool:
+        """Skip a caption file that must not be read because it links out of the folder."""
+        file = self.root / path
+        leaves = not self.follow_links and not file.resolve().is_relative_to(self.root)
+        if leaves:
+            skipped.add(path, str(file), f"caption file leaves the folder: {FOLLOW_LINKS}")
+        return leaves
 
     def _read_metadata(
         self, others: dict[str, None], names: ImageNames, skipped: SkippedRows
@@ -182,14 +174,11 @@ class Folder(BaseSource):
     def _metadata_rows(
         self, path: str, builder: CaptionTableBuilder, skipped: SkippedRows
     ) -> Iterator[CaptionRow]:
-        file = self.root / path
-        if self.leaves(path):
-            skipped.add(path, str(file), f"caption file leaves the folder: {FOLLOW_LINKS}")
-            return
         try:
-            yield from read_rows(file, self.columns, builder.add_malformed)
+            if not self.leaves(path, skipped):
+                yield from read_rows(self.root / path, self.columns, builder.add_malformed)
         except ValueError as error:
-            skipped.add(path, str(file), f"caption file not read: {error}")
+            skipped.add(path, str(self.root / path), f"caption file not read: {error}")
 
     def _wanted(self, files: Mapping[str, str], skipped: SkippedRows) -> set[str] | None:
         """Return the keys of the images that `only` names; None for all images."""
@@ -290,18 +279,18 @@ class Sidecars:
     def _captions_in(self, path: str, skipped: SkippedRows) -> list[tuple[int, str]]:
         """Read the captions of a text file, with their line numbers, or of a JSON file."""
         file = self._folder.root / path
-        if self._folder.leaves(path):
-            skipped.add(path, str(file), f"caption file leaves the folder: {FOLLOW_LINKS}")
+        if self._folder.leaves(path, skipped):
             return []
         try:
             if (size := file.stat().st_size) > _MAX_SIDECAR_BYTES:
                 reason = f"huge caption file: {size:,} bytes, over {_MAX_SIDECAR_BYTES:,}"
                 skipped.add(path, str(file), reason)
-                return []
-            if path.lower().endswith(".json"):
+            elif path.lower().endswith(".json"):
                 return [(0, caption) for caption in captions_in(json.loads(file.read_bytes()))]
-            text = file.read_text(encoding=self._folder.columns.encoding or detect_encoding(file))
-            return [(n, line) for n, line in enumerate(map(tidy, text.splitlines()), 1) if line]
+            else:
+                encoding = self._folder.columns.encoding or detect_encoding(file)
+                lines = map(tidy, file.read_text(encoding=encoding).splitlines())
+                return [(n, line) for n, line in enumerate(lines, 1) if line]
         except CellError as error:
             skipped.add(path, str(file), f"caption file without a caption: {error}")
         except (OSError, ValueError, LookupError, RecursionError) as error:
@@ -331,8 +320,8 @@ def _folder_splits(files: Iterable[str]) -> Callable[[str], str]:
 
 
 def _folder_at(key: str, depth: int) -> str:
-    parts = key.split("/", depth + 1)
-    return parts[depth] if len(parts) > depth + 1 else ""
+    *folders, _ = key.split("/", depth + 1)
+    return folders[depth] if len(folders) > depth else ""
 
 
 def _merged(keys: Iterable[str], table: CaptionsByImage | None) -> Iterator[tuple[str, int | None]]:

@@ -1,8 +1,7 @@
 """Data sets in img2dataset's layouts: tar shards, Parquet shards or folders of images.
 
 An image's key is its shard and its name there (`00000/000000012`), the same in every layout. Images
-are read in place, from inside tar files (`webdataset`) and Parquet files too. An image that could
-not be downloaded is skipped with the reason that img2dataset recorded.
+are read in place. One that could not be downloaded is skipped with the reason that was recorded.
 """
 
 from __future__ import annotations
@@ -13,34 +12,33 @@ import os
 import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from sieve.data_prep.captions import split_named
-from sieve.data_prep.captions.caption_rows import (
+from sieve.data_prep.captions.caption_text import (
     CAPTION_NAMES,
     URL_NAMES,
+    CellError,
+    as_text,
+    captions_in,
     column_of,
     columns_of_names,
+    read_split,
+    split_named,
 )
-from sieve.data_prep.captions.caption_text import CellError, as_text, captions_in, read_split
 from sieve.data_prep.captions.formats import parquet_values
 from sieve.data_prep.images import load_image_bytes, readable_extensions
 from sieve.data_prep.records import HASH_SPLIT, SPLITS, Record, Skipped, SkippedRows
 from sieve.data_prep.sources.base import BaseSource, usable_captions
 from sieve.data_prep.sources.embedding_files import read_table
-from sieve.data_prep.sources.webdataset import (
-    MAX_TEXT_BYTES,
-    Sample,
-    open_member,
-    read_samples,
-)
+from sieve.data_prep.sources.webdataset import MAX_TEXT_BYTES, Sample, open_member, read_samples
 from sieve.model.files import reason_of
 
 log = logging.getLogger(__name__)
@@ -62,27 +60,20 @@ _SHARD_OF_SPLIT = re.compile(r"([a-z]+)-\d+-of-\d+\.parquet", re.I)
 _URL_TABLES = {".parquet": "parquet", ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl"}
 
 
+_Layouts = dict[str, list[Path]]
+"""Paths of one file or folder, by kind: tar, Parquet, folder, compressed."""
+
+
 @dataclass(frozen=True)
 class Img2Dataset(BaseSource):
-    """Images of a folder of shards, or of one shard.
+    """Images of a folder of shards, or of one shard; by default the name is the folder's.
 
-    Parameters
-    ----------
-    path : Path
-        A folder of `.tar` files, of `.parquet` files with images in them, or of subfolders of
-        images with `.txt` and `.json` files beside them; or one such file.
-    name, licence
-        See `BaseSource`; by default the name is the folder's.
-
-    Raises
-    ------
-    FileNotFoundError
-        If `path` does not exist.
-    ValueError
-        If it holds no shards.
+    Raise FileNotFoundError if `path` does not exist, and ValueError if it holds no shards.
     """
 
     path: Path
+    """A folder of `.tar` files, of `.parquet` files with images in them, or of subfolders of
+    images with `.txt` and `.json` files beside them; or one such file."""
     root: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,25 +83,22 @@ class Img2Dataset(BaseSource):
         root = path if path.is_dir() else path.parent
         vars(self).update(path=path, root=root, name=self.name or path.stem)
         layouts = _find_layouts(path)
-        if not layouts.shards:
-            raise ValueError(_no_shards_message(path, layouts.compressed))
+        if not _shards(layouts):
+            raise ValueError(_no_shards_message(path, layouts["compressed"]))
 
     def __str__(self) -> str:
         return f"img2dataset {self.path}"
 
     def open_image(self, record: Record, size: int) -> Image.Image:
         """Open the record's image in place; see `sieve.data_prep.images.load_image`."""
-        return (
-            open_member(record.image)
-            or _open_cell(record.image)
-            or super().open_image(record, size)
-        )
+        image = open_member(record.image) or _open_cell(record.image)
+        return image or super().open_image(record, size)
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         layouts = _find_layouts(self.path)
-        shards = layouts.shards
+        shards = _shards(layouts)
         if self.path.is_dir():
-            skipped += layouts.unused(self.path)
+            skipped += _unused(layouts, self.path)
         splits = _splits_by_name(shards)
         n_by_split: Counter[str] = Counter()
         for shard in shards:
@@ -122,12 +110,9 @@ class Img2Dataset(BaseSource):
             if facts != shard and facts.is_file():
                 deque(_downloaded_rows(facts, name, (), skipped), maxlen=0)
         n_images = n_by_split.total()
-        n_failed = sum(entry.reason.startswith(NOT_DOWNLOADED) for entry in skipped)
-        if n_failed:
-            log.warning(
-                "%s of %s images of %s were downloaded; skipped.csv lists the others",
-                *(f"{n_images:,}", f"{n_images + n_failed:,}", self.path),
-            )
+        if n_failed := sum(entry.reason.startswith(NOT_DOWNLOADED) for entry in skipped):
+            count = f"{n_images:,} of {n_images + n_failed:,} images of {self.path}"
+            log.warning("%s were downloaded; skipped.csv lists the others", count)
         counts = ", ".join(f"{n_by_split[name]:,} {name}" for name in SPLITS if n_by_split[name])
         if counts:
             n_drawn = n_by_split[HASH_SPLIT]
@@ -135,60 +120,48 @@ class Img2Dataset(BaseSource):
             log.warning("using the data set's splits (val is select): %s%s", counts, drawn)
 
 
-class _Layouts(NamedTuple):
-    """Contents of a file or folder, by layout."""
-
-    tars: list[Path]
-    tables: list[Path]
-    """Parquet files with images in them."""
-    folders: list[Path]
-    """Folders with image files."""
-    compressed: list[Path]
-    """Compressed tar files."""
-
-    @property
-    def shards(self) -> list[Path]:
-        """The shards of one layout, sorted: tar files before others."""
-        return sorted(self.tars or self.tables or self.folders)
-
-    def unused(self, path: Path) -> Iterator[Skipped]:
-        """Yield what a folder holds beside the shards that are read."""
-        advice = "decompress it first, for example with `gunzip -k`"
-        reasons = dict.fromkeys(self.compressed, f"compressed tar not read: {advice}")
-        kind = "tar files" if self.tars else "Parquet files"
-        reason = f"not read beside {kind}: prepare it separately"
-        if self.tars:
-            reasons |= dict.fromkeys(self.tables, f"Parquet file {reason}")
-        if self.tars or self.tables:
-            reasons |= dict.fromkeys(self.folders, f"folder of images {reason}")
-        for other, reason in reasons.items():
-            yield Skipped(other.relative_to(path).as_posix(), str(other), reason)
-
-
 def _find_layouts(path: Path) -> _Layouts:
     """Classify a file, or all files of a folder and its subfolders."""
-    layouts = _Layouts([], [], [], [])
+    layouts: _Layouts = {"tar": [], "Parquet": [], "folder": [], "compressed": []}
     for folder, subfolders, names in (
         os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]
     ):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "_")))
         files = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-        layouts.tars.extend(file for file in files if file.suffix == ".tar")
-        layouts.compressed.extend(file for file in files if _COMPRESSED_TAR.search(file.name))
-        layouts.tables.extend(file for file in files if _is_image_table(file))
+        layouts["tar"] += [file for file in files if file.suffix == ".tar"]
+        layouts["compressed"] += [file for file in files if _COMPRESSED_TAR.search(file.name)]
+        layouts["Parquet"] += [file for file in files if _image_column(file) is not None]
         has_images = any(file.suffix.lower() in readable_extensions() for file in files)
         if path.is_dir() and has_images:
-            layouts.folders.append(Path(folder))
+            layouts["folder"].append(Path(folder))
     return layouts
+
+
+def _shards(layouts: _Layouts) -> list[Path]:
+    """Return the shards of one layout, sorted: tar files before others."""
+    return sorted(layouts["tar"] or layouts["Parquet"] or layouts["folder"])
+
+
+def _unused(layouts: _Layouts, path: Path) -> Iterator[Skipped]:
+    """Yield what a folder holds beside the shards that are read."""
+    advice = "decompress it first, for example with `gunzip -k`"
+    reasons = dict.fromkeys(layouts["compressed"], f"compressed tar not read: {advice}")
+    kind = "tar files" if layouts["tar"] else "Parquet files"
+    reason = f"not read beside {kind}: prepare it separately"
+    if layouts["tar"]:
+        reasons |= dict.fromkeys(layouts["Parquet"], f"Parquet file {reason}")
+    if layouts["tar"] or layouts["Parquet"]:
+        reasons |= dict.fromkeys(layouts["folder"], f"folder of images {reason}")
+    for other, reason in reasons.items():
+        yield Skipped(other.relative_to(path).as_posix(), str(other), reason)
 
 
 def _splits_by_name(shards: Sequence[Path]) -> dict[Path, str]:
     """Return the splits in Hugging Face's file names, if there are several."""
     names = {shard: _SHARD_OF_SPLIT.fullmatch(shard.name) for shard in shards}
-    splits = {shard: split_named(found[1]) for shard, found in names.items() if found}
-    if len(set(splits.values())) < 2 or None in splits.values() or len(splits) < len(shards):
-        return {}
-    return {shard: split for shard, split in splits.items() if split}
+    found = {shard: split_named(name[1]) if name else None for shard, name in names.items()}
+    splits = {shard: split for shard, split in found.items() if split}
+    return splits if len(splits) == len(shards) and len(set(splits.values())) > 1 else {}
 
 
 def _no_shards_message(path: Path, compressed: Sequence[Path]) -> str:
@@ -208,8 +181,10 @@ def _no_shards_message(path: Path, compressed: Sequence[Path]) -> str:
 def url_table_advice(path: Path) -> str:
     """Explain how to download the images of a table of URLs; empty if there is none."""
     for file in [path] if path.is_file() else sorted(path.rglob("*")):
-        kind = _URL_TABLES.get(file.suffix.lower())
-        columns = _table_columns(file) if kind is not None and file.is_file() else []
+        kind, columns = _URL_TABLES.get(file.suffix.lower()), []
+        if kind is not None and file.is_file():
+            with suppress(ValueError):  # it is no table
+                columns = list(next(read_table(file), {}))
         if url := column_of(URL_NAMES, columns):
             caption = column_of(CAPTION_NAMES, columns)
             captions = f" --caption_col {caption}" if caption else ""
@@ -220,14 +195,6 @@ def url_table_advice(path: Path) -> str:
                 "`sieve prepare conceptual-captions images`"
             )
     return ""
-
-
-def _table_columns(file: Path) -> list[str]:
-    """Return the column names of a table; empty if it cannot be read."""
-    try:
-        return list(next(read_table(file), {}))
-    except ValueError:
-        return []
 
 
 def _read_shard(path: Path, name: str, split: str, skipped: SkippedRows) -> Iterator[Record]:
@@ -268,10 +235,9 @@ def _table_images(
     path: Path, name: str, prefix: str, split: str, skipped: SkippedRows
 ) -> Iterator[Record]:
     """Yield the images inside a Parquet file; skip rows that were not downloaded."""
-    schema = pq.read_schema(path)
-    column = _image_column(schema)
-    fields = [one for one in columns_of_names(CAPTION_NAMES, schema.names) if one != column]
-    split_column = column_of(["split"], schema.names) or ""
+    column, names = _image_column(path), pq.read_schema(path).names
+    fields = [one for one in columns_of_names(CAPTION_NAMES, names) if one != column]
+    split_column = column_of(["split"], names) or ""
     for place, value in _downloaded_rows(path, name, (*fields, split_column), skipped):
         skipped.n_rows += 1
         row_key = as_text(value.get("key")) or place.replace(",", "-")
@@ -289,10 +255,7 @@ def _table_images(
 def _downloaded_rows(
     path: Path, name: str, columns: Sequence[str], skipped: SkippedRows
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the rows of a Parquet file, each with its place: `GROUP,ROW`.
-
-    Rows that img2dataset could not download are skipped, with the reason that it recorded.
-    """
+    """Yield the downloaded rows of a Parquet file, each with its place: `GROUP,ROW`."""
     try:
         with pq.ParquetFile(path) as table:
             present = set(table.schema_arrow.names)
@@ -361,18 +324,15 @@ def _first_captions(value: Mapping[str, Any], fields: Sequence[str]) -> list[str
     return list(dict.fromkeys(next(filter(None, found), ())))
 
 
-def _is_image_table(path: Path) -> bool:
-    """Return whether a file is a Parquet file with images, and not only metadata of images."""
-    try:
-        return path.suffix == ".parquet" and _image_column(pq.read_schema(path)) is not None
-    except (pa.ArrowException, OSError):
-        return False
-
-
-def _image_column(schema: pa.Schema) -> str | None:
-    """Return the column of image files as bytes, plain or in Hugging Face's struct."""
-    names = columns_of_names(_IMAGE_COLUMNS, schema.names)
-    return next((name for name in names if _holds_bytes(schema.field(name).type)), None)
+def _image_column(path: Path) -> str | None:
+    """Return the column of image files as bytes, plain or in Hugging Face's struct, if any."""
+    if path.suffix != ".parquet":
+        return None
+    with suppress(pa.ArrowException, OSError):
+        schema = pq.read_schema(path)
+        names = columns_of_names(_IMAGE_COLUMNS, schema.names)
+        return next((name for name in names if _holds_bytes(schema.field(name).type)), None)
+    return None
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -388,12 +348,11 @@ def _open_cell(location: str) -> Image.Image | None:
         return None
     group = _row_group(Path(found["file"]), found["column"], int(found["group"]))
     value = group[int(found["row"])].as_py()
-    data = value.get("bytes") if isinstance(value, dict) else value
-    if data is None:
-        path = value.get("path") if isinstance(value, dict) else None
-        named = f": only its path, {str(path)[:100]}" if path else ""
+    value = value if isinstance(value, dict) else {"bytes": value}
+    if value["bytes"] is None:
+        named = f": only its path, {str(value['path'])[:100]}" if value.get("path") else ""
         raise ValueError(f"no image in this row{named}")
-    return load_image_bytes(data)
+    return load_image_bytes(value["bytes"])
 
 
 @lru_cache(maxsize=1)  # decoders open rows in order: the next is usually in the same group
@@ -401,10 +360,9 @@ def _row_group(file: Path, column: str, group: int) -> Any:
     try:
         with pq.ParquetFile(file) as table:
             facts = table.metadata.row_group(group)
-            parts = [facts.column(at) for at in range(facts.num_columns)]
-            own = [part for part in parts if part.path_in_schema.split(".")[0] == column]
-            size = sum(part.total_uncompressed_size for part in own)
-            if size > MAX_GROUP_BYTES:
+            parts = map(facts.column, range(facts.num_columns))
+            own = (part for part in parts if part.path_in_schema.split(".")[0] == column)
+            if (size := sum(part.total_uncompressed_size for part in own)) > MAX_GROUP_BYTES:
                 raise ValueError(
                     f"too large: row group {group} has {size:,} bytes, over {MAX_GROUP_BYTES:,}; "
                     "write the file again with smaller row groups"

@@ -12,6 +12,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,9 +21,9 @@ from urllib.parse import unquote
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from sieve.data_prep.captions import tidy
+from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.images import UNREADABLE_IMAGES, load_image, readable_extensions
-from sieve.data_prep.records import Record, Skipped
+from sieve.data_prep.records import Record, Skipped, is_utf8
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +68,12 @@ def walk(
             path = prefix + name
             if os.path.splitext(name)[1].lower() not in wanted:
                 others.append(path)
-            elif any("\ud800" <= c <= "\udfff" for c in path):  # bytes that are not UTF-8
+            elif not is_utf8(path):
                 reason = "file name is not UTF-8: rename it"
                 skipped.append(Skipped(path, os.path.join(folder, name), reason))
             elif (key := _nfc(path)) in files:  # both Unicode forms exist: each is its own key
                 other = files.pop(key)
-                files[other] = other
-                files[path] = path
+                files |= {other: other, path: path}
             else:
                 files[key] = key if key == path else path  # one string, not two
     return FolderListing(files, skipped, others)
@@ -110,18 +110,11 @@ class ImageNames:
     matched regardless of letter case, accents, blanks, percent-encoding, extension and leading
     folders. Such a match is used only if exactly one file fits, and no other name refers to that
     file. Other folders are never substituted, and numbers within a name are not interpreted.
-
-    Parameters
-    ----------
-    directory : Path
-        Absolute.
-    files : mapping of str to str
-        Path by key, as `walk` lists them.
+    `files` are the paths inside the absolute `directory` by key, as `walk` lists them.
     """
 
     def __init__(self, directory: Path, files: Mapping[str, str]) -> None:
-        self._directory = directory
-        self._files = files
+        self._directory, self._files = directory, files
         self._by_path = {path: key for key, path in files.items() if path != key}
         self._keys: dict[str, str] = {}
         self._examples: dict[str, list[str]] = {}
@@ -184,9 +177,8 @@ class ImageNames:
             if key := self._key_at(inside):
                 return key
             # A table may name a file that does not have the extension of an image.
-            unlisted = not _is_image_extension(posixpath.splitext(inside)[1].lower())
-            unlisted = unlisted or inside.startswith(".") or "/." in inside
-            if unlisted and os.path.isfile(self._directory / inside):
+            listed = _is_image_extension(posixpath.splitext(inside)[1].lower())
+            if (not listed or "/." in f"/{inside}") and os.path.isfile(self._directory / inside):
                 return inside
         return None
 
@@ -203,14 +195,11 @@ class ImageNames:
         matches: dict[str, tuple[str, str]] = {}
         claims: dict[str, list[str]] = {}
         for name, folded in wanted.items():
-            found = [
-                (key, difference)
-                for key, other in by_stem.get(folded.stem, ())
-                if (difference := folded.difference(other))
-            ]
+            options = ((key, folded.difference(o)) for key, o in by_stem.get(folded.stem, ()))
+            found = [(key, difference) for key, difference in options if difference]
             if len(found) > 1:
-                (first, _), (second, _), *_ = found
-                self.refused[name] = _ambiguous(f"it may be {first[:200]} or {second[:200]}")
+                both = " or ".join(key[:200] for key, _ in found[:2])
+                self.refused[name] = _ambiguous(f"it may be {both}")
             elif found:
                 matches[name] = found[0]
                 claims.setdefault(found[0][0], []).append(name)
@@ -244,10 +233,9 @@ class _Folded(NamedTuple):
         parts = [part.strip() for part in plain.split("/") if part not in ("", ".")]
         *folders, name = parts or [""]
         stem, extension = os.path.splitext(name)
-        if re.fullmatch(r"\.\d", extension):  # Flickr8k's `a.jpg.1`
-            inner, inner_extension = os.path.splitext(stem)
-            if _is_image_extension(inner_extension):
-                stem, extension = inner, inner_extension
+        inner = os.path.splitext(stem)
+        if re.fullmatch(r"\.\d", extension) and _is_image_extension(inner[1]):
+            stem, extension = inner  # Flickr8k's `a.jpg.1`
         if not _is_image_extension(extension):
             stem, extension = name, ""
         return cls(tuple(folders), stem.strip(), extension)
@@ -276,8 +264,7 @@ def _is_image_extension(extension: str) -> bool:
 
 
 def _nfc(name: str) -> str:
-    """Return a name with composed accents (NFC): file systems and tables differ in their form."""
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", name)  # file systems and tables differ in their form
 
 
 def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -290,10 +277,8 @@ def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     _, refused = resolver.resolve(names)
     resolver.warn_about_loose("the table")
     if refused:
-        log.warning(
-            "%s images are shown as captions: %s",
-            *(f"{len(refused):,}", tidy(next(iter(refused.values())))),
-        )
+        example = tidy(next(iter(refused.values())))
+        log.warning("%s images are shown as captions: %s", f"{len(refused):,}", example)
     found = {}
     for name in names:
         key = resolver.key_of(name)
@@ -307,10 +292,8 @@ def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
 def open_or_draw(folder: Path, record: Record) -> Image.Image:
     """Open a record's image if it is in a folder and readable, else draw its caption."""
     if os.path.isabs(record.image) and os.path.isfile(record.image):
-        try:
+        with suppress(ValueError):
             return open_inside(folder, Path(record.image))
-        except ValueError:
-            pass  # its embedding or code is known, so the item is usable without its image
     return draw_placeholder(record.captions[0] if record.captions else Path(record.key).name)
 
 
@@ -325,22 +308,16 @@ def draw_placeholder(text: str) -> Image.Image:
     image = Image.new("RGB", (_WIDTH, _HEIGHT), _PAPER)
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, _WIDTH - 1, _HEIGHT - 1), outline=_RULE, width=2)
-    lines = _wrapped(text) or ["no caption"]
-    top = (_HEIGHT - _LEADING * len(lines)) / 2
-    for line in lines:
-        draw.text((_MARGIN, top), line, _INK, _font())
-        top += _LEADING
-    return image
-
-
-def _wrapped(text: str) -> list[str]:
-    """Break a text into lines that fit the width."""
     lines: list[str] = []
     for columns in range(_COLUMNS, 0, -1):
         lines = textwrap.wrap(text[:_LONGEST], columns, max_lines=_LINES, placeholder=" …")
         if max(map(_font().getlength, lines), default=0) <= _WIDTH - 2 * _MARGIN:
             break
-    return lines
+    lines = lines or ["no caption"]
+    top = (_HEIGHT - _LEADING * len(lines)) / 2
+    for number, line in enumerate(lines):
+        draw.text((_MARGIN, top + _LEADING * number), line, _INK, _font())
+    return image
 
 
 @cache

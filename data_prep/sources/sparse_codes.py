@@ -1,9 +1,8 @@
 """External sparse codes as a collection: from SpLiCE, VDR, a sparse autoencoder or any other tool.
 
 Row i of the image codes belongs to the i-th item of the table; row j of the text codes belongs to
-its j-th caption. No backbone runs. Images that are not available locally are shown as placeholders
-with their captions. Files are not trusted: nothing is unpickled, sizes are checked before
-unpacking, and every number is checked before SciPy reads it.
+its j-th caption. No backbone runs. Files are not trusted: nothing is unpickled, sizes are checked
+before unpacking, and every number is checked before SciPy reads it.
 """
 
 from __future__ import annotations
@@ -18,16 +17,17 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from scipy.sparse import csr_array
 
-from sieve.data_prep.captions import tidy
-from sieve.data_prep.captions.caption_rows import (
+from sieve.data_prep.captions.caption_table import CaptionsByImage, CaptionTableBuilder
+from sieve.data_prep.captions.caption_text import (
     CAPTION_NAMES,
     IMAGE_NAMES,
     CaptionRow,
+    as_text,
+    captions_in,
     column_of,
     image_column_of,
+    tidy,
 )
-from sieve.data_prep.captions.caption_table import CaptionsByImage, CaptionTableBuilder
-from sieve.data_prep.captions.caption_text import as_text, captions_in
 from sieve.data_prep.precomputed import PrecomputedCodes
 from sieve.data_prep.records import Record, SkippedRows
 from sieve.data_prep.sources.base import ExternalSource, require_file, require_folder
@@ -67,6 +67,9 @@ _NAMES = TypeAdapter(list[str | None] | dict[str, str])
 def read_codes_file(path: Path, m: int | None = None) -> SparseCodes:
     """Read a matrix of codes, sparse or dense, its rows scaled to length 1.
 
+    Raise FileNotFoundError if there is no such file, and ValueError in one line if it is not a
+    matrix of finite, non-negative numbers in canonical form.
+
     Parameters
     ----------
     path : Path
@@ -74,13 +77,6 @@ def read_codes_file(path: Path, m: int | None = None) -> SparseCodes:
         in `.npy`, `.npz`, `.pt`, `.safetensors`, or in a list column of `.parquet`.
     m : int, optional
         Required number of dimensions.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        In one line, if it is not a matrix of finite, non-negative numbers in canonical form.
     """
     require_file(path, "save it with scipy.sparse.save_npz")
     arrays = read_arrays(path, "save plain numbers with scipy.sparse.save_npz")
@@ -125,12 +121,11 @@ def _as_csr(path: Path, arrays: Mapping[str, np.ndarray]) -> _Csr:
         return data, second, first, (n, m)
     if kind == "coo":
         return _from_coordinates(path, first, second, data, (n, m))
-    if first.ndim != 1 or first.dtype.kind not in "iu" or len(first) != m + 1 or (
-        (np.diff(first.astype(np.int64)) < 0).any() or first[-1] != len(data)
-    ):  # fmt: skip
+    is_indptr = first.ndim == 1 and first.dtype.kind in "iu" and len(first) == m + 1
+    counts = np.diff(first.astype(np.int64)) if is_indptr else np.array([-1])
+    if counts.min(initial=0) < 0 or first[-1] != len(data):
         raise ValueError(f"{path} cannot be used: its indptr does not match {m:,} columns")
-    columns = np.repeat(np.arange(m), np.diff(first.astype(np.int64)))
-    return _from_coordinates(path, second, columns, data, (n, m))
+    return _from_coordinates(path, second, np.repeat(np.arange(m), counts), data, (n, m))
 
 
 def _from_coordinates(
@@ -144,10 +139,8 @@ def _from_coordinates(
             f"{path} cannot be used: its rows, columns and values have shapes {rows.shape}, "
             f"{columns.shape} and {values.shape}; expected as many integers as values"
         )
-    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < n:
-        raise ValueError(
-            f"{path} cannot be used: it has row {int(rows.max())}; rows are 0 to {n - 1}"
-        )
+    if len(rows) and not 0 <= rows.min() <= rows.max() < n:
+        raise ValueError(f"{path} cannot be used: it has row {rows.max()}; rows are 0 to {n - 1}")
     kept = values != 0
     rows, columns, values = rows[kept].astype(np.int64), columns[kept], values[kept]
     order = np.lexsort((columns, rows))
@@ -156,19 +149,11 @@ def _from_coordinates(
 
 
 def read_names(path: Path, m: int) -> dict[int, str]:
-    """Read the names of dimensions; some may have none.
+    """Read the names of m dimensions; some may have none.
 
-    Parameters
-    ----------
-    path : Path
-        `.txt`: a name on each line. `.json`: a list of names, or an object of names by dimension.
-        `.csv`: a column of names, with a column of dimensions or in their order.
-    m : int
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        In one line; also if the number of names in a list is not `m`.
+    A `.txt` file has a name on each line; `.json` is a list of names, or an object of names by
+    dimension; `.csv` has a column of names, with a column of dimensions or in their order. Raise
+    FileNotFoundError or ValueError in one line, also if the number of names in a list is not m.
     """
     names, dimensions = _names_and_dimensions(path, _read_text(path))
     if dimensions is None and len(names) != m:
@@ -186,7 +171,9 @@ def read_names(path: Path, m: int) -> dict[int, str]:
             raise ValueError(f"{path} names dimension {dimension} twice")
         if dimension >= m:
             raise ValueError(f"{path} names dimension {dimension}; the codes have 0 to {m - 1}")
-        named[dimension] = _short(tidy(name or ""))
+        whole = tidy(name or "")
+        too_long = len(whole) > MAX_NAME_CHARACTERS
+        named[dimension] = f"{whole[: MAX_NAME_CHARACTERS - 1]}…" if too_long else whole
     return {dimension: name for dimension, name in sorted(named.items()) if name}
 
 
@@ -217,10 +204,8 @@ def read_word_list(path: Path, n: int) -> list[str]:
     """Read the words of the n rows of a word code matrix: one word or short text on each line."""
     words = [tidy(line) for line in _read_text(path).splitlines()]
     if len(words) != n:
-        raise ValueError(
-            f"{path} has {len(words):,} lines, but the word codes have {n:,} rows; expected one "
-            "line per row"
-        )
+        both = f"{len(words):,} lines, but the word codes have {n:,} rows"
+        raise ValueError(f"{path} has {both}; expected one line per row")
     return words
 
 
@@ -230,10 +215,6 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error.reason}); save it as UTF-8") from None
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_NAME_CHARACTERS else f"{name[: MAX_NAME_CHARACTERS - 1]}…"
 
 
 @dataclass(frozen=True)
@@ -256,11 +237,11 @@ class CodeFiles:
         """
         require_folder(folder, "give the folder of the codes")
         found: dict[str, Path | None] = {}
-        for field_name, names in _DEFAULT_FILES.items():
-            named = given.get(field_name)
+        for part, names in _DEFAULT_FILES.items():
+            named = given.get(part)
             options = [named, folder / named] if named else [folder / name for name in names]
-            found[field_name] = next((path for path in options if path.is_file()), None)
-            if found[field_name] is None and (named or field_name in ("images", "table")):
+            found[part] = next((path for path in options if path.is_file()), None)
+            if found[part] is None and (named or part in ("images", "table")):
                 wanted = str(named or " or ".join(names))
                 raise FileNotFoundError(
                     external_sae_fault(folder)
@@ -277,37 +258,26 @@ class CodeFiles:
 class Codes(ExternalSource):
     """Rows of codes, with the items and captions that they encode.
 
-    Parameters
-    ----------
-    files : CodeFiles
-    images : Path, optional
-        Folder of the images, whose paths are matched to the end of the table's image names; by
-        default that of the codes. Nothing outside it is read.
-    text_encoder : str
-        `package.module:function` that encodes texts; recorded, not loaded.
-    name, licence
-        See `BaseSource`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        In one line, if a file is missing, is malformed, or does not match the others.
+    Raise FileNotFoundError or ValueError in one line if a file is missing, is malformed, or does
+    not match the others.
     """
 
     files: CodeFiles
     images: Path | None = None
+    """Folder of the images, whose paths are matched to the end of the table's image names; by
+    default that of the codes. Nothing outside it is read."""
     _: KW_ONLY
     text_encoder: str = ""
+    """`package.module:function` that encodes texts; recorded, not loaded."""
     root: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.images is not None:
-            require_folder(self.images, "check --images")
         if self.text_encoder:
             check_entry(self.text_encoder)
         folder = self.files.images.parent.resolve()
-        root = folder if self.images is None else self.images.resolve()
-        vars(self).update(root=root, name=self.name or folder.name)
+        if self.images is not None:
+            require_folder(self.images, "check --images")
+        vars(self).update(root=(self.images or folder).resolve(), name=self.name or folder.name)
 
     def __str__(self) -> str:
         return f"codes {self.files.images.resolve()}"
@@ -331,26 +301,24 @@ class Codes(ExternalSource):
             word_codes = read_codes_file(files.words, images.m)
             words = tuple(read_word_list(files.word_list, word_codes.n))
         names = read_names(files.names, images.m) if files.names else {}
-        self._log_summary(images, names)
+        self._log_gaps(images, names)
         return PrecomputedCodes(images, texts, names, words, word_codes, self.text_encoder)
 
     @cached_property
     def _image_codes(self) -> SparseCodes:
         return read_codes_file(self.files.images)
 
-    def _log_summary(self, images: SparseCodes, names: Mapping[int, str]) -> None:
+    def _log_gaps(self, images: SparseCodes, names: Mapping[int, str]) -> None:
         if not self.files.names:
             log.warning("no names: dimensions are shown by number (names.txt, .csv, .json)")
         elif len(names) < images.m:
             log.warning("%s of %s dimensions have no name", images.m - len(names), images.m)
-        empty = int((np.diff(images.by_row.indptr) == 0).sum())
-        if empty:
-            log.warning("%s of %s items have no active dimension and never match a query",
-                        f"{empty:,}", f"{images.n:,}")  # fmt: skip
+        if empty := int((np.diff(images.by_row.indptr) == 0).sum()):
+            counts = f"{empty:,} of {images.n:,}"
+            log.warning("%s items have no active dimension and never match a query", counts)
         if not self.files.words and not self.text_encoder:
-            log.warning(
-                "no word codes (word_codes.npz, words.txt): only items can be used as queries"
-            )
+            missing = "no word codes (word_codes.npz, words.txt)"
+            log.warning("%s: only items can be used as queries", missing)
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         items, images, _ = self._read()

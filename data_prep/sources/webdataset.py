@@ -80,8 +80,8 @@ class _Member(NamedTuple):
         return not _AUXILIARY.isdisjoint(re.split(r"[^a-z]+", self.qualifier))
 
     def keyed(self, stem: str, qualifier: str) -> _Member:
-        folder, slash, _ = self.name.rpartition("/")
-        return self._replace(key=f"{folder}{slash}{stem}", qualifier=qualifier.lower())
+        key = self.name.removesuffix(self.file) + stem
+        return self._replace(key=key, qualifier=qualifier.lower())
 
 
 class _Group(NamedTuple):
@@ -115,34 +115,24 @@ def read_samples(path: Path, name: str, skipped: SkippedRows) -> Iterator[Sample
 
     The key of a sample is the path of its members up to the first dot of the file name, as in
     WebDataset. If that puts different pictures into one sample, because names contain dots
-    (`img.v1.0003.jpg`), the key is the path up to the last dot.
-
-    Parameters
-    ----------
-    path : Path
-    name : str
-        Name of the file in `skipped`, which receives the members that are not used.
-    skipped : SkippedRows
-
-    Raises
-    ------
-    ValueError
-        If neither rule for keys pairs images and texts.
+    (`img.v1.0003.jpg`), the key is the path up to the last dot. Raise ValueError if neither rule
+    pairs images and texts. `skipped` receives the members that are not used, under the file's
+    `name`.
     """
     with path.open("rb") as stream:
         head = stream.read(8)
-    if kind := next((kind for magic, kind in _COMPRESSIONS.items() if head.startswith(magic)), ""):
-        reason = f"compressed tar not read: {kind}; rename it and decompress it first ({kind} -d)"
-        skipped.add_malformed(name, str(path), reason)
-        skipped.n_rows += 1
-        return
-    members = _members(path, name, skipped)
-    groups = _by_first_dot(members)
-    groups = _by_last_dot(members) if groups is None else groups
-    if groups is None:
-        raise ValueError(_ambiguous(path, members))
-    skipped.n_rows += len(groups)
-    with path.open("rb") as stream:
+        for magic, kind in _COMPRESSIONS.items():
+            if head.startswith(magic):
+                advice = f"rename it and decompress it first ({kind} -d)"
+                skipped.add_malformed(name, str(path), f"compressed tar not read: {kind}; {advice}")
+                skipped.n_rows += 1
+                return
+        members = _members(path, name, skipped)
+        groups = _by_first_dot(members)
+        groups = _by_last_dot(members) if groups is None else groups
+        if groups is None:
+            raise ValueError(_ambiguous(path, members))
+        skipped.n_rows += len(groups)
         for group in groups:
             if group.fault:
                 skipped.add_malformed(f"{name}::{group.key[:200]}", str(path), group.fault)
@@ -183,10 +173,9 @@ def _members(path: Path, name: str, skipped: SkippedRows) -> list[_Member]:
                     others["hidden file"] += 1
                 elif member.is_text or member.suffix in readable_extensions():
                     members.append(member)
-                elif "." in member.file:
-                    others[f"{member.suffix[:20]} member"] += 1
                 else:
-                    others["member without an extension"] += 1
+                    ending = f"{member.suffix[:20]} member"
+                    others[ending if "." in member.file else "member without an extension"] += 1
             stream.seek(tar.offset)
             if any(stream.read(tarfile.BLOCKSIZE)):  # tarfile takes any other block for the end
                 raise tarfile.ReadError(f"no header at byte {tar.offset}")
@@ -246,14 +235,16 @@ def _samples(members: Sequence[_Member]) -> list[_Group]:
     by_key: dict[str, list[_Member]] = {}
     for member in members:
         by_key.setdefault(member.key, []).append(member)
-    groups = (_assign_roles(key, own) for key, own in by_key.items())
-    return [group for group in groups if group is not None]
+    return list(filter(None, (_assign_roles(key, own) for key, own in by_key.items())))
 
 
 def _assign_roles(key: str, members: Sequence[_Member]) -> _Group | None:
     """Find the image and the texts of one sample; None if there are several images."""
     images = sorted((member for member in members if not member.is_text), key=_image_order)
-    texts = sorted((member for member in members if member.is_text), key=_text_order)
+    texts = sorted(
+        (member for member in members if member.is_text),
+        key=lambda text: (_TEXTS.index(text.suffix), text.qualifier),
+    )
     name, count = Counter(member.name for member in members).most_common(1)[0]
     if count > 1:
         return _Group(key, fault=f"member twice in a tar file: {name[:200]}")
@@ -278,10 +269,6 @@ def _image_order(member: _Member) -> tuple[bool, bool, int, str]:
     """Sort photographs before depth maps, plain names before others, JPEG before PNG."""
     place = (*_IMAGE_FORMATS, member.suffix).index(member.suffix)
     return member.is_auxiliary, bool(member.qualifier), place, member.name
-
-
-def _text_order(member: _Member) -> tuple[int, str]:
-    return _TEXTS.index(member.suffix), member.qualifier
 
 
 def _ambiguous(path: Path, members: Sequence[_Member]) -> str:

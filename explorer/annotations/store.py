@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sieve.data_prep.captions import tidy
+from sieve.data_prep.captions.caption_text import tidy
 from sieve.explorer.annotations.database import Database
 from sieve.explorer.json_validation import check_choice, check_text
 from sieve.explorer.view_state import TAB_TEXTS, TABS, read_link, write_link

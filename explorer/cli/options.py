@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from sieve.data_prep.captions import tidy
+from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.pipeline.plan import Shard
 from sieve.explorer.json_validation import (
     NEVER,

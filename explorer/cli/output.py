@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sieve.data_prep.captions import tidy
+from sieve.data_prep.captions.caption_text import tidy
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -389,7 +389,7 @@ class PrepareFolder:
 
     def prepare(self, progress: bool | None = None) -> Collection:
         """Prepare the collection, by default with a progress bar on a terminal."""
-        from sieve.data_prep.captions import Columns
+        from sieve.data_prep.captions.caption_text import Columns
         from sieve.data_prep.sources.folder import Folder
 
         out = self.common.folder(self.directory)
@@ -529,7 +529,7 @@ def _next_version(name: str) -> str:
 
 def report_prepared(collection: Collection, as_json: bool) -> None:
     """Print a summary of a new collection; the last line counts the unused records by kind."""
-    from sieve.data_prep.captions import tidy
+    from sieve.data_prep.captions.caption_text import tidy
     from sieve.data_prep.records import Tally, read_skipped
     from sieve.explorer.serialize import collection_facts
     from sieve.model.collection import SKIPPED
@@ -537,7 +537,7 @@ def report_prepared(collection: Collection, as_json: bool) -> None:
     facts = collection_facts(collection)
     skipped = Tally(read_skipped(collection.checked(SKIPPED) / SKIPPED))
     if as_json:
-        print_json(facts | {"skipped_by_kind": dict(skipped.most_common())})
+        print_json(facts | {"skipped_by_kind": dict(skipped.counts.most_common())})
         return
     notes = f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
     shard = collection.manifest.shard

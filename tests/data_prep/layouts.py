@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from sieve.data_prep.captions import tidy
+from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.records import Record, SkippedRows
 
 _NUMBER = re.compile(r"\bp(\d{4}) view (\d)\b")

@@ -74,7 +74,7 @@ def test_missing_embeddings_need_a_backbone(tmp_path: Path) -> None:
         prepare(SquareSource(3), identity, tmp_path / "c", precomputed=known, progress=False)
     wrong = PrecomputedEmbeddings(np.ones((3, 6)), np.ones((4, 6)))
     with pytest.raises(
-        ValueError, match=r"precomputed texts have shape \(4, 6\), expected \(3, 6\)"
+        ValueError, match=r"precomputed embeddings have shape \(4, 6\), expected \(3, 6\)"
     ):
         prepare(SquareSource(3), identity, tmp_path / "c", precomputed=wrong, progress=False)
 

@@ -9,8 +9,8 @@ from sieve.data_prep.scenes.canvas import Brush, Colour, Pen, darker, lighter, m
 
 def _wall(brush: Brush, bottom: float, colour: Colour) -> float:
     """Paint a wall lit from one side; return x of the light."""
-    brush.gradient(0, bottom, [(0, darker(colour, 0.1)), (0.6, colour),
-                               (1, darker(colour, 0.06))])  # fmt: skip
+    top, low = darker(colour, 0.1), darker(colour, 0.06)
+    brush.gradient(0, bottom, [(0, top), (0.6, colour), (1, low)])
     x = brush.between(0.05, 0.95)
     brush.glow(x, bottom * 0.4, 0.6, mix(colour, (1, 0.98, 0.9), 0.75), 0.6)
     return x
@@ -41,10 +41,8 @@ def _surface(brush: Brush, top: float, colour: str, wood: bool) -> None:
     face = 1 - 0.07 * (1 - top) / 0.4
     base = brush.lit(colour)
     brush.gradient(top, face, [(0, lighter(base, 0.16)), (1, base)])
-    rows = brush.rows(top, face)
     if wood:
-        grain = brush.plane("ripple", top, 2.0, face)
-        brush.image[:, rows] *= 1 + 0.07 * grain
+        brush.image[:, brush.rows(top, face)] *= 1 + 0.07 * brush.plane("ripple", top, 2.0, face)
     else:
         brush.texture("grain", top, 0.05, 2.0, face)
     brush.gradient(face, 1, [(0, darker(base, 0.22)), (1, darker(base, 0.42))])
@@ -74,8 +72,7 @@ def kitchen(brush: Brush, horizon: float) -> None:
     brush.glow(x + 0.14, horizon * 0.4, 0.34, brush.light.sun, 0.22)
     wood = brush.random() < 0.55
     woods, stones = ("#b98452", "#c9975f", "#a06f45"), ("#d5d2cc", "#8c9094", "#c9c2b6", "#5f666b")
-    colour = brush.choose(*(woods if wood else stones))
-    _surface(brush, horizon, colour, wood)
+    _surface(brush, horizon, brush.choose(*(woods if wood else stones)), wood)
 
 
 def _tiles(brush: Brush, pen: Pen, top: float, bottom: float, tile: Colour) -> None:
@@ -86,8 +83,8 @@ def _tiles(brush: Brush, pen: Pen, top: float, bottom: float, tile: Colour) -> N
     while y > top:
         x = -wide * (0.5 * (row % 2) if brick else 0.3)
         while x < 1:
-            tone = mix(tile, (1, 1, 1) if brush.random() < 0.5 else (0.5, 0.5, 0.5),
-                       0.13 * brush.random())  # fmt: skip
+            shade = (1, 1, 1) if brush.random() < 0.5 else (0.5, 0.5, 0.5)
+            tone = mix(tile, shade, 0.13 * brush.random())
             pen.box(x, max(top, y - size), x + wide * 0.955, y - size * 0.05, tone)
             x += wide
         y -= size
@@ -109,8 +106,7 @@ def _cupboards(brush: Brush, pen: Pen, x: float, bottom: float) -> None:
 
 def workshop(brush: Brush, horizon: float) -> None:
     """Paint a plank or pegboard wall and a workbench."""
-    colour = brush.choose("#b59a78", "#9fa8a6", "#c2ad8d", "#8d9aa3")
-    _wall(brush, horizon, brush.lit(colour))
+    _wall(brush, horizon, brush.lit(brush.choose("#b59a78", "#9fa8a6", "#c2ad8d", "#8d9aa3")))
     peg = brush.random() < 0.5
     with brush.pen(0, horizon) as pen:
         if peg:
@@ -143,8 +139,7 @@ def restaurant(brush: Brush, horizon: float) -> None:
             a, b = i * step + 0.012, (i + 1) * step - 0.012
             pen.box(a, rail + 0.03, b, horizon, darker(panel, 0.18))
         if brush.random() < 0.6:
-            x = brush.between(0.06, 0.66)
-            _window(brush, pen, x, 0.1, 0.26, rail - 0.2)
+            _window(brush, pen, brush.between(0.06, 0.66), 0.1, 0.26, rail - 0.2)
         shade = brush.lit(brush.choose("#2f2f33", "#c9883a", "#e8dcc0", "#7a2f2f"))
         lamps = [brush.between(0.1, 0.3), brush.between(0.45, 0.6), brush.between(0.75, 0.92)]
         for x in lamps:
@@ -195,9 +190,8 @@ def _room(brush: Brush, horizon: float, walls: tuple[str, ...]) -> None:
 
 
 def _curtains(brush: Brush, pen: Pen, x: float, horizon: float) -> None:
-    cloth = brush.lit(
-        brush.choose("#d98f8f", "#8fb0c9", "#e3c98a", "#a9c2a0", "#b79fc9", "#f0ead9")
-    )
+    colours = ("#d98f8f", "#8fb0c9", "#e3c98a", "#a9c2a0", "#b79fc9", "#f0ead9")
+    cloth = brush.lit(brush.choose(*colours))
     pen.box(x - 0.08, 0.055, x + 0.36, 0.066, (0.4, 0.32, 0.25))
     for a in (x - 0.07, x + 0.26):
         for i in range(5):
@@ -211,8 +205,7 @@ def _boards(brush: Brush, horizon: float, light_x: float) -> None:
     brush.texture("ripple", horizon, 0.05, 3.0)
     rug = brush.random() < 0.75
     with brush.pen(horizon) as pen:
-        for i in range(-14, 26):
-            a = i / 12
+        for a in (i / 12 for i in range(-14, 26)):
             joint = [(a, horizon), (0.5 + (a - 0.5) * 2.6, 1)]
             pen.line(joint, darker(wood, 0.45), 0.0025, 0.45)
         if rug:

@@ -84,8 +84,7 @@ def snow(brush: Brush, horizon: float) -> None:
     line = brush.skyline(horizon + 0.012, 0.014, 0.5)
     brush.ridge(line, brush.lit("#eaf2fa"), brush.lit("#fbfdff"), 0.4)
     for _ in range(3):
-        y = horizon + brush.between(0.1, 0.8) * (1 - horizon)
-        drift = brush.skyline(y, 0.03, 0.4)
+        drift = brush.skyline(horizon + brush.between(0.1, 0.8) * (1 - horizon), 0.03, 0.4)
         brush.under(drift, brush.lit("#b5cbe6"), 0.42, 0.03)
     brush.texture("soft", horizon, 0.05, 3.0)
     brush.texture("grain", horizon, 0.018, 6.0)
@@ -118,14 +117,13 @@ def desert(brush: Brush, horizon: float) -> None:
         with brush.pen(horizon - 0.22, horizon + 0.03) as pen:
             for _ in range(int(brush.between(2, 5))):
                 _mesa(brush, pen, horizon)
-    for i in range(4):
-        y = horizon - 0.02 + (0.0, 0.05, 0.16, 0.34)[i] * (1 - horizon) * 1.2
+    for i, (depth, haze) in enumerate(((0.0, 0.4), (0.05, 0.2), (0.16, 0.08), (0.34, 0.0))):
+        y = horizon - 0.02 + depth * (1 - horizon) * 1.2
         line = brush.skyline(y, 0.03 + 0.018 * i, 0.35)
-        haze = (0.4, 0.2, 0.08, 0.0)[i]
         light = mix(brush.lit(sand, haze), (1, 0.95, 0.82), 0.16)
         brush.ridge(line, light, brush.lit(sand, haze), 0.16 + 0.1 * i)
-        crest = line + 0.03
-        brush.under(crest, mix(brush.lit(sand), brush.lit("#8a4f2c"), 0.5), 0.22, 0.02 + 0.012 * i)
+        shade = mix(brush.lit(sand), brush.lit("#8a4f2c"), 0.5)
+        brush.under(line + 0.03, shade, 0.22, 0.02 + 0.012 * i)
     brush.texture("ripple", horizon, 0.05, 5.0)
     brush.texture("grain", horizon, 0.06, 5.0)
 
@@ -145,10 +143,8 @@ def field(brush: Brush, horizon: float) -> None:
     """Paint hills and grass."""
     brush.sky(horizon)
     rolling(brush, horizon, ("#5f8f6a", "#6fa05a", "#7fae55"))
-    meadow(
-        brush, horizon,
-        "#9ec25f|#5f9a3c", "#b7c36a|#7ea046", "#86b868|#4a8a44", "#d9c46e|#b3a04a",
-    )  # fmt: skip
+    grass = ("#9ec25f|#5f9a3c", "#b7c36a|#7ea046", "#86b868|#4a8a44", "#d9c46e|#b3a04a")
+    meadow(brush, horizon, *grass)
     _flowers(brush, horizon)
 
 

@@ -35,9 +35,8 @@ def _pond(brush: Brush, horizon: float) -> None:
     shore = np.clip((1.22 - away) * 8, 0, 1)
     brush.blend(rows, shore * 0.45, brush.lit("#c9b98a"))
     bank = brush.image[:, rows].copy()
-    light = brush.light
-    blue = mix(brush.lit("#4f9fc4"), light.middle, 0.35)
-    brush.water(top, bottom, mix(blue, light.low, 0.4), blue, light.low)
+    blue, low = mix(brush.lit("#4f9fc4"), brush.light.middle, 0.35), brush.light.low
+    brush.water(top, bottom, mix(blue, low, 0.4), blue, low)
     brush.image[:, rows] = bank + cover * (brush.image[:, rows] - bank)
 
 
@@ -161,8 +160,8 @@ def stadium(brush: Brush, horizon: float) -> None:
             for i in range(10):
                 pen.blob(x - 0.036 + 0.018 * (i % 5), top - 0.223 + 0.02 * (i // 5), 0.0075,
                          (1, 1, 0.92))  # fmt: skip
-        board = brush.choose("#1f4f9a", "#b8323a", "#1f7a5a")
-        pen.box(0, horizon - 0.005, 1, horizon + 0.04, brush.lit(board))
+        board = brush.lit(brush.choose("#1f4f9a", "#b8323a", "#1f7a5a"))
+        pen.box(0, horizon - 0.005, 1, horizon + 0.04, board)
         for i in range(7):
             a = i * 0.16 + 0.02
             pen.box(a, horizon + 0.008, a + 0.08, horizon + 0.026, (1, 1, 1), 0.5)
@@ -276,11 +275,8 @@ def _ground_floor(brush: Brush, pen: Pen, x: float, wide: float, base: float) ->
     colour = brush.lit(brush.choose("#3f6a73", "#8a3f3f", "#3f5a8a", "#5a7a4a", "#7a5a3a"))
     half = 0.024 / brush.aspect
     if brush.random() < 0.5:
-        glass = (
-            rgb("#ffe2a0")
-            if brush.hour in _EVENING
-            else mix(brush.lit("#58798f"), brush.light.low, 0.3)
-        )
+        day = mix(brush.lit("#58798f"), brush.light.low, 0.3)
+        glass = rgb("#ffe2a0") if brush.hour in _EVENING else day
         pen.box(x + wide * 0.08, base - 0.1, x + wide * 0.62, base - 0.015, glass)
         pen.polygon([(x + wide * 0.04, base - 0.1), (x + wide * 0.08, base - 0.128),
                      (x + wide * 0.62, base - 0.128), (x + wide * 0.66, base - 0.1)],

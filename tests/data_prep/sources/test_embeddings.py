@@ -156,7 +156,7 @@ def test_captions_without_embeddings_are_skipped(
         )
     assert made.n_captions == 0 and made.text_embeddings.shape == (0, width)
     assert "skipped 2 captions without embeddings; --embed-captions embeds them" in caplog.messages
-    left_out = Tally(read_skipped(made.path / "skipped.csv")).most_common()
+    left_out = Tally(read_skipped(made.path / "skipped.csv")).counts.most_common()
     assert left_out == [("caption without an embedding", 2)]
     saved = Embeddings(tmp_path / "e", keep_captions=True)
     reported = prepare(

@@ -143,22 +143,23 @@ def test_long_names_are_truncated_and_control_characters_removed(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("n.txt", "dog\nbeach\n", "has 2 names, but the codes have 4 dimensions"),
-        ("n.json", "{", "is not JSON"),
-        ("n.json", "[" * 100_000, "is not JSON"),
-        ("n.json", "[1, 2, 3, 4]", "is not a list of names"),
-        ("n.json", '{"7": "dog"}', "names dimension 7; the codes have 0 to 3"),
-        ("n.json", '{"-1": "dog"}', "is not an integer"),
-        ("n.csv", "a,b\n1,2\n", "no column `name`"),
-        ("n.csv", "dimension,name\n1,dog\n1,cat\n", "names dimension 1 twice"),
-        ("n.csv", "", "no column `name`"),
-    ],
+    ("file", "message"),
+    {
+        ("n.txt", "dog\nbeach\n"): "has 2 names, but the codes have 4 dimensions",
+        ("n.json", "{"): "is not JSON",
+        ("n.json", "[" * 100_000): "is not JSON",
+        ("n.json", "[1, 2, 3, 4]"): "is not a list of names",
+        ("n.json", '{"7": "dog"}'): "names dimension 7; the codes have 0 to 3",
+        ("n.json", '{"-1": "dog"}'): "is not an integer",
+        ("n.csv", "a,b\n1,2\n"): "no column `name`",
+        ("n.csv", "dimension,name\n1,dog\n1,cat\n"): "names dimension 1 twice",
+        ("n.csv", ""): "no column `name`",
+    }.items(),
 )
 def test_wrong_number_of_names_is_rejected(
-    tmp_path: Path, name: str, text: str, message: str
+    tmp_path: Path, file: tuple[str, str], message: str
 ) -> None:
+    name, text = file
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message) as raised:
         read_names(tmp_path / name, 4)
