@@ -310,8 +310,9 @@ def plan_import(
     """
     if given.checkpoint and given.checkpoint != origin.checkpoint_sha256:
         raise ValueError(
-            f"the file belongs to checkpoint {given.checkpoint[:12]!r}, which has other dimensions "
-            f"than {origin.checkpoint}, {origin.checkpoint_sha256[:12]}; choose that checkpoint"
+            f"the file belongs to checkpoint {given.checkpoint[:12]!r}, but {origin.checkpoint} is "
+            f"{origin.checkpoint_sha256[:12]}, whose dimensions are different ones; choose another "
+            "checkpoint"
         )
     stored, now = annotations.all(), format_time()
     changes, kept, same = [], [], 0

@@ -236,7 +236,7 @@ class Export:
         """Write the file, and report its contents."""
         is_query = bool(self.query) or self.search != SearchOptions()
         if self.what != "results" and is_query:
-            raise ValueError(f"{self.what} are exported without a query; remove its options")
+            raise ValueError(f"{self.what} are exported whole; remove the query options")
         if self.what != "codes" and self.captions:
             raise ValueError("--captions requires codes")
         if self.query or self.search.without:

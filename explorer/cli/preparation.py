@@ -208,14 +208,8 @@ class PrepareCoco:
         from sieve.data_prep.sources.coco import Coco
 
         out = self.common.folder("coco")
-        source = Coco(
-            self.images,
-            self.captions,
-            self.instances,
-            self.splits,
-            name=out.name,
-            follow_links=self.follow_links,
-        )
+        files = (self.images, self.captions, self.instances, self.splits)
+        source = Coco(*files, name=out.name, follow_links=self.follow_links)
         print_collection(self.common.embed(source, self.backbone, out), self.common.json)
 
 
