@@ -138,7 +138,8 @@ def test_killed_server_stops_its_training_without_losing_progress(
         ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"
     )
     server = ForkedPython(["-c", script, tiny_collection.path])
-    wait(lambda: trainings.latest() is not None and reached(trainings, 10))
+    wait(lambda: list(trainings.job_lock.home.glob("*/progress.jsonl")))
+    wait(lambda: reached(trainings, 10))
     server.kill()
     server.wait()
     wait(lambda: not trainings.job_lock.running_job())
