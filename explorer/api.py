@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 from gradio.data_classes import FileData
@@ -15,13 +15,7 @@ from gradio.utils import get_upload_folder
 
 from sieve.explorer.concurrency import MAX_RESPONSE_BYTES
 from sieve.explorer.errors import one_line
-from sieve.explorer.figures.drawing import (
-    Kind,
-    figure_download,
-    figures_folder,
-    keep_file,
-    recipe_for,
-)
+from sieve.explorer.figures import drawing
 from sieve.explorer.json_validation import (
     check_text,
     read_off,
@@ -30,11 +24,9 @@ from sieve.explorer.json_validation import (
     short_repr,
 )
 from sieve.explorer.serialize import page_json, query_json, search_report
+from sieve.explorer.tabs.search import SearchHandlers
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
-
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.search import SearchHandlers
-    from sieve.model.search_results import EncodedQuery
+from sieve.model.search_results import EncodedQuery
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,13 +35,8 @@ R = TypeVar("R")
 def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
     """Add the endpoints; call inside a `gr.Blocks`.
 
-    Parameters
-    ----------
-    handlers : SearchHandlers
-        Encodes the queries. If it is public, `/figure` is left out, because it writes files.
-    mcp : bool
-        Whether the listed endpoints are also tools of the Model Context Protocol. These must be
-        read-only, so `/figure` is not listed then.
+    With `mcp`, the listed endpoints are also tools of the Model Context Protocol. These must be
+    read-only, so `/figure` is not listed then; public handlers leave it out, since it writes files.
     """
     engine = handlers.engine
 
@@ -96,13 +83,11 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
             and notes.
         """  # noqa: D406, D407
         query = encoded(text, without)
-        number, never = read_strictness(strictness)
+        level, number = read_strictness(strictness), read_whole("top", top)
         if not isinstance(copies, bool):
             raise ValueError(f"copies must be true or false; got {short_repr(copies)}")
         dimensions = None if off is None else read_off(off)
-        outcome = engine.search(
-            query, dimensions, number, never, read_whole("top", top), fold=not copies
-        )
+        outcome = engine.search(query, dimensions, *level, number, fold=not copies)
         return search_report(query, outcome)
 
     @_raise_gradio_errors
@@ -118,7 +103,7 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
         return page_json(engine.dimension(read_whole("dimension", dimension)))
 
     @_raise_gradio_errors
-    def figure(recipe: dict[str, Any], kind: Kind = "pdf") -> FileData:
+    def figure(recipe: dict[str, Any], kind: drawing.Kind = "pdf") -> FileData:
         """Draw a paper figure from a recipe.
 
         Args:
@@ -128,9 +113,12 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
         Returns:
             The file.
         """  # noqa: D406, D407
-        file = figure_download(engine, recipe_for(engine, recipe), kind, handlers.encode)
-        path = keep_file(file, figures_folder(Path(get_upload_folder())))
-        return FileData(path=str(path), orig_name=file.name, mime_type=file.mime)
+        read = drawing.recipe_for(engine, recipe)
+        drawn = drawing.draw_figure(engine, read, kind, handlers.encode)
+        name = f"{drawing.FILE_NAME}.{kind}"
+        folder = drawing.figures_folder(Path(get_upload_folder()))
+        path = drawing.keep_file(name, drawn.data, folder)
+        return FileData(path=str(path), orig_name=name, mime_type=drawing.MIME[kind])
 
     api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
     api(search, api_name="search", concurrency_id="model", concurrency_limit=1)

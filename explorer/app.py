@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from sieve.explorer.uploads import MAX_BYTES, private_temp_dir
 
@@ -46,11 +46,8 @@ from sieve.explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from sieve.explorer.tabs.figure import figure_tab  # noqa: E402
 from sieve.explorer.tabs.inspect import inspect_tab  # noqa: E402
 from sieve.explorer.tabs.search import SearchHandlers, search_tab  # noqa: E402
-from sieve.explorer.tabs.train import train_tab  # noqa: E402
-
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.train import TrainHandlers
-    from sieve.model.engine import SearchEngine
+from sieve.explorer.tabs.train import TrainHandlers, train_tab  # noqa: E402
+from sieve.model.engine import SearchEngine  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -85,16 +82,10 @@ def build_app(
 ) -> gr.Blocks:
     """Build the app of the explorer for one engine; `start` adds the style and the allow-list.
 
-    Parameters
-    ----------
-    engine : SearchEngine
-    training : TrainHandlers, optional
-        Handlers of the Train tab; without them there is no such tab.
-    public : bool
-        Whether untrusted users can open the page. No handler that accepts files, trains, writes or
-        edits is registered then, and figures are drawn from thumbnails.
-    mcp : bool
-        Whether the API is also available over the Model Context Protocol.
+    `training` handles the Train tab; without it there is no such tab. `public` is whether untrusted
+    users can open the page: then no handler that accepts files, trains, writes or edits is
+    registered, and figures are drawn from thumbnails. With `mcp`, the API is also available over
+    the Model Context Protocol.
     """
     training = None if public else training
     handlers = SearchHandlers(engine, Path(get_upload_folder()), public=public)
@@ -156,24 +147,12 @@ def start(
     training: TrainHandlers | None = None,
     access: Access = Access(),  # noqa: B008  (frozen)
 ) -> Served:
-    """Serve the explorer in the background.
+    """Serve the explorer in the background, at the first free port of the 100 from `port`.
 
-    Parameters
-    ----------
-    engine : SearchEngine or None
-        None serves the page of `build_training_page`.
-    host : str
-        Address to listen on; other than the loopback address only if `access` restricts access.
-    port : int
-        The first port to try; the next 99 follow.
-    training, access
-        As for `build_app`; a page without an engine needs `training`.
-
-    Raises
-    ------
-    ValueError
-        If no port is free, the host is open to the whole network without restriction, or the extra
-        for the Model Context Protocol is not installed.
+    Without an engine, it serves the page of `build_training_page`, which needs `training`. A `host`
+    other than the loopback address needs restricted access. Raises a ValueError if no port is free,
+    the host is open to the whole network without restriction, or the extra for the Model Context
+    Protocol is not installed.
     """
     access.check_host(host)
     if access.mcp and find_spec("mcp") is None:

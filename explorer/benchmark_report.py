@@ -180,7 +180,13 @@ def verdicts(track: TrackResult) -> list[str]:
             f"{_percent(best.gap or 0)} {_span(best.gap_ci, _percent)} of the gap to a perfect "
             f"ranking. Violation@10: {_decimal(sieve.violation)} vs. {_decimal(best.violation)}."
         )
-    lines.append(_kept_text(sieve))
+    plain = max(sieve.plain_ap, 1e-12)
+    spared = sieve.spared_ap / max(sieve.spared_plain_ap, 1e-12)
+    lines.append(
+        f"With B off, Sieve keeps {_decimal(sieve.kept_ap / plain)} of the AP@10 of A; removing "
+        f"exactly the items with B would keep {_decimal(sieve.spared_plain_ap / plain)}. "
+        f"Among items without B, Sieve keeps {_decimal(spared)}."
+    )
     for method in track.methods:
         if method.method in (_SIEVE, "oracle") or method.ratio_ci is None:
             continue
@@ -196,17 +202,6 @@ def verdicts(track: TrackResult) -> list[str]:
     return lines
 
 
-def _kept_text(sieve: MethodResult) -> str:
-    """Compare the AP@10 of A that remains while B is excluded with that of a perfect exclusion."""
-    plain = max(sieve.plain_ap, 1e-12)
-    spared = sieve.spared_ap / max(sieve.spared_plain_ap, 1e-12)
-    return (
-        f"With B off, Sieve keeps {_decimal(sieve.kept_ap / plain)} of the AP@10 of A; removing "
-        f"exactly the items with B would keep {_decimal(sieve.spared_plain_ap / plain)}. "
-        f"Among items without B, Sieve keeps {_decimal(spared)}."
-    )
-
-
 def write_report(result: BenchmarkResult, out: Path) -> None:
     """Write result.json, config.json, table.txt, and each track's CSV, pairs and plot.
 
@@ -219,7 +214,12 @@ def write_report(result: BenchmarkResult, out: Path) -> None:
         (folder / "table.txt").write_text(table_text(result), encoding="utf-8")
         for track in result.tracks:
             _write_csv(folder / f"{track.track}.csv", (*track.methods, *track.variants))
-            _write_pairs(folder / f"{track.track}_pairs.csv", track)
+            header = ["a", "without", "relevant", "violating", *(m.method for m in track.methods)]
+            rows = (
+                [*pair, *(round(method.by_pair[place], 6) for method in track.methods)]
+                for place, pair in enumerate(track.pair_counts)
+            )
+            (folder / f"{track.track}_pairs.csv").write_bytes(csv_bytes(header, rows))
             save_plot(track, folder / track.track)
 
 
@@ -235,16 +235,6 @@ def _write_csv(path: Path, methods: Sequence[MethodResult]) -> None:
         rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     path.write_bytes(csv_bytes(columns, ([row.get(name) for name in columns] for row in rows)))
-
-
-def _write_pairs(path: Path, track: TrackResult) -> None:
-    """Write the AP@10 of every pair and method as CSV."""
-    columns = ["a", "without", "relevant", "violating", *(one.method for one in track.methods)]
-    rows = (
-        [*pair, *(round(method.by_pair[place], 6) for method in track.methods)]
-        for place, pair in enumerate(track.pair_counts)
-    )
-    path.write_bytes(csv_bytes(columns, rows))
 
 
 def _row(method: MethodResult) -> tuple[str, ...]:

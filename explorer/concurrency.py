@@ -39,19 +39,12 @@ class RequestLimiter:
     Without it, waiting requests would take the web server's own threads. There are 40 of them for
     everything, so thumbnails would wait behind searches.
 
-    Parameters
-    ----------
-    max_concurrent : int
-        Maximum number of handlers that run at a time, each in a thread.
-    max_waiting : int
-        Maximum number of requests that wait; further ones are refused at once.
-    timeout : float
-        Maximum time in seconds that a request waits. A running handler is never interrupted.
+    At most `max_concurrent` handlers run at a time, each in a thread, and `max_waiting` requests
+    wait, for at most `timeout` seconds; further ones are refused at once. A running handler is
+    never interrupted.
     """
 
-    def __init__(
-        self, max_concurrent: int = 4, max_waiting: int = 64, timeout: float = 10.0
-    ) -> None:
+    def __init__(self, max_concurrent: int = 4, max_waiting: int = 64, timeout: float = 10) -> None:
         self.max_concurrent, self.timeout = max_concurrent, timeout
         self._capacity = max_concurrent + max_waiting
         self._semaphore = asyncio.Semaphore(max_concurrent)
@@ -110,7 +103,10 @@ class UnfetchedResponses:
         oldest_first = sorted(self._done_at.items(), key=itemgetter(1))
         for number, (event, done_at) in enumerate(oldest_first):
             if number < surplus or now - done_at >= UNFETCHED_SECONDS:
-                await self._drop(session_of[event])
+                session = session_of[event]
+                await queue.clean_events(session_hash=session)
+                queue.pending_event_ids_session.pop(session, None)
+                queue.pending_messages_per_session.pop(session, None)
         for session, events in list(queue.pending_event_ids_session.items()):
             if not events and not self.has_session(session):
                 del queue.pending_event_ids_session[session]
@@ -120,11 +116,6 @@ class UnfetchedResponses:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             await self.sweep()
-
-    async def _drop(self, session: str) -> None:
-        await self._queue.clean_events(session_hash=session)
-        self._queue.pending_event_ids_session.pop(session, None)
-        self._queue.pending_messages_per_session.pop(session, None)
 
 
 def limit_memory_arenas() -> None:

@@ -14,24 +14,21 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_array, save_npz
 
 from sieve.data_prep.bundled import collection_reference
 from sieve.data_prep.csv_safety import safe_cell
-from sieve.explorer.json_validation import check_choice
+from sieve.explorer.json_validation import check_choice, without_surrogates
 from sieve.explorer.serialize import dimension_records, search_report
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from sieve.model.codes import SparseCodes
-    from sieve.model.collection import Collection
-    from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
+from sieve.model.codes import SparseCodes
+from sieve.model.collection import Collection
+from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
@@ -98,9 +95,9 @@ def results_bytes(
     check_choice("kind", kind, TABLE_KINDS)
     metadata = {
         **_origin(engine),
-        "query": _storable(query.text),
+        "query": without_surrogates(query.text),
         "item": query.item,
-        "without": _storable(query.without),
+        "without": without_surrogates(query.without),
         "off": [part.dimension for part in outcome.off],
         "strictness": strictness,
     }
@@ -109,7 +106,7 @@ def results_bytes(
     if kind == "json":
         return json_bytes({**metadata, "results": ranked})
     shared = {
-        "query": _storable(query.text or query.item),
+        "query": without_surrogates(query.text or query.item),
         "without": metadata["without"],
         "off": metadata["off"],
         "strictness": str(strictness),
@@ -182,8 +179,3 @@ def _origin(engine: SearchEngine) -> dict[str, Any]:
         "checkpoint": Path(engine.checkpoint.path).name,
         "checkpoint_sha256": engine.checkpoint.sha256,
     }
-
-
-def _storable(text: str) -> str:
-    """Replace lone surrogates, which cannot be encoded."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from sieve.model.engine import SearchEngine
 from sieve.model.words.text import content_words, word_presence
-
-if TYPE_CHECKING:
-    from sieve.model.engine import SearchEngine
 
 N_EXAMPLES = 5
 _SAMPLE = 3000
@@ -54,10 +52,7 @@ def examples(engine: SearchEngine) -> tuple[ExampleQuery, ...]:
 def examples_from_captions(captions: list[list[str]]) -> tuple[ExampleQuery, ...]:
     """Return pairs (A, B) where A is a frequent subject and B co-occurs with it above chance.
 
-    Parameters
-    ----------
-    captions : list of list of str
-        Captions of each item.
+    `captions` are those of each item.
     """
     found = word_presence(captions, min_items=max(3, len(captions) // 200))
     if not found.words:

@@ -25,14 +25,14 @@ NEVER = "never"
 _MAX_REPR = 60
 
 
-def _without_surrogates(value: Any) -> Any:
+def without_surrogates(value: Any) -> Any:
     """Replace lone surrogates, which JSON may contain but which cannot be encoded."""
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
-Storable = BeforeValidator(_without_surrogates)
+Storable = BeforeValidator(without_surrogates)
 Line = Annotated[str, Field(max_length=MAX_TEXT), Storable, AfterValidator(tidy)]
-"""A text field without line breaks and control characters, as from `read_text`."""
+"""A text field without line breaks and control characters."""
 _EXPECTED = {
     "string_type": "must be text",
     "int_type": "must be a whole number",
@@ -50,17 +50,8 @@ _EXPECTED = {
 def validate(kind: type[T], value: Any, what: str) -> T:
     """Return a JSON value as an instance of a pydantic type.
 
-    Parameters
-    ----------
-    kind : type
-    value : object
-    what : str
-        Name of the value in messages, with its article.
-
-    Raises
-    ------
-    ValueError
-        If a field does not fit; the message names the first one.
+    `what` is the name of the value in messages, with its article. Raises a ValueError if a field
+    does not fit; the message names the first one.
     """
     try:
         return TypeAdapter(kind).validate_python(value)
@@ -96,15 +87,6 @@ def read_object(value: Any, what: str) -> Mapping[str, Any]:
     return value
 
 
-def refuse_unknown(given: Mapping[str, Any], known: set[str], what: str) -> None:
-    """Raise a ValueError with the first unknown field, if any, and the known ones."""
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise ValueError(
-            f"{what} has no field {short_repr(unknown[0])}; it has: {', '.join(sorted(known))}"
-        )
-
-
 def check_text(name: str, value: Any, most: int = MAX_TEXT) -> str:
     """Return a value if it is text of at most `most` characters."""
     if not isinstance(value, str):
@@ -112,11 +94,6 @@ def check_text(name: str, value: Any, most: int = MAX_TEXT) -> str:
     if len(value) > most:
         raise ValueError(f"{name} has {len(value):,} characters; at most {most:,} are allowed")
     return value
-
-
-def read_text(name: str, value: Any) -> str:
-    """Return a text as one line without control characters."""
-    return tidy(_without_surrogates(check_text(name, value)))
 
 
 def read_number(name: str, value: Any) -> float:
@@ -144,11 +121,8 @@ def check_choice(name: str, value: Any, known: tuple[str, ...]) -> str:
     return value
 
 
-def check_number(name: str, value: Any, low: float, high: float, other: str = "") -> None:
-    """Raise a ValueError unless a number is in [low, high]; `other` explains the upper limit."""
-    if not isinstance(value, int | float) or not low <= value <= high:
-        allowed = f"from {low:.3g} to {high:.3g}{' ' if other else ''}{other}"
-        raise ValueError(f"{name} must be {allowed}; got {short_repr(value)}")
+Whole = Annotated[int, BeforeValidator(lambda value, info: read_whole(str(info.field_name), value))]
+"""A field with a whole number, as from `read_whole`."""
 
 
 class Strictness(NamedTuple):
@@ -158,6 +132,13 @@ class Strictness(NamedTuple):
     """s in [0, 1]"""
     never: bool = False
     """Also remove items that have an off dimension."""
+
+    def __str__(self) -> str:
+        return NEVER if self.never else f"{self.value:g}"
+
+    def as_json(self) -> float | str:
+        """Return the number, or "never"."""
+        return NEVER if self.never else self.value
 
 
 def read_strictness(value: Any) -> Strictness:
@@ -169,9 +150,8 @@ def read_strictness(value: Any) -> Strictness:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 <= number <= 1:
-        raise ValueError(
-            f"strictness must be a number from 0 to 1, or {NEVER}; got {short_repr(value)}"
-        )
+        got = short_repr(value)
+        raise ValueError(f"strictness must be a number from 0 to 1, or {NEVER}; got {got}")
     return Strictness(number)
 
 

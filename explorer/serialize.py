@@ -12,24 +12,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.model.checkpoint import TRAINING, Checkpoint, checkpoint_path, find_checkpoint
 from sieve.model.collection import Collection
+from sieve.model.dimensions import DimensionPage
+from sieve.model.dimensions.ablation import Ablation
+from sieve.model.dimensions.map import DimensionMap
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
+from sieve.model.explain import ItemComparison, Part, Standing
 from sieve.model.interpretability import interpretability_report
-
-if TYPE_CHECKING:
-    from sieve.model.dimensions import DimensionPage, Histogram
-    from sieve.model.dimensions.ablation import Ablation
-    from sieve.model.dimensions.map import DimensionMap
-    from sieve.model.explain import ItemComparison, Part, Standing
 
 
 def to_json(value: Any) -> Any:
@@ -46,37 +43,6 @@ def to_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_json(part) for part in value]
     return _number(float(value)) if isinstance(value, float | np.floating) else value
-
-
-def histogram_figure(histogram: Histogram) -> dict[str, Any]:
-    """Return a Plotly histogram of a dimension's activations on images and captions.
-
-    The page sets the colours of its light or dark theme.
-    """
-    edges = histogram.edges
-    figure = go.Figure()
-    for name, counts in (("images", histogram.images), ("captions", histogram.texts)):
-        # Shares, not counts: an image has several captions.
-        share = counts / max(int(counts.sum()), 1)
-        figure.add_bar(
-            name=name,
-            x=((edges[:-1] + edges[1:]) / 2).round(5).tolist(),
-            y=share.round(5).tolist(),
-            customdata=counts.tolist(),
-            hovertemplate=f"%{{customdata}} {name} around %{{x:.2f}}<extra></extra>",
-        )
-    figure.update_layout(
-        barmode="group",
-        bargap=0.08,
-        bargroupgap=0,
-        height=200,
-        margin={"l": 40, "r": 8, "t": 8, "b": 36},
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
-        xaxis={"title": {"text": "activation"}, "rangemode": "tozero", "fixedrange": True},
-        yaxis={"tickformat": ".0%", "fixedrange": True, "nticks": 4},
-        template="none",
-    )
-    return json.loads(figure.to_json() or "{}")
 
 
 def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]:
@@ -228,9 +194,15 @@ def page_json(page: DimensionPage) -> dict[str, Any]:
 
 
 def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:
-    """Serialise a dimension for its page: the API's fields, a histogram and a query to try."""
-    figure = histogram_figure(page.histogram) if page.top_images or page.top_captions else None
-    return {**page_json(page), "histogram": figure, "search": _words_to_search(engine, page)}
+    """Serialise a dimension for its page: the API's fields, a histogram and a query to try.
+
+    The histogram has the number of images and captions with an activation between two edges.
+    """
+    edges, images, captions = (part.tolist() for part in page.histogram)
+    histogram = {"edges": edges, "images": images, "captions": captions}
+    is_active = page.top_images or page.top_captions
+    search = _words_to_search(engine, page)
+    return {**page_json(page), "histogram": histogram if is_active else None, "search": search}
 
 
 def _words_to_search(engine: SearchEngine, page: DimensionPage) -> str:

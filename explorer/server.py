@@ -11,76 +11,59 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sieve.explorer.app import Served, start
 from sieve.explorer.concurrency import limit_memory_arenas
 from sieve.explorer.security.access import Access
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.checkpoint import explain_choice, find_checkpoint
-
-if TYPE_CHECKING:
-    from sieve.model.collection import Collection
-    from sieve.model.engine import SearchEngine
+from sieve.model.collection import Collection
+from sieve.model.engine import SearchEngine
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.3
 
 
+@dataclass(eq=False)
 class Server:
-    """Serve one collection with one checkpoint at a time.
+    """Serve one collection with one checkpoint at a time."""
 
-    Parameters
-    ----------
-    collection : Collection
-    open_engine : callable
-        Opens the collection with a checkpoint; None chooses the one that fits best.
-    host, port, access
-        As for `sieve.explorer.app.start`.
-    device : str
-        Device for training.
-    training : bool
-        Whether checkpoints can be trained on the page; a public page offers no training.
-    text_encoder : str
-        Text encoder to use instead of the collection's backbone; empty for the backbone.
-    """
+    collection: Collection
+    open_engine: Callable[[Path | None], SearchEngine]
+    """Opens the collection with a checkpoint; None chooses the one that fits best."""
+    host: str = "127.0.0.1"
+    port: int = 7860
+    """The first port to try; later the one in use."""
+    device: str = "auto"
+    """Device for training."""
+    training: bool = True
+    """Whether checkpoints can be trained on the page; a public page never offers it."""
+    text_encoder: str = ""
+    """Text encoder to use instead of the collection's backbone; empty for the backbone."""
+    access: Access = Access()
+    served: Served | None = field(default=None, init=False)
+    note: str = field(default="", init=False)
+    """Explains the choice of the open checkpoint if another one could be expected."""
+    _train_handlers: TrainHandlers | None = field(default=None, init=False)
 
-    def __init__(
-        self,
-        collection: Collection,
-        open_engine: Callable[[Path | None], SearchEngine],
-        *,
-        host: str = "127.0.0.1",
-        port: int = 7860,
-        device: str = "auto",
-        training: bool = True,
-        text_encoder: str = "",
-        access: Access = Access(),  # noqa: B008  (frozen)
-    ) -> None:
-        self._collection = collection
-        self._open_engine = open_engine
-        self._host, self._port, self._access = host, port, access
-        self._device, self._text_encoder = device, text_encoder
-        self._may_train = training and not access.public
-        self._train_handlers: TrainHandlers | None = None
-        self.served: Served | None = None
-        self.note = ""
-        """Explains the choice of the open checkpoint if another one could be expected."""
+    def __post_init__(self) -> None:
+        self.training = self.training and not self.access.public
 
     def start(self, checkpoint: Path | None = None) -> Served:
         """Serve a checkpoint, by default the best; if none fits, serve a page to train one.
 
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If the checkpoint cannot be opened, or no port is free.
+        Raises a FileNotFoundError or ValueError if it cannot be opened, or no port is free.
         """
-        offers_training = (
-            checkpoint is None and self._may_train and not _has_checkpoint(self._collection)
-        )
-        return self._serve(None if offers_training else self._open_engine(checkpoint))
+        if checkpoint is None and self.training:
+            try:
+                find_checkpoint(self.collection)
+            except FileNotFoundError as error:
+                log.info("%s", error)
+                return self._serve(None)
+        return self._serve(self.open_engine(checkpoint))
 
     def switch_checkpoint(self) -> None:
         """Restart at the same address with the checkpoint that the page asks for, if any."""
@@ -89,27 +72,27 @@ class Server:
         if handlers is None or self.served is None or wanted is None:
             return
         try:
-            engine = self._open_engine(wanted)
+            engine = self.open_engine(wanted)
         except (ValueError, OSError) as error:
             handlers.not_opened(wanted, error)
             return
         self.served.app.close(verbose=False)
-        self._port = int(self.served.url.rsplit(":", 1)[1])
+        self.port = int(self.served.url.rsplit(":", 1)[1])
         self._serve(engine)
 
     def _serve(self, engine: SearchEngine | None) -> Served:
         path = Path(engine.checkpoint.path) if engine else None
-        if self._may_train:
+        if self.training:
             self._train_handlers = TrainHandlers(
-                self._collection, path, self._device, self._text_encoder
+                self.collection, path, self.device, self.text_encoder
             )
-        self.note = str(explain_choice(self._collection, path)) if path else ""
+        self.note = str(explain_choice(self.collection, path)) if path else ""
         self.served = start(
             engine,
-            host=self._host,
-            port=self._port,
+            host=self.host,
+            port=self.port,
             training=self._train_handlers,
-            access=self._access,
+            access=self.access,
         )
         return self.served
 
@@ -133,13 +116,3 @@ def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:
         (server.served or served).close()
         # Otherwise the garbage collection at exit takes seconds.
         gc.freeze()
-
-
-def _has_checkpoint(collection: Collection) -> bool:
-    """Return whether a checkpoint fits a collection."""
-    try:
-        find_checkpoint(collection)
-    except FileNotFoundError as error:
-        log.info("%s", error)
-        return False
-    return True

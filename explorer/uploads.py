@@ -6,7 +6,6 @@ Uploads are validated, downscaled and stored in memory; their files are deleted 
 from __future__ import annotations
 
 import atexit
-import base64
 import io
 import os
 import shutil
@@ -22,6 +21,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from sieve.data_prep.images import load_image
+from sieve.explorer.downloads import data_url
 from sieve.model.collection import file_sha256
 
 MAX_BYTES = 20 * 2**20
@@ -79,10 +79,7 @@ class Uploads:
     def add(self, path: str) -> Upload:
         """Read an uploaded file, whose path is not trusted, and delete it.
 
-        Raises
-        ------
-        ValueError
-            If the file is outside the folder, missing, or not a supported image.
+        Raises a ValueError if the file is outside the folder, missing, or not a supported image.
         """
         file = self._resolve(path)
         if file is None:
@@ -103,7 +100,10 @@ class Uploads:
             self._images.move_to_end(key)
             while len(self._images) > self._capacity:
                 self._images.popitem(last=False)
-        return Upload(key, _preview(image))
+        small, stream = image.copy(), io.BytesIO()
+        small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        small.save(stream, "WEBP", quality=80)
+        return Upload(key, data_url("image/webp", stream.getvalue()))
 
     def get(self, key: str) -> Image.Image:
         """Return an uploaded image; ValueError if it is no longer stored."""
@@ -140,11 +140,3 @@ def has_room(folder: Path, not_uploads: frozenset[str]) -> bool:
             else:
                 path.unlink()
     return waiting < MAX_WAITING
-
-
-def _preview(image: Image.Image) -> str:
-    small = image.copy()
-    small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    stream = io.BytesIO()
-    small.save(stream, "WEBP", quality=80)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

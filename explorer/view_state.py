@@ -119,9 +119,8 @@ def read_link(
     Returns the state with all valid values, and one line for each value that was left out.
     """
     if len(query) > MAX_LINK_CHARACTERS:
-        return ViewState(), (
-            f"The link was not read: it is longer than {MAX_LINK_CHARACTERS:,} characters.",
-        )
+        most = f"{MAX_LINK_CHARACTERS:,} characters"
+        return ViewState(), (f"The link was not read: it is longer than {most}.",)
     try:
         found = parse_qs(query.lstrip("?"), keep_blank_values=True, max_num_fields=100)
     except ValueError:
@@ -135,7 +134,9 @@ def read_link(
         field = "never" if name == "strictness" and given[name] == NEVER else name
         try:
             state = validate(ViewState, {field: parse(given[name])}, "a link")
-            _check_known(state, m)
+            for j in (*(state.off or ()), state.dimension or 0):
+                if j >= m:
+                    raise ValueError(f"there is no dimension {j}; there are 0 to {m - 1}")
         except ValueError as error:
             notes.append(f"Left out of the link: {error}.")
         else:
@@ -152,12 +153,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _check_known(state: ViewState, m: int) -> None:
-    for j in (*(state.off or ()), state.dimension or 0):
-        if j >= m:
-            raise ValueError(f"there is no dimension {j}; there are 0 to {m - 1}")
-
-
 def _check_origin(
     given: dict[str, str], values: dict[str, Any], collection: str, checkpoint: str
 ) -> list[str]:
@@ -172,9 +167,8 @@ def _check_origin(
         )
     made_for = given.get("collection", collection)
     if made_for != collection:
-        notes.append(
-            f"This link is for collection {short_repr(made_for)}, but {collection!r} is open."
-        )
+        named = short_repr(made_for)
+        notes.append(f"This link is for collection {named}, but {collection!r} is open.")
     return notes
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, ConfigDict, PlainValidator, ValidationInfo
 from pydantic.dataclasses import dataclass
@@ -35,17 +35,10 @@ from sieve.explorer.annotations.store import (
     search_link,
     search_name,
 )
-from sieve.explorer.json_validation import (
-    Storable,
-    parse_json,
-    short_repr,
-    validate,
-)
+from sieve.explorer.json_validation import Storable, parse_json, short_repr, validate
 from sieve.explorer.view_state import Dimension
-
-if TYPE_CHECKING:
-    from sieve.model.checkpoint import Checkpoint
-    from sieve.model.collection import Collection
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
 
 FORMAT = 1
 KINDS = ("json", "csv")

@@ -19,8 +19,9 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from functools import reduce
 from importlib.metadata import version
-from types import FrameType
+from operator import or_
 from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 import tyro
@@ -35,28 +36,31 @@ from sieve.explorer.errors import one_line
 
 log = logging.getLogger(__name__)
 
-Command = (
-    Annotated[Explore, subcommand("explore")]
-    | Annotated[Prepare, subcommand("prepare")]
-    | Annotated[Add, subcommand("add")]
-    | Annotated[Merge, subcommand("merge")]
-    | Annotated[Train, subcommand("train")]
-    | Annotated[Search, subcommand("search")]
-    | Annotated[IndexCommand, subcommand("index")]
-    | Annotated[Evaluate, subcommand("evaluate")]
-    | Annotated[Info, subcommand("info")]
-    | Annotated[Dimensions, subcommand("dimensions")]
-    | Annotated[Figure, subcommand("figure")]
-    | Annotated[AnnotationsCommand, subcommand("annotations")]
-    | Annotated[Export, subcommand("export")]
-)
-
+_COMMANDS: dict[str, type] = {
+    "explore": Explore,
+    "prepare": Prepare,
+    "add": Add,
+    "merge": Merge,
+    "train": Train,
+    "search": Search,
+    "index": IndexCommand,
+    "evaluate": Evaluate,
+    "info": Info,
+    "dimensions": Dimensions,
+    "figure": Figure,
+    "annotations": AnnotationsCommand,
+    "export": Export,
+}
 DESCRIPTION = """Explore sparse disentangled codes of images and texts, and search with dimensions
 switched off. Example: sieve search scenes "a dog" --without "a beach"
 """
 _SUCCESS, _INPUT_ERROR, _USAGE_ERROR, _INTERRUPTED, _TERMINATED, _BROKEN_PIPE = (
     0, 1, 2, 130, 143, 141,
 )  # fmt: skip
+_PYTHON_MESSAGES = {
+    "invalid literal for int() with base 10:": "expected a whole number; got",
+    "could not convert string to float:": "expected a number; got",
+}
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
 
@@ -107,12 +111,6 @@ def _message(event: tyro_errors.ParseErrorEvent, command: str, subcommands: Sequ
             return f"the options of `{command}` cannot be combined"
 
 
-_PYTHON_MESSAGES = {
-    "invalid literal for int() with base 10:": "expected a whole number; got",
-    "could not convert string to float:": "expected a number; got",
-}
-
-
 def _unknown_option(arguments: list[str], command: list[str]) -> str:
     """Describe the first option that the command does not have; empty if all exist."""
     printed = io.StringIO()
@@ -136,21 +134,12 @@ def _subcommands(command: list[str]) -> list[str]:
     """List the subcommands of a command; empty if it has none."""
     unions = {"prepare": (Prepare, "source"), "annotations": (AnnotationsCommand, "what")}
     owner, field = unions.get(" ".join(command), (None, ""))
-    return _names(get_type_hints(owner, include_extras=True)[field]) if owner else []
-
-
-def _names(union: Any) -> list[str]:
+    union = get_type_hints(owner, include_extras=True)[field] if owner else None
     return [alternative.__metadata__[0].name for alternative in get_args(union)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        By default `sys.argv[1:]`.
-    """
+    """Run one command, by default that of `sys.argv`, and exit."""
     _configure_output()
     try:
         code = _main(list(sys.argv[1:] if arguments is None else arguments))
@@ -170,7 +159,8 @@ def _main(arguments: list[str]) -> int:
         arguments = [*arguments[1:], "--help"]
     if message := _unknown_command(arguments):
         return _report(message, _USAGE_ERROR)
-    signal.signal(signal.SIGTERM, _terminate)
+    # Exit through Python, so that incomplete files are removed as on Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     try:
         with usage_errors(arguments):
             command = _parse(arguments)
@@ -190,9 +180,12 @@ def _main(arguments: list[str]) -> int:
     return _SUCCESS
 
 
-def _parse(arguments: list[str]) -> Command:
+def _parse(arguments: list[str]) -> Any:
+    """Return the command as an instance of its dataclass."""
+    commands = (Annotated[kind, subcommand(name)] for name, kind in _COMMANDS.items())
+    union: Any = reduce(or_, commands)
     return tyro.cli(
-        Command,  # pyright: ignore[reportArgumentType]
+        union,
         prog="sieve",
         description=DESCRIPTION,
         args=arguments,
@@ -203,25 +196,20 @@ def _parse(arguments: list[str]) -> Command:
 
 def _unknown_command(arguments: Sequence[str]) -> str:
     """Suggest a command for one that is missing or mistyped; empty if it exists."""
-    names = _names(Command)
-    if arguments and (arguments[0].startswith("-") or arguments[0] in names):
+    if arguments and (arguments[0].startswith("-") or arguments[0] in _COMMANDS):
         return ""
     start = "`sieve explore` opens the explorer, `sieve --help` lists all commands"
     if not arguments:
-        return f"no command given, expected one of {', '.join(names)}; {start}"
-    near = difflib.get_close_matches(arguments[0], names, n=1)
-    advice = f"did you mean `sieve {near[0]}`?" if near else f"choose one of {', '.join(names)}"
-    return f"there is no command '{arguments[0]}'; {advice}" + ("" if near else f"; {start}")
+        return f"no command given, expected one of {', '.join(_COMMANDS)}; {start}"
+    if near := difflib.get_close_matches(arguments[0], _COMMANDS, n=1):
+        return f"there is no command '{arguments[0]}'; did you mean `sieve {near[0]}`?"
+    known = ", ".join(_COMMANDS)
+    return f"there is no command '{arguments[0]}'; choose one of {known}; {start}"
 
 
 def _report(message: str, code: int) -> int:
     sys.stderr.write(f"sieve: {message}\n")
     return code
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """Exit through Python, so that incomplete files are removed as on Ctrl-C."""
-    sys.exit(_TERMINATED)
 
 
 def _configure_output() -> None:

@@ -13,7 +13,6 @@ from tyro.conf import UseAppendAction, arg
 from tyro.constructors import (
     ConstructorRegistry,
     StructConstructorSpec,
-    StructFieldSpec,
     StructTypeInfo,
 )
 
@@ -47,21 +46,21 @@ def hyperparameter_options(info: StructTypeInfo) -> StructConstructorSpec | None
         return None
     read = ConstructorRegistry.get_struct_spec(replace(info, type=TrainingConfig))
     assert isinstance(read, StructConstructorSpec)
-    options = [_optional(option) for option in read.fields if option.name not in _SET_BY_PRESET]
+    options = []
+    for option in read.fields:
+        if option.name in _SET_BY_PRESET:
+            continue
+        shown = arg(
+            metavar=option.type.__name__.upper(),
+            help_behavior_hint="(default: the preset's)",
+            aliases=["--batch"] if option.name == "batch_size" else None,
+        )
+        options.append(replace(option, type=Annotated[option.type | None, shown], default=None))
 
     def given(**values: Any) -> Hyperparameters:
         return Hyperparameters({name: v for name, v in values.items() if v is not None})
 
     return StructConstructorSpec(given, tuple(options))
-
-
-def _optional(option: StructFieldSpec) -> StructFieldSpec:
-    shown = arg(
-        metavar=option.type.__name__.upper(),
-        help_behavior_hint="(default: the preset's)",
-        aliases=["--batch"] if option.name == "batch_size" else None,
-    )
-    return replace(option, type=Annotated[option.type | None, shown], default=None)
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,9 @@ class Evaluate:
     track: Literal["label", "caption", "all"] = "all"
     """Source of A and B: labels, or nouns in captions; all uses every track that the collection
     supports."""
-    peer: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=COLLECTION")] = ()
+    baseline: Annotated[
+        UseAppendAction[tuple[str, ...]], arg(metavar="NAME=COLLECTION", aliases=["--peer"])
+    ] = ()
     """The same items embedded by another backbone, as a baseline; repeatable."""
     methods: Annotated[str, arg(metavar="A,B,…")] = ""
     """Methods to compare; by default all."""
@@ -174,12 +175,13 @@ class Evaluate:
         out = parse_out(self.out) if self.out else None
         opened = self._open(self.collection)
         checkpoint = self._checkpoint(opened)
+        baselines = map(_parse_baseline, self.baseline)
         benchmark = Benchmark(
             opened,
             self._config(opened),
             train=self._open(self.train) if self.train else None,
             checkpoint=checkpoint,
-            baselines={name: self._open(path) for name, path in map(_parse_peer, self.peer)},
+            baselines={name: self._open(path) for name, path in baselines},
             text_encoder=self.backbone.text_encoder_name(),
             allow_code=self.backbone.allow_code,
             device=self.backbone.device,
@@ -227,8 +229,8 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
-def _parse_peer(text: str) -> tuple[str, str]:
+def _parse_baseline(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not (name.strip() and equals and path.strip()):
-        raise ValueError(f"--peer must be NAME=COLLECTION; got {text!r}")
+        raise ValueError(f"--baseline must be NAME=COLLECTION; got {text!r}")
     return name.strip(), str(Path(path.strip()).expanduser())

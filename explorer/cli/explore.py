@@ -6,12 +6,13 @@ inside `run`, so that `sieve --help` is fast.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, arg
 
+from sieve.explorer.cli import output
 from sieve.explorer.cli.options import (
     BackboneOptions,
     CheckpointName,
@@ -22,15 +23,7 @@ from sieve.explorer.cli.options import (
     SearchOptions,
     TrustBackbone,
 )
-from sieve.explorer.cli.output import (
-    print_dimensions,
-    print_facts,
-    print_json,
-    print_outcome,
-    print_paths,
-    print_sections,
-    print_text,
-)
+from sieve.explorer.security.access import Access, ask_password
 
 
 @dataclass(frozen=True)
@@ -51,52 +44,30 @@ class Explore:
     backbone: BackboneOptions = BackboneOptions()
     no_training: bool = False
     """Disable training: no Train tab."""
-    public_safe: bool = False
-    """Make the page safe for the public: disable training, uploads and edits, and serve no image
-    files other than thumbnails."""
     auth: Annotated[str, arg(metavar="NAME")] = ""
     """Require this user name and a password. The password is read from $SIEVE_PASSWORD or from a
     prompt: on the command line, other users could read it."""
-    open_to_network: bool = False
-    """Give everyone who can reach --host full access, without a password."""
-    allow_host: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
-    """Another host name at which browsers may open the page, besides this machine's own;
-    repeatable, * for any."""
-    root_path: Annotated[str, arg(metavar="PATH")] = ""
-    """Path or URL at which a reverse proxy serves the page: /sieve, https://example.org/sieve."""
-    trusted_proxy: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="ADDRESS")] = ()
-    """Address or network of a reverse proxy whose X-Forwarded headers are trusted; repeatable."""
-    mcp: bool = False
-    """Also serve search over the Model Context Protocol, at /gradio_api/mcp/."""
+    access: Access = Access()
 
     def run(self) -> None:
         """Serve until stopped."""
         self.backbone.announce(self.collection)
-        from sieve.explorer.security.access import Access, ask_password
         from sieve.explorer.server import Server, launch
         from sieve.model.checkpoint import checkpoint_path
         from sieve.model.collection import Collection
         from sieve.model.engine import SearchEngine
 
-        access = Access(
-            public=self.public_safe,
-            root_path=self.root_path,
-            auth=(self.auth, ask_password(self.auth)) if self.auth else None,
-            mcp=self.mcp,
-            allow_hosts=self.allow_host,
-            trusted_proxies=self.trusted_proxy,
-            open_to_network=self.open_to_network,
-        )
+        access = self.access
+        if self.auth:
+            access = replace(access, auth=(self.auth, ask_password(self.auth)))
         access.check_host(self.host)
         chosen = checkpoint_path(self.checkpoint) if self.checkpoint else None
         path = self.backbone.find_collection(self.collection)
-        device, allow_code = self.backbone.device, self.backbone.allow_code
-        text_encoder = self.backbone.text_encoder_name()
+        device, text_encoder = self.backbone.device, self.backbone.text_encoder_name()
+        options = (device, self.backbone.allow_code, self.index, text_encoder)
 
         def open_with(checkpoint: Path | None) -> SearchEngine:
-            engine = SearchEngine.open(
-                path, checkpoint, device, allow_code, self.index, text_encoder
-            )
+            engine = SearchEngine.open(path, checkpoint, *options)
             engine.dimension_table()  # compute it before the first request needs it
             return engine
 
@@ -158,10 +129,10 @@ class Search:
         if self.paths:
             rows = [result.row for result in outcome.results]
             paths = [original_path(engine.collection, row) for row in rows]
-            print_paths(paths, "\0" if self.null else "\n")
+            output.print_paths(paths, "\0" if self.null else "\n")
             return
         report = search_report(query, outcome)
-        print_json(report) if self.json else print_outcome(report)
+        output.print_json(report) if self.json else output.print_outcome(report)
 
 
 @dataclass(frozen=True)
@@ -183,7 +154,7 @@ class Info:
         options = BackboneOptions(trust_backbone=self.trust_backbone)
         path = options.find_collection(self.collection)
         report = collection_report(str(path), self.checkpoint)
-        print_json(report) if self.json else print_facts(report)
+        output.print_json(report) if self.json else output.print_facts(report)
 
 
 @dataclass(frozen=True)
@@ -223,12 +194,12 @@ class Dimensions:
         engine = options.open_engine(self.collection, self.checkpoint)
         if self.summary:
             report = summary_report(engine)
-            print_json(report) if self.json else print_sections(report)
+            output.print_json(report) if self.json else output.print_sections(report)
             return
         table = dimension_rows(engine.dimension_table(), self.sort, self.match)
         if self.csv:
-            print_text(table_csv(table).decode().replace("\r\n", "\n"))
+            output.print_text(table_csv(table).decode().replace("\r\n", "\n"))
         elif self.json:
-            print_json(dimension_records(table))
+            output.print_json(dimension_records(table))
         else:
-            print_dimensions(table, self.sort)
+            output.print_dimensions(table, self.sort)

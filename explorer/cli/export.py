@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from sieve.explorer.cli.options import (
-    NEVER,
     BackboneOptions,
     CheckpointName,
     CollectionName,
@@ -80,9 +79,7 @@ class Figure:
         recipe = read_recipe(self.source)
         name = self.collection or recipe.collection
         if not name:
-            raise ValueError(
-                f"{self.source}: missing collection; add it to the recipe or give --collection"
-            )
+            raise ValueError(f"{self.source} has no collection; add one or give --collection")
         checkpoint = self.checkpoint or recipe_checkpoint(recipe.checkpoint)
         engine = self.backbone.open_engine(name, checkpoint)
         drawn = draw_figure(engine, replace(recipe, collection=recipe.collection or name), kind)
@@ -152,26 +149,20 @@ class ImportAnnotations:
 
     def run(self) -> None:
         """Read the file, and import its values."""
-        from sieve.explorer.annotations.import_export import (
-            KINDS,
-            MAX_BYTES,
-            apply_plan,
-            plan_import,
-            read_annotation_file,
-        )
+        from sieve.explorer.annotations import import_export
 
         if not self.file.is_file():
             raise FileNotFoundError(f"there is no file {self.file}")
-        kind = output_format(self.file, KINDS, "a file of annotations")
+        kind = output_format(self.file, import_export.KINDS, "a file of annotations")
         opened, origin = _open(self.collection, self.checkpoint)
         with self.file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(import_export.MAX_BYTES + 1)
         try:
-            imported = read_annotation_file(data, kind, opened.m)
+            imported = import_export.read_annotation_file(data, kind, opened.m)
         except ValueError as error:
             raise ValueError(f"{self.file}: {error}") from None
-        plan = plan_import(imported, opened, origin, replace=self.replace)
-        failures = () if self.dry_run else apply_plan(plan, opened)
+        plan = import_export.plan_import(imported, opened, origin, replace=self.replace)
+        failures = () if self.dry_run else import_export.apply_plan(plan, opened)
         for note in (*plan.notes, *failures):
             sys.stderr.write(f"sieve: {note}\n")
         if self.json:
@@ -245,9 +236,7 @@ class Export:
         """Write the file, and report its contents."""
         is_query = bool(self.query) or self.search != SearchOptions()
         if self.what != "results" and is_query:
-            raise ValueError(
-                f"{self.what} are exported for the whole collection; remove the query options"
-            )
+            raise ValueError(f"{self.what} are exported whole; remove the query options")
         if self.what != "codes" and self.captions:
             raise ValueError("--captions requires codes")
         if self.query or self.search.without:
@@ -260,16 +249,11 @@ class Export:
         if self.json:
             print_json({"file": str(self.out), "what": self.what, "rows": rows})
             return
-        print_text(
-            f"{self.out}: {rows:,} {'rows of codes' if self.what == 'codes' else self.what}\n"
-        )
+        counted = "rows of codes" if self.what == "codes" else self.what
+        print_text(f"{self.out}: {rows:,} {counted}\n")
 
     def _write_rows(self, kind: str) -> int:
-        from sieve.explorer.downloads import (
-            dimensions_bytes,
-            results_bytes,
-            write_codes,
-        )
+        from sieve.explorer.downloads import dimensions_bytes, results_bytes, write_codes
 
         engine = self.backbone.open_engine(self.collection, self.checkpoint)
         if self.what == "codes":
@@ -284,9 +268,9 @@ class Export:
             data, rows = dimensions_bytes(engine, kind), engine.image_codes.m
         else:
             query, outcome = self.search.run(engine, self.query, self.top)
-            level = self.search.strictness
-            told = NEVER if level.never else level.value
-            data, rows = results_bytes(engine, query, outcome, told, kind), len(outcome.results)
+            strictness = self.search.strictness.as_json()
+            data = results_bytes(engine, query, outcome, strictness, kind)
+            rows = len(outcome.results)
         write_file(self.out, data)
         return rows
 
@@ -331,10 +315,7 @@ class IndexCommand:
                 batch=self.batch,
                 progress=sys.stderr.isatty(),
             )
-        report = {
-            "index": str(address),
-            "items": uploaded.items,
-            "were_there": uploaded.before,
-            "seconds": round(time.perf_counter() - started, 3),
-        }
+        seconds = round(time.perf_counter() - started, 3)
+        counts = {"items": uploaded.items, "were_there": uploaded.before}
+        report = {"index": str(address), **counts, "seconds": seconds}
         print_json(report) if self.json else print_facts(report)

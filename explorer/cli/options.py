@@ -20,13 +20,8 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.pipeline.plan import Shard
-from sieve.explorer.json_validation import (
-    NEVER,
-    Strictness,
-    read_dimension,
-    read_strictness,
-    split_list,
-)
+from sieve.explorer.json_validation import Strictness, read_dimension, read_strictness, split_list
+from sieve.model.files import sieve_home
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,10 +47,6 @@ def _one_word(
     )
 
 
-def _strictness_text(value: Strictness) -> str:
-    return NEVER if value.never else f"{value.value:g}"
-
-
 CollectionName = Annotated[
     Positional[str],
     arg(
@@ -71,13 +62,9 @@ CheckpointName = Annotated[
     ),
 ]
 File = Annotated[Path | None, arg(metavar="PATH")]
-OutputFile = Annotated[
-    Path, arg(aliases=["-o"], metavar="PATH", help="The file. Overwritten if it exists.")
-]
+OutputFile = Annotated[Path, arg(aliases=["-o"], metavar="PATH", help="Overwritten if it exists.")]
 Count = Annotated[int | None, arg(metavar="INT")]
-Device = Annotated[
-    Literal["auto", "cuda", "mps", "cpu"], arg(help="Device that the backbone runs on.")
-]
+Device = Annotated[Literal["auto", "cuda", "mps", "cpu"], arg(help="Device of the backbone.")]
 IndexName = Annotated[
     str,
     arg(
@@ -94,7 +81,7 @@ TrustBackbone = Annotated[
     ),
 ]
 Json = Annotated[bool, arg(help="Print JSON.")]
-StrictnessOption = Annotated[Strictness, _one_word("0..1|never", read_strictness, _strictness_text)]
+StrictnessOption = Annotated[Strictness, _one_word("0..1|never", read_strictness, str)]
 Off = Annotated[
     tuple[int, ...] | None,
     _one_word(
@@ -133,16 +120,9 @@ class BackboneOptions:
     def find_collection(self, name: str, progress: bool | None = None) -> Path:
         """Find a collection by name or path, and record the consent to load its backbone.
 
-        Parameters
-        ----------
-        name : str
-        progress : bool, optional
-            Show a progress bar for preparing a bundled collection; by default on a terminal.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If the collection, or a backbone to trust, cannot be found.
+        `progress` shows a bar while a bundled collection is prepared; by default on a terminal.
+        Raises a FileNotFoundError or ValueError if the collection, or a backbone to trust, cannot
+        be found.
         """
         from sieve.data_prep.bundled import locate_collection
         from sieve.model.backbone import trust_backbone_of
@@ -197,20 +177,11 @@ class SearchOptions:
     ) -> tuple[EncodedQuery, SearchOutcome]:
         """Search for a text, an image or the item."""
         query = engine.encode(text, self.without, self.item, picture)
-        level = self.strictness
-        return query, engine.search(
-            query, self.off, level.value, level.never, top, fold=not self.copies
-        )
+        return query, engine.search(query, self.off, *self.strictness, top, fold=not self.copies)
 
 
 def parse_out(path: Path) -> Path:
-    """Make the path of a new folder absolute.
-
-    Raises
-    ------
-    FileExistsError
-        If the path exists.
-    """
+    """Make the path of a new folder absolute; raise a FileExistsError if it exists."""
     target = Path(os.path.abspath(path.expanduser()))
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another --out or remove it first")
@@ -238,8 +209,6 @@ def announce_backbone_of(collection: str) -> None:
     Reads only the name, because the libraries that open a collection take seconds to import. Errors
     are ignored here: opening the collection reports them.
     """
-    from sieve.model.files import sieve_home
-
     for folder in (Path(collection).expanduser(), sieve_home() / "collections" / collection):
         try:
             with (folder / "collection.json").open("rb") as stream:

@@ -14,6 +14,8 @@ from sieve.data_prep.captions.caption_text import tidy
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sieve.model.collection import Collection
+
 
 _FILE_WIDTH = 40
 """Maximum width of the column of file names; longer names are not cut."""
@@ -57,7 +59,11 @@ def print_outcome(report: dict[str, Any]) -> None:
     if not report["results"]:
         print_text("No results: lower the strictness, or switch a dimension back on.\n")
     results = report["results"]
-    files = [_file_cell(result) for result in results]
+    files = []
+    for result in results:
+        n = len(result["copies"])
+        copies = f"  +{n} {'copy' if n == 1 else 'copies'}" if n else ""
+        files.append(tidy(result["file"]) + copies)
     captions = [tidy((r["captions"] or [", ".join(r["labels"])])[0])[:70] for r in results]
     width = min(max(map(len, files), default=0), _FILE_WIDTH)
     room = max(map(len, captions), default=0)
@@ -72,10 +78,26 @@ def print_outcome(report: dict[str, Any]) -> None:
     print_text(f"{len(results)} results in {1e3 * report['seconds']:.1f} ms\n")
 
 
-def _file_cell(result: dict[str, Any]) -> str:
-    n_copies = len(result["copies"])
-    copies = f"  +{n_copies} {'copy' if n_copies == 1 else 'copies'}" if n_copies else ""
-    return tidy(result["file"]) + copies
+def print_collection(collection: Collection, as_json: bool) -> None:
+    """Write a summary of a new collection; the last line counts the unused records by kind."""
+    from sieve.data_prep.records import Tally, read_skipped
+    from sieve.explorer.serialize import collection_facts
+    from sieve.model.collection import SKIPPED
+
+    facts = collection_facts(collection)
+    skipped = Tally(read_skipped(collection.checked(SKIPPED) / SKIPPED))
+    if as_json:
+        print_json(facts | {"skipped_by_kind": dict(skipped.counts.most_common())})
+        return
+    text = f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
+    if facts["duplicates"]:
+        text += f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
+    then = f"Open it with `sieve explore {collection.path}`"
+    if shard := collection.manifest.shard:
+        then = f"This is part {shard.part}: merge all with `sieve merge PART… --out COLLECTION`"
+    print_text(f"{text}\n{then}\n")
+    if skipped.total:
+        print_text(f"Not used: {tidy(skipped.describe())}; see skipped.csv\n")
 
 
 def print_paths(paths: Sequence[str], end: str) -> None:

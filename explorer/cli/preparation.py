@@ -25,7 +25,8 @@ from sieve.explorer.cli.options import (
     backbone_name,
     parse_out,
 )
-from sieve.explorer.cli.output import print_json, print_text
+from sieve.explorer.cli.output import print_collection
+from sieve.model.files import sieve_home
 
 if TYPE_CHECKING:
     from sieve.data_prep.pipeline.plan import Shard
@@ -43,9 +44,6 @@ BackboneName = Annotated[
 ]
 Licence = Annotated[str, arg(help="Licence of the images, recorded in the collection.")]
 Workers = Annotated[Count, arg(help="Worker processes; by default one per core.")]
-KeepGoing = Annotated[
-    bool, arg(help="Continue even if more than 5 % of the records or rows are unusable.")
-]
 FollowLinks = Annotated[
     bool,
     arg(
@@ -55,7 +53,6 @@ FollowLinks = Annotated[
 ]
 Column = Annotated[str | None, arg(metavar="COLUMN")]
 Files = Annotated[tuple[Path, ...], arg(metavar="PATH…")]
-Folder = Annotated[Path, arg(metavar="DIR")]
 PositionalFolder = Annotated[Positional[Path], arg(metavar="DIR")]
 TableImages = Annotated[
     Path | None,
@@ -73,22 +70,17 @@ class CommonOptions:
     out: File = None
     """Folder of the new collection; must not exist; by default in $SIEVE_HOME/collections."""
     workers: Workers = None
-    keep_going: KeepGoing = False
+    keep_going: bool = False
+    """Continue even if more than 5 % of the records or rows are unusable."""
     json: Json = False
 
     def folder(self, name: str | Path) -> Path:
         """Return the folder of the new collection, by default named after a path.
 
-        Raises
-        ------
-        FileExistsError
-            If it exists.
+        Raises a FileExistsError if it exists.
         """
-        from sieve.model.files import sieve_home
-
-        return parse_out(
-            self.out or sieve_home() / "collections" / Path(os.path.abspath(name)).name
-        )
+        default = sieve_home() / "collections" / Path(os.path.abspath(name)).name
+        return parse_out(self.out or default)
 
     def prepare(
         self,
@@ -182,7 +174,7 @@ class PrepareCodes:
             files, self.images, text_encoder=self.text_encoder, name=out.name, licence=self.licence
         )
         made = self.common.prepare(source, None, out, source.precomputed())
-        report_prepared(made, self.common.json)
+        print_collection(made, self.common.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +189,7 @@ class PrepareCoco:
     instances_val2017.json
     """
 
-    images: Folder
+    images: Annotated[Path, arg(metavar="DIR")]
     """Folder of the images, with subfolders."""
     captions: Files
     """Caption files, one or more."""
@@ -216,15 +208,9 @@ class PrepareCoco:
         from sieve.data_prep.sources.coco import Coco
 
         out = self.common.folder("coco")
-        source = Coco(
-            self.images,
-            self.captions,
-            self.instances,
-            self.splits,
-            name=out.name,
-            follow_links=self.follow_links,
-        )
-        report_prepared(self.common.embed(source, self.backbone, out), self.common.json)
+        files = (self.images, self.captions, self.instances, self.splits)
+        source = Coco(*files, name=out.name, follow_links=self.follow_links)
+        print_collection(self.common.embed(source, self.backbone, out), self.common.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,10 +241,9 @@ class PrepareConceptualCaptions:
         from sieve.data_prep.sources.conceptual_captions import conceptual_captions
 
         out = self.common.folder(Path(os.path.abspath(self.source)).stem)
-        source = conceptual_captions(
-            self.source, self.images, first_row=self.first_row, name=out.name, licence=self.licence
-        )
-        report_prepared(self.common.embed(source, self.backbone, out), self.common.json)
+        about = {"name": out.name, "licence": self.licence}
+        source = conceptual_captions(self.source, self.images, first_row=self.first_row, **about)
+        print_collection(self.common.embed(source, self.backbone, out), self.common.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,17 +275,12 @@ class PrepareEmbeddings:
         from sieve.data_prep.sources.embeddings import Embeddings, open_identity
 
         out = self.common.folder(self.directory)
-        source = Embeddings(
-            self.directory,
-            self.images,
-            keep_captions=self.embed_captions,
-            name=out.name,
-            licence=self.licence,
-        )
+        about = {"name": out.name, "licence": self.licence, "keep_captions": self.embed_captions}
+        source = Embeddings(self.directory, self.images, **about)
         precomputed = source.precomputed()  # checks the files, before a backbone is loaded
         backbone = open_identity(self.backbone, source.width, self.common.device)
         made = self.common.prepare(source, backbone, out, precomputed, self.common.shard)
-        report_prepared(made, self.common.json)
+        print_collection(made, self.common.json)
 
 
 @dataclass(frozen=True)
@@ -332,16 +312,16 @@ class PrepareScenes:
             from sieve.model.collection import Collection
 
             path = prepare_bundled_scenes(device=self.device, progress=sys.stderr.isatty())
-            report_prepared(Collection.open(path), self.json)
+            print_collection(Collection.open(path), self.json)
             return
         from sieve.data_prep.scenes import Scenes
 
         out = parse_out(self.out)
         source = Scenes(self.count, self.seed, name=out.name)
-        options = EmbedOptions(
+        shared = EmbedOptions(
             workers=self.workers, shard=self.shard, device=self.device, json=self.json
         )
-        report_prepared(options.embed(source, self.backbone, out), self.json)
+        print_collection(shared.embed(source, self.backbone, out), self.json)
 
 
 @dataclass(frozen=True)
@@ -385,7 +365,7 @@ class PrepareFolder:
     def run(self) -> None:
         """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
-        report_prepared(self.prepare(), self.common.json)
+        print_collection(self.prepare(), self.common.json)
 
     def prepare(self, progress: bool | None = None) -> Collection:
         """Prepare the collection, by default with a progress bar on a terminal."""
@@ -400,15 +380,8 @@ class PrepareFolder:
             self.labels_column,
             self.encoding,
         )
-        source = Folder(
-            self.directory,
-            self.captions,
-            columns,
-            self.only,
-            name=out.name,
-            licence=self.licence,
-            follow_links=self.follow_links,
-        )
+        about = {"name": out.name, "licence": self.licence, "follow_links": self.follow_links}
+        source = Folder(self.directory, self.captions, columns, self.only, **about)
         return self.common.embed(source, self.backbone, out, progress)
 
 
@@ -458,7 +431,7 @@ class Merge:
 
         out = parse_out(self.out)
         parts = [locate_collection(part, progress=False) for part in self.parts]
-        report_prepared(merge(parts, out, out.name), self.json)
+        print_collection(merge(parts, out, out.name), self.json)
 
 
 @dataclass(frozen=True)
@@ -497,14 +470,12 @@ class Add:
 
         options = BackboneOptions(device=self.device, trust_backbone=self.trust_backbone)
         old = Collection.open(options.find_collection(self.collection))
-        source = Folder(
-            self.directory, self.captions, licence=self.licence, follow_links=self.follow_links
-        )
-        backbone = (
-            Backbone.load(backbone_name(self.backbone), self.device)
-            if self.backbone
-            else backbone_of(old, self.device)
-        )
+        about = {"licence": self.licence, "follow_links": self.follow_links}
+        source = Folder(self.directory, self.captions, **about)
+        if self.backbone:
+            backbone = Backbone.load(backbone_name(self.backbone), self.device)
+        else:
+            backbone = backbone_of(old, self.device)
         made = add(
             old,
             source,
@@ -514,39 +485,12 @@ class Add:
             progress=sys.stderr.isatty(),
             keep_going=self.common.keep_going,
         )
-        report_prepared(made, self.common.json)
+        print_collection(made, self.common.json)
 
 
 def _next_version(name: str) -> str:
     """Return an unused name in `$SIEVE_HOME/collections` for a new version of a collection."""
-    from sieve.model.files import sieve_home
-
     stem, number = re.sub(r"-\d+$", "", name), 2
     while (sieve_home() / "collections" / f"{stem}-{number}").exists():
         number += 1
     return f"{stem}-{number}"
-
-
-def report_prepared(collection: Collection, as_json: bool) -> None:
-    """Print a summary of a new collection; the last line counts the unused records by kind."""
-    from sieve.data_prep.captions.caption_text import tidy
-    from sieve.data_prep.records import Tally, read_skipped
-    from sieve.explorer.serialize import collection_facts
-    from sieve.model.collection import SKIPPED
-
-    facts = collection_facts(collection)
-    skipped = Tally(read_skipped(collection.checked(SKIPPED) / SKIPPED))
-    if as_json:
-        print_json(facts | {"skipped_by_kind": dict(skipped.counts.most_common())})
-        return
-    notes = f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
-    shard = collection.manifest.shard
-    then = f"Open it with `sieve explore {collection.path}`"
-    if shard:
-        then = f"This is part {shard.part}: merge all with `sieve merge PART… --out COLLECTION`"
-    print_text(
-        f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
-        f"{notes if facts['duplicates'] else ''}\n{then}\n"
-    )
-    if skipped.total:
-        print_text(f"Not used: {tidy(skipped.describe())}; see skipped.csv\n")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import gradio as gr
@@ -19,6 +22,7 @@ SHARED = (
     "tab_keys.js", "methods_plot.js",
 )  # fmt: skip
 """Scripts shared by all components, in execution order."""
+_PART = re.compile(r"<!-- (\w+) (\{.*?\}) -->", re.DOTALL)
 
 
 def component(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
@@ -33,12 +37,22 @@ def component(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
     # Not a subclass: Gradio writes a .pyi file beside the source of every subclass.
     return gr.HTML(
         value="",
-        html_template=(FOLDER / f"{name}.html").read_text("utf-8"),
+        html_template=_template(name),
         js_on_load=(FOLDER / f"{name}.js").read_text("utf-8"),
         apply_default_css=False,
         elem_id=f"sieve-{name.replace('_', '-')}",
         server_functions=[_named(json_errors(function), limiter) for function in functions],
     )
+
+
+def _template(name: str) -> str:
+    """Read a template; in it, `<!-- part {"field": "text"} -->` stands for another template."""
+    text = (FOLDER / f"{name}.html").read_text("utf-8")
+
+    def fill(part: re.Match[str]) -> str:
+        return Template(_template(part[1])).substitute(json.loads(part[2]))
+
+    return _PART.sub(fill, text)
 
 
 def _named(

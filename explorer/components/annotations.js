@@ -3,7 +3,7 @@
 const { el, on, emit, count, same } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const dialog = find("dialog");
-const plan = find(".sv-exchange-plan");
+const plan = find(".sv-import-export-plan");
 const file = el("input", { type: "file", accept: ".json,.csv" });
 let state = { editing: false, fault: "", marks: {}, searches: [] };
 let loaded = false;
@@ -73,7 +73,7 @@ function openDialog() {
   const named = marks.filter((mark) => mark.name).length;
   const noted = marks.filter((mark) => mark.noted).length;
   const starred = marks.filter((mark) => mark.starred).length;
-  find(".sv-exchange-what").textContent = marks.length
+  find(".sv-import-export-summary").textContent = marks.length
     ? `${count(marks.length, "dimension")}: ${named} named, ${noted} with a note, ${starred} starred. Exported files have one dimension per line, sorted, which suits version control.`
     : "No annotations yet. Name, tag or star a dimension on its page, or import a file.";
   find("[data-import]").hidden = !(state.editing && !state.fault);
@@ -81,7 +81,7 @@ function openDialog() {
   dialog.showModal();
 }
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-find(".sv-exchange-do").addEventListener("click", async ({ target }) => {
+find(".sv-import-export-actions").addEventListener("click", async ({ target }) => {
   const { kind } = target.dataset;
   if (!kind) return;
   const made = await ask("notes_export", { kind });
@@ -106,9 +106,9 @@ async function propose(given) {
   plan.replaceChildren(...[
     el("p", {}, `${given.name}: ${preview.summary}.`),
     ...preview.notes.map((line) => el("p", { class: "sv-hint" }, line)),
-    shown.length > 0 && el("ul", { class: "sv-exchange-lines", tabindex: "0", "aria-label": "Changes" },
+    shown.length > 0 && el("ul", { class: "sv-import-export-lines", tabindex: "0", "aria-label": "Changes" },
       ...shown.map((line) => el("li", {}, line)), preview.lines.length > shown.length && el("li", {}, `… and ${preview.lines.length - shown.length} more`)),
-    el("div", { class: "sv-exchange-do" }, preview.changes > 0 && take(false, "Import", "sv-plain sv-strong"),
+    el("div", { class: "sv-import-export-actions" }, preview.changes > 0 && take(false, "Import", "sv-plain sv-strong"),
       preview.kept > 0 && take(true, "Import all and overwrite newer values", "sv-plain")),
   ].filter(Boolean));
 }

@@ -1,35 +1,31 @@
 const { el, on, viewState, whole, count, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
-const section = find(".sv-bench");
-const which = find("[name=evaluation]");
-const against = find("[name=peer]");
-const fault = find(".sv-fault");
-const nowSaid = find(".sv-bench-now");
-const body = find(".sv-bench-body");
-const none = find(".sv-bench-none");
-const plot = find(".sv-bench-drawn");
+const { section, evaluationSelect, baselineSelect, fault, status, body, empty, chart } = Sieve.parts(element, {
+  section: ".sv-bench", evaluationSelect: "[name=evaluation]", baselineSelect: "[name=baseline]", fault: ".sv-fault",
+  status: ".sv-bench-status", body: ".sv-bench-body", empty: ".sv-bench-empty", chart: ".sv-bench-chart",
+});
 const [start, stop] = ["start", "stop"].map((what) => find(`[data-do=${what}]`));
-const mayRun = Boolean(server.sieve_evaluation_start);
+const canRun = Boolean(server.sieve_evaluation_start);
 let list = null; // available evaluations and the state of the quick run
 let shown = null; // the evaluation that is open
-let chosen = { id: "", track: "", pair: "", peer: "" };
+let chosen = { id: "", track: "", pair: "", baseline: "" };
 let sort = { by: "", down: true };
 let pairs = null;
 
 const track = () => shown?.tracks.find((one) => one.track === chosen.track) ?? shown?.tracks[0];
 const digits = (value) => value.toFixed(3);
 const span = (ci) => (ci ? `[${digits(ci[0])}, ${digits(ci[1])}]` : "");
-function say(text) {
-  if (nowSaid.textContent !== text) nowSaid.textContent = text;
+function showStatus(text) {
+  if (status.textContent !== text) status.textContent = text;
 }
 
-// URL: evaluation,track,pair,peer. Values that do not exist are ignored.
+// URL: evaluation,track,pair,baseline. Values that do not exist are ignored.
 function read(text) {
-  const [id = "", name = "", pair = "", ...peer] = text.split(",");
-  return { id, track: name, pair, peer: peer.join(",") };
+  const [id = "", name = "", pair = "", ...baseline] = text.split(",");
+  return { id, track: name, pair, baseline: baseline.join(",") };
 }
 function write() {
-  Sieve.setTabText("benchmark", shown ? [chosen.id, chosen.track, chosen.pair, chosen.peer].join(",") : "");
+  Sieve.setTabText("benchmark", shown ? [chosen.id, chosen.track, chosen.pair, chosen.baseline].join(",") : "");
 }
 
 // Poll the list of evaluations and the state of the quick run.
@@ -42,50 +38,50 @@ async function poll() {
 function take(answer) {
   section.removeAttribute("aria-busy");
   fault.textContent = answer.error ?? "";
-  if (answer.error) return again();
+  if (answer.error) return pollLater();
   const before = list;
   list = answer;
   find(".sv-bench-faults").replaceChildren(...(list.faults ?? []).map((line) => el("li", {}, `Not shown: ${line}`)));
   showRun();
-  if (JSON.stringify(before?.evaluations) !== JSON.stringify(list.evaluations)) fillWhich();
+  if (JSON.stringify(before?.evaluations) !== JSON.stringify(list.evaluations)) fillEvaluations();
   const made = list.run?.made;
   const isNew = before?.run?.running && made && list.evaluations.some((one) => one.id === made);
-  if (isNew) chosen = { id: made, track: chosen.track, pair: "", peer: "" };
+  if (isNew) chosen = { id: made, track: chosen.track, pair: "", baseline: "" };
   if (isNew || (list.evaluations.length && (!shown || shown.id !== chosen.id))) openChosen();
-  again();
+  pollLater();
 }
 let timer = 0;
-function again() {
+function pollLater() {
   clearTimeout(timer);
   if (section.isConnected && viewState.tab === "benchmark" && (list?.run?.running || list?.elsewhere)) timer = setTimeout(poll, list.run?.running ? 1000 : 4000);
 }
 function showRun() {
   const { run, elsewhere, refusal } = list;
-  const under = Boolean(run?.running);
-  const held = document.activeElement?.dataset?.do && section.contains(document.activeElement);
-  find(".sv-bench-run").hidden = !mayRun || !list.evaluations.length && !under;
-  start.hidden = under;
-  stop.hidden = !under;
-  const first = find(".sv-bench-none [data-do=start]");
-  for (const button of [start, first]) if (button) button.disabled = under || Boolean(elsewhere || refusal);
-  if (under) say(run.of ? `Evaluating ${list.checkpoint}: ${run.done} of ${run.of} done, now ${run.doing}. You can close this page.` : `Preparing to evaluate ${list.checkpoint} …`);
-  else if (elsewhere) say(`${sentence(elsewhere)} is running. One job runs at a time; start the quick benchmark when it is done.`);
-  else if (run?.state === "failed") say(`The last quick benchmark failed: ${run.fault}`);
-  else if (run?.state === "stopped") say(run.fault ? `The last quick benchmark stopped: ${run.fault}` : "The quick benchmark was stopped; its results were discarded.");
-  else say("");
-  showNone(under);
-  if (held) [stop, start, find(".sv-bench-none [data-do=start]")].find((button) => button?.checkVisibility() && !button.disabled)?.focus();
+  const isRunning = Boolean(run?.running);
+  const hadFocus = document.activeElement?.dataset?.do && section.contains(document.activeElement);
+  find(".sv-bench-run").hidden = !canRun || !list.evaluations.length && !isRunning;
+  start.hidden = isRunning;
+  stop.hidden = !isRunning;
+  const first = find(".sv-bench-empty [data-do=start]");
+  for (const button of [start, first]) if (button) button.disabled = isRunning || Boolean(elsewhere || refusal);
+  if (isRunning) showStatus(run.of ? `Evaluating ${list.checkpoint}: ${run.done} of ${run.of} done, now ${run.doing}. You can close this page.` : `Preparing to evaluate ${list.checkpoint} …`);
+  else if (elsewhere) showStatus(`${sentence(elsewhere)} is running. One job runs at a time; start the quick benchmark when it is done.`);
+  else if (run?.state === "failed") showStatus(`The last quick benchmark failed: ${run.fault}`);
+  else if (run?.state === "stopped") showStatus(run.fault ? `The last quick benchmark stopped: ${run.fault}` : "The quick benchmark was stopped; its results were discarded.");
+  else showStatus("");
+  showEmpty(isRunning);
+  if (hadFocus) [stop, start, find(".sv-bench-empty [data-do=start]")].find((button) => button?.checkVisibility() && !button.disabled)?.focus();
 }
-function showNone(under) {
-  const empty = !list.evaluations.length;
-  body.hidden = empty || !shown;
-  none.hidden = !empty;
-  if (!empty || none.childElementCount) return;
-  none.replaceChildren(...[
+function showEmpty(isRunning) {
+  const isEmpty = !list.evaluations.length;
+  body.hidden = isEmpty || !shown;
+  empty.hidden = !isEmpty;
+  if (!isEmpty || empty.childElementCount) return;
+  empty.replaceChildren(...[
     el("p", {}, `The collection “${list.collection}” has not been evaluated yet.`),
     list.command ? el("p", {}, "To run the full benchmark, which also trains baselines: ", el("code", {}, list.command)) : null,
-    mayRun ? el("p", {}, `Or run the quick benchmark: it compares the checkpoint “${list.checkpoint}” with the baselines that need no training, in a minute or two.`) : null,
-    mayRun ? el("button", { type: "button", class: "sv-go", "data-do": "start", disabled: under || Boolean(list.elsewhere || list.refusal) }, "Run quick benchmark") : null,
+    canRun ? el("p", {}, `Or run the quick benchmark: it compares the checkpoint “${list.checkpoint}” with the baselines that need no training, in a minute or two.`) : null,
+    canRun ? el("button", { type: "button", class: "sv-primary", "data-do": "start", disabled: isRunning || Boolean(list.elsewhere || list.refusal) }, "Run quick benchmark") : null,
     list.refusal ? el("p", {}, `${sentence(list.refusal)}.`) : null,
   ].filter(Boolean));
 }
@@ -106,28 +102,28 @@ const when = (made) => {
   return Number.isNaN(date.getTime()) ? made : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 };
 const measured = (one) => one.checkpoint || `trained on ${one.train}, ${count(one.seeds, "seed")}`;
-function fillWhich() {
-  which.replaceChildren(...list.evaluations.map((one) =>
+function fillEvaluations() {
+  evaluationSelect.replaceChildren(...list.evaluations.map((one) =>
     el("option", { value: one.id }, `${when(one.made)} · ${measured(one)} · ${one.names.join(" and ")}${one.short ? " · quick" : ""}`)));
-  which.value = chosen.id;
+  evaluationSelect.value = chosen.id;
 }
 async function openChosen() {
   const known = list.evaluations.some((one) => one.id === chosen.id);
   if (!known && chosen.id) fault.textContent = "The evaluation of this link was not found; the newest is shown.";
   if (!known) chosen = { ...chosen, id: list.evaluations[0]?.id ?? "", pair: "" };
   if (!chosen.id) return;
-  which.value = chosen.id;
+  evaluationSelect.value = chosen.id;
   const { id } = chosen;
   const answer = await Sieve.call(server.sieve_evaluation, { id });
   if (chosen.id !== id) return;
   if (answer.error) { fault.textContent = answer.error; return; }
   shown = answer;
   body.hidden = false;
-  none.hidden = true;
+  empty.hidden = true;
   fill();
 }
-which.addEventListener("change", () => {
-  chosen = { id: which.value, track: chosen.track, pair: "", peer: chosen.peer };
+evaluationSelect.addEventListener("change", () => {
+  chosen = { id: evaluationSelect.value, track: chosen.track, pair: "", baseline: chosen.baseline };
   openChosen();
 });
 function fill() {
@@ -138,19 +134,19 @@ function fill() {
     onclick: () => { chosen = { ...chosen, track: name, pair: "" }; fill(); },
   }, `${sentence(name)} track`)));
   if (!now) return;
-  find(".sv-bench-of").replaceChildren(...about(now));
-  find(".sv-bench-says").replaceChildren(...now.verdicts.map((line) => el("li", {}, line)));
+  find(".sv-bench-about").replaceChildren(...about(now));
+  find(".sv-bench-verdicts").replaceChildren(...now.verdicts.map((line) => el("li", {}, line)));
   fillTable();
   fillVariants();
   draw();
-  fillPeers();
+  fillBaselines();
 }
 function about(now) {
-  const says = [`${whole(now.pairs)} pairs with ${whole(now.a_words)} different A, over ${whole(now.items)} test images. Hyperparameters were tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} validation images${now.left_out}. `];
-  if (shown.short) says.push(`Quick benchmark: trained baselines are not included${list.command ? "; run " : "."}`, list.command ? el("code", {}, list.command) : "", list.command ? " to include them. " : " ");
-  if (!shown.checkpoint) says.push(el("b", {}, `These results are for encoders trained for this evaluation (${measured(shown)}), not for the open checkpoint (${list.checkpoint}).`));
-  else if (!shown.is_open) says.push(el("b", {}, `These results are for another checkpoint (${shown.checkpoint}), not for the open one (${list.checkpoint}).`));
-  return says;
+  const texts = [`${whole(now.pairs)} pairs with ${whole(now.a_words)} different A, over ${whole(now.items)} test images. Hyperparameters were tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} validation images${now.left_out}. `];
+  if (shown.short) texts.push(`Quick benchmark: trained baselines are not included${list.command ? "; run " : "."}`, list.command ? el("code", {}, list.command) : "", list.command ? " to include them. " : " ");
+  if (!shown.checkpoint) texts.push(el("b", {}, `These results are for encoders trained for this evaluation (${measured(shown)}), not for the open checkpoint (${list.checkpoint}).`));
+  else if (!shown.is_open) texts.push(el("b", {}, `These results are for another checkpoint (${shown.checkpoint}), not for the open one (${list.checkpoint}).`));
+  return texts;
 }
 
 // The table, with the columns of the terminal report.
@@ -211,37 +207,38 @@ function fillVariants() {
 // Draw one plot at a time: if Plotly is called again while it draws, it keeps the first width.
 let drawing = Promise.resolve();
 function draw() {
-  const { figure } = track();
-  find(".sv-bench-key").textContent = Sieve.methodsKey(figure);
-  drawing = drawing.then(() => Sieve.drawMethods(plot, figure, () => figure === track()?.figure))
-    .catch(() => { plot.textContent = "The plot could not be drawn; the table shows the same numbers."; });
+  const now = track();
+  const methods = now.methods.filter((one) => one.method !== "oracle");
+  find(".sv-bench-key").textContent = Sieve.methodsKey(methods);
+  drawing = drawing.then(() => Sieve.drawMethods(chart, methods, () => now === track()))
+    .catch(() => { chart.textContent = "The plot could not be drawn; the table shows the same numbers."; });
 }
 on("theme", () => { if (shown && viewState.tab === "benchmark") draw(); });
 let resizing = 0;
 new ResizeObserver(() => {
   clearTimeout(resizing);
-  resizing = setTimeout(() => { if (shown && plot.clientWidth) draw(); }, 150);
-}).observe(plot);
+  resizing = setTimeout(() => { if (shown && chart.clientWidth) draw(); }, 150);
+}).observe(chart);
 
 // The pairs.
-function fillPeers() {
-  const { peers, methods } = track();
-  find(".sv-bench-pairs").hidden = !peers.length;
-  if (!peers.length) return write();
-  against.replaceChildren(...peers.map((name) => el("option", { value: name }, name)));
-  if (!peers.includes(chosen.peer)) {
-    const dense = methods.filter((one) => peers.includes(one.method));
-    chosen.peer = dense.reduce((best, one) => (one["ap@10"] > best["ap@10"] ? one : best)).method;
+function fillBaselines() {
+  const { baselines, methods } = track();
+  find(".sv-bench-pairs").hidden = !baselines.length;
+  if (!baselines.length) return write();
+  baselineSelect.replaceChildren(...baselines.map((name) => el("option", { value: name }, name)));
+  if (!baselines.includes(chosen.baseline)) {
+    const dense = methods.filter((one) => baselines.includes(one.method));
+    chosen.baseline = dense.reduce((best, one) => (one["ap@10"] > best["ap@10"] ? one : best)).method;
   }
-  against.value = chosen.peer;
+  baselineSelect.value = chosen.baseline;
   loadPairs();
 }
-against.addEventListener("change", () => {
-  chosen = { ...chosen, peer: against.value, pair: "" };
+baselineSelect.addEventListener("change", () => {
+  chosen = { ...chosen, baseline: baselineSelect.value, pair: "" };
   loadPairs();
 });
 async function loadPairs() {
-  const request = { id: chosen.id, track: chosen.track, peer: chosen.peer };
+  const request = { id: chosen.id, track: chosen.track, baseline: chosen.baseline };
   write();
   const answer = await Sieve.call(server.sieve_evaluation_pairs, request);
   if (Object.entries(request).some(([name, value]) => chosen[name] !== value)) return;
@@ -250,7 +247,7 @@ async function loadPairs() {
   const all = [...pairs.wins, ...pairs.losses];
   if (!all.some((one) => String(one.pair) === chosen.pair)) chosen.pair = String(all[0]?.pair ?? "");
   const even = pairs.pairs - pairs.n_wins - pairs.n_losses;
-  find(".sv-bench-count").textContent = `By AP@10, Sieve is ahead of ${chosen.peer} on ${whole(pairs.n_wins)} of ${whole(pairs.pairs)} pairs, behind on ${whole(pairs.n_losses)} and equal on ${whole(even)}.`
+  find(".sv-bench-count").textContent = `By AP@10, Sieve is ahead of ${chosen.baseline} on ${whole(pairs.n_wins)} of ${whole(pairs.pairs)} pairs, behind on ${whole(pairs.n_losses)} and equal on ${whole(even)}.`
     + (pairs.seeds > 1 ? ` Scores are means over ${pairs.seeds} seeds; images are from the first seed.` : "");
   fillLists();
 }
@@ -259,8 +256,8 @@ function fillLists() {
   const button = (one) => el("li", {}, el("button", {
     type: "button", "aria-pressed": String(String(one.pair) === chosen.pair), "data-pair": one.pair,
     onclick: () => { chosen.pair = String(one.pair); mark(); showPair(); },
-  }, el("span", {}, queryText(one)), el("span", { title: `AP@10 of Sieve and of ${chosen.peer}` }, `${digits(one.sides[0].ap)} vs. ${digits(one.sides[1].ap)}`)));
-  const column = (title, some, empty) => el("div", {}, el("h4", {}, title), some.length ? el("ol", {}, ...some.map(button)) : el("p", { class: "sv-hint" }, empty));
+  }, el("span", {}, queryText(one)), el("span", { title: `AP@10 of Sieve and of ${chosen.baseline}` }, `${digits(one.sides[0].ap)} vs. ${digits(one.sides[1].ap)}`)));
+  const column = (title, some, otherwise) => el("div", {}, el("h4", {}, title), some.length ? el("ol", {}, ...some.map(button)) : el("p", { class: "sv-hint" }, otherwise));
   find(".sv-bench-lists").replaceChildren(
     column("Sieve wins most", pairs.wins, "None."), column("Sieve loses most", pairs.losses, "None."));
   showPair();
@@ -296,7 +293,7 @@ function tile(one, item, rank) {
 
 // Load when the tab is first shown.
 on("benchmark", (text) => {
-  if (!text || text === [chosen.id, chosen.track, chosen.pair, chosen.peer].join(",")) return;
+  if (!text || text === [chosen.id, chosen.track, chosen.pair, chosen.baseline].join(",")) return;
   chosen = read(text);
   if (list && viewState.tab === "benchmark") openChosen();
 });

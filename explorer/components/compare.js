@@ -3,8 +3,8 @@ const find = (selector) => element.querySelector(selector);
 const [queryForm, settingsForm] = element.querySelectorAll("form");
 const { q, without } = queryForm.elements;
 const { method, hyperparameter, track, a, b } = settingsForm.elements;
-const by = find(".sv-by");
-const [fault, summary, fromSearch] = [".sv-fault", ".sv-versus-summary", ".sv-from-search"].map(find);
+const queryImage = find(".sv-query-image");
+const [fault, summary, fromSearch] = [".sv-fault", ".sv-compare-summary", ".sv-from-search"].map(find);
 const MEASURED = 10;
 const USUAL = "subtraction";
 const ITEM_ID = /^[0-9a-f]{16}$/;
@@ -22,12 +22,12 @@ async function compare() {
   if (viewState.tab === "compare") saveState();
   offer();
   const nothing = !isAsked(state) || !state.method;
-  find(".sv-versus-empty").hidden = !nothing;
-  find(".sv-try").hidden = isAsked(state);
-  find(".sv-mute").textContent = !can.text_queries ? sentence(can.no_text) : state.upload ? "Links to this view do not include your image." : "";
+  find(".sv-compare-empty").hidden = !nothing;
+  find(".sv-try-examples").hidden = isAsked(state);
+  find(".sv-muted-text").textContent = !can.text_queries ? sentence(can.no_text) : state.upload ? "Links to this view do not include your image." : "";
   settingsForm.hidden = nothing;
   if (nothing) {
-    find(".sv-versus-columns").hidden = true;
+    find(".sv-compare-columns").hidden = true;
     summary.textContent = "";
     return;
   }
@@ -65,17 +65,17 @@ function fill(answer) {
     state.method = values.find((value) => value === USUAL) ?? values[0] ?? "";
   }
   if (!values.length) {
-    for (const part of [queryForm, find(".sv-said")]) part.hidden = true;
-    find(".sv-versus-empty").textContent = "There is nothing to compare with: external codes have no backbone and no other checkpoints.";
+    for (const part of [queryForm, find(".sv-messages")]) part.hidden = true;
+    find(".sv-compare-empty").textContent = "There is nothing to compare with: external codes have no backbone and no other checkpoints.";
   }
   track.replaceChildren(...answer.tracks.map((name) => option(name, TRACKS[name])));
-  find(".sv-versus-truth").hidden = !answer.tracks.length;
+  find(".sv-compare-relevance").hidden = !answer.tracks.length;
   fillHyperparameter();
 }
 function fillHyperparameter() {
   method.value = state.method;
   const about = options.methods.find(({ name }) => name === state.method);
-  const label = find(".sv-versus-parameter");
+  const label = find(".sv-compare-parameter");
   label.hidden = !about?.hyperparameter;
   if (label.hidden) return;
   label.querySelector("span").textContent = sentence(about.hyperparameter);
@@ -99,8 +99,8 @@ function use({ preview: picture = "", ...fields }, { own = true } = {}) {
 function write(like = null) {
   Sieve.showQuery(queryForm, state, preview, `like: ${like?.captions[0] ?? state.item}`);
 }
-by.querySelector("button").addEventListener("click", () => {
-  by.hidden = true;
+queryImage.querySelector("button").addEventListener("click", () => {
+  queryImage.hidden = true;
   q.hidden = false;
   q.value = "";
   q.focus();
@@ -112,7 +112,7 @@ Sieve.acceptImages(queryForm, upload, {
 });
 function words() {
   const text = q.value.trim();
-  if (!by.hidden) return { q: "", item: state.item, upload: state.upload };
+  if (!queryImage.hidden) return { q: "", item: state.item, upload: state.upload };
   return ITEM_ID.test(text) ? { q: "", item: text, upload: "" } : { q: text, item: "", upload: "" };
 }
 queryForm.addEventListener("submit", (event) => {
@@ -144,18 +144,18 @@ function show(answer) {
   if (answer.error) {
     summary.textContent = "";
     find(".sv-notes").replaceChildren();
-    find(".sv-versus-columns").hidden = true;
+    find(".sv-compare-columns").hidden = true;
     return;
   }
   Object.assign(state, { q: answer.q, without: answer.without });
   write(answer.like[0]);
   offer();
   find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
-  fillRelevance(answer.truth);
+  fillRelevance(answer.relevance);
   summary.textContent = `${relevanceText(answer)} ${answer.both} of the top ${answer.columns[0].results.length} are in both lists.`;
   const [left, right] = answer.columns;
-  find(".sv-versus-columns").hidden = false;
-  element.querySelectorAll(".sv-versus-columns > section").forEach((section, at) => fillColumn(section, [left, right][at], [right, left][at], answer.truth));
+  find(".sv-compare-columns").hidden = false;
+  element.querySelectorAll(".sv-compare-columns > section").forEach((section, at) => fillColumn(section, [left, right][at], [right, left][at], answer.relevance));
 }
 function fillRelevance({ track: now, a: first, b: second, names }) {
   track.value = now;
@@ -168,16 +168,16 @@ function trainedOn(columns) {
   const parts = columns.filter(({ trained }) => trained > 0).map(({ title, trained }) => `${title.split(" · ")[1]} was trained on ${percent(trained)} of the items`);
   return parts.length ? ` ${parts.join(", ")}, which favours it; “sieve evaluate” excludes such items.` : "";
 }
-function relevanceText({ truth, without: not, columns }) {
-  if (!truth.track) return "This collection has no labels or captions, so results cannot be scored.";
-  if (truth.relevant === undefined && !truth.a && !state.q) return "Choose above what counts as relevant; it cannot be derived from an image.";
-  if (truth.relevant === undefined) return `Choose above what counts as relevant: no ${truth.track === "label" ? "label" : "caption noun"} matches ${not && truth.a ? `“${not}”` : "the query"}.`;
-  const said = truth.b ? `has ${truth.a}, not ${truth.b}` : `has ${truth.a}`;
-  return `Relevant: ${said}, judged by ${TRACKS[truth.track]}: ${count(truth.relevant, "image")}${truth.b ? `; ${count(truth.violating, "image")} ${truth.violating === 1 ? "has" : "have"} both` : ""}.${trainedOn(columns)}`;
+function relevanceText({ relevance, without: not, columns }) {
+  if (!relevance.track) return "This collection has no labels or captions, so results cannot be scored.";
+  if (relevance.relevant === undefined && !relevance.a && !state.q) return "Choose above what counts as relevant; it cannot be derived from an image.";
+  if (relevance.relevant === undefined) return `Choose above what counts as relevant: no ${relevance.track === "label" ? "label" : "caption noun"} matches ${not && relevance.a ? `“${not}”` : "the query"}.`;
+  const judged = relevance.b ? `has ${relevance.a}, not ${relevance.b}` : `has ${relevance.a}`;
+  return `Relevant: ${judged}, judged by ${TRACKS[relevance.track]}: ${count(relevance.relevant, "image")}${relevance.b ? `; ${count(relevance.violating, "image")} ${relevance.violating === 1 ? "has" : "have"} both` : ""}.${trainedOn(columns)}`;
 }
-function fillColumn(section, column, other, truth) {
+function fillColumn(section, column, other, relevance) {
   section.querySelector("h2").textContent = column.title;
-  section.querySelector(".sv-versus-how").textContent = column.how;
+  section.querySelector(".sv-compare-description").textContent = column.how;
   const rows = [["AP@10", "ap", 1, "Average precision of the top 10"], ["P@10", "precision", 1, "Share of relevant images in the top 10"], ["Violation@10", "violation", -1, "Share of images in the top 10 that have both"]];
   section.querySelector("dl").replaceChildren(...rows.map(([name, key, sign, title]) => {
     const [here, there] = [column.measures?.[key], other.measures?.[key]];
@@ -185,13 +185,13 @@ function fillColumn(section, column, other, truth) {
     return el("div", { title, class: better ? "sv-better" : "" }, el("dt", {}, name), el("dd", {}, here === undefined ? "–" : number(here)));
   }));
   const ranks = new Map(other.results.map((item) => [item.id, item.rank]));
-  const tiles = column.results.map((item) => el("li", {}, tileOf(item, ranks.get(item.id), truth)));
-  if (tiles.length > MEASURED && column.measures) tiles.splice(MEASURED, 0, el("li", { class: "sv-versus-line" }, "below the top 10 (not scored)"));
+  const tiles = column.results.map((item) => el("li", {}, tileOf(item, ranks.get(item.id), relevance)));
+  if (tiles.length > MEASURED && column.measures) tiles.splice(MEASURED, 0, el("li", { class: "sv-compare-line" }, "below the top 10 (not scored)"));
   section.querySelector("ol").replaceChildren(...tiles);
 }
-function tileOf(item, there, truth) {
+function tileOf(item, there, relevance) {
   const title = Sieve.titleOf(item);
-  const marks = { right: "✓ relevant", both: `✗ has ${truth.b}`, other: `no ${truth.a}` };
+  const marks = { right: "✓ relevant", both: `✗ has ${relevance.b}`, other: `no ${relevance.a}` };
   const where = there ? (there === item.rank ? "same rank" : `rank ${there} there`) : "only here";
   const point = (is) => () => {
     for (const twin of element.querySelectorAll(`[data-id="${item.id}"]`)) twin.classList.toggle("sv-is-twin", is && Boolean(there));
@@ -201,8 +201,8 @@ function tileOf(item, there, truth) {
     "aria-label": `${item.rank}, ${there ? `number ${there} in the other list` : "only here"}${item.mark ? `, ${marks[item.mark].replace(/^[✓✗] /, "")}` : ""}: ${title}`,
     onmouseenter: point(true), onmouseleave: point(false), onfocus: point(true), onblur: point(false),
     onclick: () => Sieve.openItem({ id: item.id, captions: item.captions, labels: item.labels }),
-  }, Sieve.image(item.id), el("span", { class: "sv-meta" }, el("span", { class: "sv-rank" }, String(item.rank)), el("span", { class: "sv-versus-where" }, where)),
-  item.mark ? el("span", { class: "sv-versus-mark" }, marks[item.mark]) : null);
+  }, Sieve.image(item.id), el("span", { class: "sv-meta" }, el("span", { class: "sv-rank" }, String(item.rank)), el("span", { class: "sv-compare-rank" }, where)),
+  item.mark ? el("span", { class: "sv-compare-mark" }, marks[item.mark]) : null);
 }
 
 // What the tab opens with.
@@ -216,10 +216,10 @@ on("about", ({ can: able, examples }) => {
   find(".sv-pick").hidden = !Sieve.canTake();
   if (!can.text_queries) {
     for (const field of [q, without]) field.disabled = true;
-    find(".sv-go").disabled = true;
-    find(".sv-mute").textContent = sentence(can.no_text);
+    find(".sv-primary").disabled = true;
+    find(".sv-muted-text").textContent = sentence(can.no_text);
   }
-  find(".sv-try").replaceChildren(...(can.text_queries && examples.length ? [el("span", { class: "sv-try-word" }, "Try")] : []),
+  find(".sv-try-examples").replaceChildren(...(can.text_queries && examples.length ? [el("span", { class: "sv-try-label" }, "Try")] : []),
     ...(can.text_queries ? examples : []).map((example) => el("button", { type: "button", class: "sv-pill", onclick: () => use(example) },
       example.q, example.without && el("span", { class: "sv-minus" }, " without "), example.without)));
 });

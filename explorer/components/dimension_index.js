@@ -1,5 +1,5 @@
 // Filter, order and view of the list of dimensions, which the table, the map and the page follow.
-const { el, on, emit, viewState, whole } = Sieve;
+const { el, on, emit, viewState, whole, definition } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const filter = find(".sv-filter");
 const fault = find(".sv-fault");
@@ -133,7 +133,7 @@ function rangeRow([column, { name, share, about }]) {
 function fillForm() {
   filter.value = at.find;
   for (const one of views) one.checked = one.value === at.view;
-  element.closest(".sv-atlas").classList.toggle("sv-mapped", at.view === "map");
+  element.closest(".sv-dimensions").classList.toggle("sv-mapped", at.view === "map");
   for (const [column, pair] of Object.entries(inputs)) {
     const scale = COLUMNS[column].share ? 100 : 1;
     pair.forEach((input, side) => {
@@ -148,7 +148,7 @@ find("[data-reset]").addEventListener("click", () => {
 });
 filter.addEventListener("input", () => change({ find: filter.value.trim() }));
 filter.addEventListener("keydown", (event) => {
-  if (event.key === "Enter") jump();
+  if (event.key === "Enter") openMatch();
   if (event.key === "Escape" && !filter.value) filter.blur();
 });
 for (const one of views) one.addEventListener("change", () => { change({ view: one.value }); fillForm(); });
@@ -169,7 +169,7 @@ clear.addEventListener("click", () => {
 });
 
 // Moving around.
-function jump() {
+function openMatch() {
   reading = true;
   const [, digits] = filter.value.trim().match(/^#(\d+)$/) ?? [];
   if (digits === undefined) {
@@ -180,18 +180,18 @@ function jump() {
 let shown = null;
 let reading = false; // whether to move the focus to the opened page
 // Whether the focused element was hidden, which cannot be the case before the first interaction.
-const lost = () => Sieve.used && [document.body, null].includes(document.activeElement);
+const isFocusLost = () => Sieve.used && [document.body, null].includes(document.activeElement);
 on("dimension", (dimension) => {
   const left = shown;
   shown = dimension;
   if (dimension !== null || left === null) return;
-  setTimeout(() => { if (lost()) document.querySelector(`.sv-table tr[data-d="${left}"] a`)?.focus(); }, 100); // after the rows are drawn
+  setTimeout(() => { if (isFocusLost()) document.querySelector(`.sv-table tr[data-d="${left}"] a`)?.focus(); }, 100); // after the rows are drawn
 });
 on("page", () => {
-  if (reading || lost()) document.querySelector(".sv-page h2")?.focus({ preventScroll: innerWidth > 900 });
+  if (reading || isFocusLost()) document.querySelector(".sv-page h2")?.focus({ preventScroll: innerWidth > 900 });
   reading = false;
 });
-function walk(by) {
+function step(by) {
   if (!order.length) return;
   const now = order.findIndex((i) => table.id[i] === shown);
   if (by === "random") {
@@ -202,31 +202,31 @@ function walk(by) {
   const next = now < 0 ? 0 : (now + by + order.length) % order.length;
   Sieve.showDimension(table.id[order[next]], { push: false });
 }
-on("walk", walk);
-find("[data-random]").addEventListener("click", () => walk("random"));
+on("walk", step);
+find("[data-random]").addEventListener("click", () => step("random"));
 
 // Single-key shortcuts outside of fields. Users of speech input can switch them off.
 const KEYS = {
-  j: () => walk(1), ArrowRight: () => walk(1), k: () => walk(-1), ArrowLeft: () => walk(-1), r: () => walk("random"),
+  j: () => step(1), ArrowRight: () => step(1), k: () => step(-1), ArrowLeft: () => step(-1), r: () => step("random"),
   n: () => document.querySelector(".sv-name-input")?.focus(),
   "/": () => filter.focus(), Escape: () => viewState.dimension !== null && Sieve.showDimension(null),
 };
 const STORAGE_KEY = "sieve-keys";
-const works = find(".sv-keys input");
-try { works.checked = localStorage.getItem(STORAGE_KEY) !== "off"; } catch { /* storage may be blocked */ }
-works.addEventListener("change", () => {
-  try { localStorage.setItem(STORAGE_KEY, works.checked ? "on" : "off"); } catch { /* as above */ }
+const shortcuts = find(".sv-keys input");
+try { shortcuts.checked = localStorage.getItem(STORAGE_KEY) !== "off"; } catch { /* storage may be blocked */ }
+shortcuts.addEventListener("change", () => {
+  try { localStorage.setItem(STORAGE_KEY, shortcuts.checked ? "on" : "off"); } catch { /* as above */ }
 });
-const drops = [...element.querySelectorAll("details")];
+const dropDowns = [...element.querySelectorAll("details")];
 document.addEventListener("keydown", (event) => {
   if (viewState.tab !== "dimensions" || !begun || event.defaultPrevented || document.querySelector("dialog[open]")) return;
-  const open = drops.find((drop) => drop.open);
+  const open = dropDowns.find((drop) => drop.open);
   if (event.key === "Escape" && open) {
     open.open = false;
     open.firstElementChild.focus();
     return;
   }
-  if (event.ctrlKey || event.metaKey || event.altKey || !works.checked) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || !shortcuts.checked) return;
   if (event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable], [role=tablist]")) return;
   const act = Object.hasOwn(KEYS, event.key) && KEYS[event.key];
   if (!act) return;
@@ -234,17 +234,16 @@ document.addEventListener("keydown", (event) => {
   act();
 });
 document.addEventListener("pointerdown", ({ target }) => {
-  for (const drop of drops) if (!drop.contains(target)) drop.open = false;
+  for (const drop of dropDowns) if (!drop.contains(target)) drop.open = false;
 });
 
-const said = (word, meaning) => el("p", {}, el("strong", {}, word), ` ${meaning}`);
 function columnsMark() {
   const mark = Sieve.term("?",
-    said("Images, captions:", "share in which the dimension is active."),
-    said("Agreement:", "how often it is active in an image and its captions together, 0 to 1."),
-    said("Monosemanticity:", "similarity of the images in which it is active, relative to random images; at most 1."),
-    table.label.some(Boolean) ? said("AUC:", "how well it separates test images with its best label from others; 0.5 is chance.")
-      : said("Top word:", "the caption word that correlates best with it."));
+    definition("Images, captions:", "share in which the dimension is active."),
+    definition("Agreement:", "how often it is active in an image and its captions together, 0 to 1."),
+    definition("Monosemanticity:", "similarity of the images in which it is active, relative to random images; at most 1."),
+    table.label.some(Boolean) ? definition("AUC:", "how well it separates test images with its best label from others; 0.5 is chance.")
+      : definition("Top word:", "the caption word that correlates best with it."));
   mark.classList.add("sv-icon");
   mark.setAttribute("aria-label", "What the columns mean");
   return mark;

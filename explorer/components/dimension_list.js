@@ -1,4 +1,4 @@
-const { el, on, viewState, number } = Sieve;
+const { el, on, viewState, number, definition } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const SHOWN = 12;
 const groups = { off: find(".sv-group-off"), on: find(".sv-group-on") };
@@ -39,15 +39,14 @@ for (const one of words) {
 }
 slider.addEventListener("input", () => Sieve.change({ strictness: Number(slider.value), never: false }));
 
-const said = (word, meaning) => el("p", {}, el("strong", {}, word), ` ${meaning}`);
 find("legend").replaceChildren(Sieve.term("Strictness",
   el("p", {}, "How strongly dimensions that are off affect the results."),
-  said("ignore:", "they have no effect."),
-  said("push away:", "they lower the score of results that have them; the slider sets how much."),
-  said("never:", "results that have any of them are removed.")));
+  definition("ignore:", "they have no effect."),
+  definition("push away:", "they lower the score of results that have them; the slider sets how much."),
+  definition("never:", "results that have any of them are removed.")));
 const OFF = "Dimensions that are off do not raise a score; the strictness above sets how much they lower it. Check one to switch it on again.";
 const offTerm = (without) => Sieve.term("Off",
-  without ? said("Proposed:", `these match “${without}” more than they match the query.`) : null, el("p", {}, OFF));
+  without ? definition("Proposed:", `these match “${without}” more than they match the query.`) : null, el("p", {}, OFF));
 
 // A toggle changes the checkbox and the request, never the list.
 function currentOff() {
@@ -78,10 +77,10 @@ function setAll(isOff) {
   Sieve.change({ off: currentOff() });
 }
 bulk.addEventListener("click", ({ target }) => {
-  const which = target.dataset.bulk;
-  if (which === "on") setAll(() => false);
-  if (which === "off") setAll(() => true);
-  if (which === "reset") setAll((d) => proposed.includes(d));
+  const choice = target.dataset.bulk;
+  if (choice === "on") setAll(() => false);
+  if (choice === "off") setAll(() => true);
+  if (choice === "reset") setAll((d) => proposed.includes(d));
 });
 
 function sourceOf(row) {

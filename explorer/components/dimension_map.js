@@ -1,10 +1,8 @@
 const { el, on, emit, number, percent, viewState } = Sieve;
 const find = (selector) => element.querySelector(selector);
-const plot = find(".sv-map-plot");
-const wait = find(".sv-map-wait");
-const tip = find(".sv-map-tip");
-const whole = find(".sv-map-whole");
-const select = find("select");
+const { plot, wait, tip, whole, select } = Sieve.parts(element, {
+  plot: ".sv-map-plot", wait: ".sv-map-wait", tip: ".sv-map-tip", whole: ".sv-map-whole", select: "select",
+});
 const drags = [...element.querySelectorAll("[name=sv-drag]")];
 const MANY = 2500; // above this number, points are drawn with WebGL if available
 const N_LABELS = 28;

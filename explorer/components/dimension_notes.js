@@ -6,7 +6,7 @@ const EMPTY = { name: "", note: "", tags: [], starred: false };
 const unsaved = new Set();
 addEventListener("beforeunload", (event) => { if (unsaved.size) event.preventDefault(); });
 
-function makeFields(dimension, annotations, tell, clash) {
+function makeFields(dimension, annotations, tell, conflict) {
   const fields = {};
   for (const [name, empty] of Object.entries(EMPTY)) {
     const { value = empty, version = 0 } = annotations.fields?.[name] ?? {};
@@ -37,7 +37,7 @@ function makeFields(dimension, annotations, tell, clash) {
     const base = field.value;
     Object.assign(field, { value: answer.value, version: answer.version });
     if (answer.saved) {
-      clash(name, null);
+      conflict(name, null);
       field.show(answer.value, sent);
       tell("Saved");
       return Sieve.notes.changed(dimension, answer.mark, answer.shown);
@@ -50,15 +50,15 @@ function makeFields(dimension, annotations, tell, clash) {
       field.stuck = true;
       field.clashes = true;
       field.wanted = undefined;
-      clash(name, { other: answer.value, mine: sent });
+      conflict(name, { other: answer.value, mine: sent });
       Sieve.notes.changed(dimension, answer.mark, answer.shown);
     }
   }
   return { fields, save };
 }
 
-function makeClash(ask) {
-  const box = el("div", { class: "sv-clash", role: "alert", hidden: true });
+function makeConflict(ask) {
+  const box = el("div", { class: "sv-conflict", role: "alert", hidden: true });
   const open = new Map();
   function draw() {
     box.hidden = open.size === 0;
@@ -157,24 +157,24 @@ function tagList(field, save) {
 }
 
 function editor(dimension, annotations) {
-  const said = el("span", { class: "sv-save-status", role: "status" });
+  const status = el("span", { class: "sv-save-status", role: "status" });
   let fading = 0;
   const tell = (words, fault = false) => {
     clearTimeout(fading);
-    said.textContent = words;
-    said.classList.toggle("sv-fault", fault);
-    if (words === "Saved") fading = setTimeout(() => { said.textContent = ""; }, 4000);
+    status.textContent = words;
+    status.classList.toggle("sv-fault", fault);
+    if (words === "Saved") fading = setTimeout(() => { status.textContent = ""; }, 4000);
   };
-  const clash = makeClash({
+  const conflict = makeConflict({
     keep: (name) => { settle(name); save(name, fields[name].mine); },
     take: (name) => { settle(name); unsaved.delete(fields[name]); fields[name].show(fields[name].value); },
   });
-  const settle = (name) => { clash.set(name, null); Object.assign(fields[name], { clashes: false, stuck: false }); };
-  const { fields, save } = makeFields(dimension, annotations, tell, (name, both) => clash.set(name, both));
+  const settle = (name) => { conflict.set(name, null); Object.assign(fields[name], { clashes: false, stuck: false }); };
+  const { fields, save } = makeFields(dimension, annotations, tell, (name, both) => conflict.set(name, both));
   const note = textField(el("textarea", { class: "sv-note", rows: "2", maxlength: "10000", placeholder: "Notes: what the dimension seems to mean, and when it fails", "aria-label": "Notes" }), "note", fields.note, save);
   const box = el("section", { class: "sv-dim-notes", "aria-label": "Your name, tags and notes" },
     el("div", { class: "sv-name-row" }, starButton(fields.starred, save), ...nameInput(fields.name, annotations, save)),
-    tagList(fields.tags, save), note, clash.box, said);
+    tagList(fields.tags, save), note, conflict.box, status);
   return { box, renew: (now) => renew(fields, now) };
 }
 // Show values that another page has saved, except in fields that are being edited: their save then
@@ -213,7 +213,7 @@ on("annotations-reloaded", async () => {
 });
 function show() {
   if (!at || !Sieve.notes) return;
-  const { dimension, kept: annotations, slot } = at;
+  const { dimension, annotations, slot } = at;
   const fault = annotations.fault || Sieve.notes.state.fault;
   const how = fault || String(Sieve.notes.editable);
   if (slot.dataset.how === how) return;
@@ -234,9 +234,9 @@ let chosen = "";
 const TESTS = {
   starred: ["Starred", (mark) => mark.starred], noted: ["With a note", (mark) => mark.noted], named: ["Named", (mark) => mark.name],
 };
-function test(which) {
-  if (which.startsWith("tag:")) return (d) => Sieve.notes.markOf(d).tags?.includes(which.slice(4)) ?? false;
-  return which ? (d) => Boolean(TESTS[which][1](Sieve.notes.markOf(d))) : null;
+function test(choice) {
+  if (choice.startsWith("tag:")) return (d) => Sieve.notes.markOf(d).tags?.includes(choice.slice(4)) ?? false;
+  return choice ? (d) => Boolean(TESTS[choice][1](Sieve.notes.markOf(d))) : null;
 }
 const pick = el("select", { "aria-label": "Filter by annotations", onchange: () => { chosen = pick.value; emit("mark-filter", test(chosen)); } });
 const files = el("button", { type: "button", class: "sv-icon", "aria-label": "Export or import names and notes", title: "Export or import names and notes", onclick: () => Sieve.notes.openDialog() }, "⇅");

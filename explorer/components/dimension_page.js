@@ -17,7 +17,7 @@ const gallery = (examples, kind = "") => el("ol", { class: `sv-gallery ${kind}` 
 const heading = (text, note = "") => el("h3", {}, text, note ? el("span", {}, note) : null);
 function links(title, note, near) {
   if (!near.length) return null;
-  return el("section", {}, heading(title, note), el("ul", { class: "sv-near" }, ...near.map((one) =>
+  return el("section", {}, heading(title, note), el("ul", { class: "sv-rated-list" }, ...near.map((one) =>
     Sieve.rated(Sieve.dimensionLink(one.dimension, one.name), Math.min(one.similarity, 1), one.similarity))));
 }
 function fact(name, value, title) {
@@ -44,9 +44,9 @@ function head(page) {
       el("button", { type: "button", class: "sv-plain sv-back", onclick: () => Sieve.showDimension(null) }, "← All"),
       el("button", { type: "button", class: "sv-icon", "aria-label": "Previous dimension in the table", onclick: () => step(-1) }, "‹"),
       el("button", { type: "button", class: "sv-icon", "aria-label": "Next dimension in the table", onclick: () => step(1) }, "›"),
-      el("button", { type: "button", class: "sv-icon sv-dice", "aria-label": "Open a random dimension from the table", title: "Random dimension", onclick: () => step("random") }, "⚄")),
+      el("button", { type: "button", class: "sv-icon sv-random", "aria-label": "Open a random dimension from the table", title: "Random dimension", onclick: () => step("random") }, "⚄")),
     el("h2", { tabindex: "-1" }, page.name, el("span", {}, `#${page.dimension}`)),
-    el("div", { class: "sv-page-do" },
+    el("div", { class: "sv-page-actions" },
       page.search && el("button", { type: "button", class: "sv-plain", title: page.search, onclick: () => Sieve.search({ q: page.search }) },
         page.search.length > 24 ? "Search its top caption" : `Search “${page.search}”`),
       page.top_images.length > 0 && el("button", {
@@ -64,7 +64,7 @@ function naming({ name, suggested, naming: n }) {
     `${name === suggested ? "Named" : `Suggested name “${suggested}”,`} from ${n.source === "captions" ? "caption words" : "a vocabulary"} (${number(n.score)})`);
 }
 function scoredList(rows) {
-  return el("ul", { class: "sv-near" }, ...rows.map(([word, score, from]) =>
+  return el("ul", { class: "sv-rated-list" }, ...rows.map(([word, score, from]) =>
     Sieve.rated(el("span", { class: "sv-suggested" }, word, from && el("span", {}, from)), Math.min(score, 1), score)));
 }
 function suggestions({ suggested, naming: n }) {
@@ -142,9 +142,9 @@ function probed({ dimension }, { probes, changed, mean_left, changes }) {
 }
 function changedRow(dimension, { text, left, before, after }) {
   const [had, has] = [before, after].map((list) => new Set(list.map((one) => one.id)));
-  const row = (name, list, other, kind, said) => el("div", { class: "sv-ten" }, el("span", {}, name), el("ol", {}, ...list.map((one) => {
+  const row = (name, list, other, kind, change) => el("div", { class: "sv-top-ten" }, el("span", {}, name), el("ol", {}, ...list.map((one) => {
     const odd = !other.has(one.id);
-    const about = `${odd ? `${said}: ` : ""}${one.captions[0] ?? one.id}`;
+    const about = `${odd ? `${change}: ` : ""}${one.captions[0] ?? one.id}`;
     return el("li", { class: odd ? kind : "" }, el("button", { type: "button", class: "sv-example", "aria-label": about, title: `${about} · activation ${number(one.value)}`, onclick: () => openItem(one) }, Sieve.image(one.id)));
   })));
   const again = Sieve.about.can.text_queries && el("button", { type: "button", class: "sv-more", onclick: () => {
@@ -152,7 +152,7 @@ function changedRow(dimension, { text, left, before, after }) {
     Sieve.change({ off: [dimension] }, { list: true });
   } }, "Try this search");
   return el("div", { class: "sv-change" }, el("p", {}, el("span", { class: "sv-query-text", title: text }, `“${text}”`), el("span", { class: "sv-count" }, left ? `${left} of ${before.length} dropped out` : "only the order changes"), again),
-    row("on", before, has, "sv-gone-from", "dropped out"), row("off", after, had, "sv-came", "entered"));
+    row("on", before, has, "sv-left-top", "dropped out"), row("off", after, had, "sv-entered-top", "entered"));
 }
 
 // Searches of this browser tab whose query activated the dimension.
@@ -186,10 +186,10 @@ function fill(page) {
   const silent = el("p", { class: "sv-hint" }, "This dimension is not active in any image or caption of this collection.");
   const slot = el("div", { class: "sv-notes-slot" });
   body.replaceChildren(...[head(page), slot, naming(page), statistics(page), searches(page), ...(drawn ? evidence(page) : [silent]),
-    el("div", { class: "sv-halves" }, suggestions(page), words(page), links("Similar dimensions", "by decoder direction", page.similar), links("Co-active dimensions", "over the images", page.coactive)),
+    el("div", { class: "sv-two-lists" }, suggestions(page), words(page), links("Similar dimensions", "by decoder direction", page.similar), links("Co-active dimensions", "over the images", page.coactive)),
   ].filter(Boolean));
   shown = page;
-  emit("page", { dimension: page.dimension, kept: page.kept, slot });
+  emit("page", { dimension: page.dimension, annotations: page.annotations, slot });
   draw();
 }
 on("marked", ({ dimension, name }) => {
@@ -202,18 +202,26 @@ on("marked", ({ dimension, name }) => {
 
 async function draw() {
   if (!drawn || !plot) return;
-  const [figure, target] = [drawn, plot];
+  const [{ edges, images, captions }, target] = [drawn, plot];
   const colour = (name) => getComputedStyle(element).getPropertyValue(name).trim();
-  const axis = { color: colour("--sv-muted"), gridcolor: colour("--sv-line"), zerolinecolor: colour("--sv-line"), linecolor: colour("--sv-line") };
-  const { layout } = figure;
+  const axis = { color: colour("--sv-muted"), gridcolor: colour("--sv-line"), zerolinecolor: colour("--sv-line"), linecolor: colour("--sv-line"), fixedrange: true };
+  const x = images.map((_, i) => (edges[i] + edges[i + 1]) / 2);
+  const trace = (name, counts, shade) => {
+    const total = Math.max(counts.reduce((sum, n) => sum + n, 0), 1); // shares, not counts: an image has several captions
+    return {
+      type: "bar", name, x, y: counts.map((n) => n / total), customdata: counts, marker: { color: colour(shade) },
+      hovertemplate: `%{customdata} ${name} around %{x:.2f}<extra></extra>`,
+    };
+  };
   try {
     const Plotly = await Sieve.plotly();
     if (!target.isConnected) return;
-    const data = figure.data.map((trace, i) => ({ ...trace, marker: { color: colour(i ? "--sv-faint" : "--sv-accent") } }));
-    await Plotly.react(target, data, {
-      ...layout, paper_bgcolor: "transparent", plot_bgcolor: "transparent",
+    await Plotly.react(target, [trace("images", images, "--sv-accent"), trace("captions", captions, "--sv-faint")], {
+      height: 200, barmode: "group", bargap: 0.08, bargroupgap: 0, margin: { l: 40, r: 8, t: 8, b: 36 },
+      legend: { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom" },
+      paper_bgcolor: "transparent", plot_bgcolor: "transparent",
       font: { family: "system-ui, sans-serif", size: 12, color: colour("--sv-ink") },
-      xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis },
+      xaxis: { ...axis, title: { text: "activation" }, rangemode: "tozero" }, yaxis: { ...axis, tickformat: ".0%", nticks: 4 },
     }, { displayModeBar: false, responsive: true });
   } catch {
     target.textContent = "The histogram could not be drawn.";
@@ -223,7 +231,7 @@ on("theme", draw);
 
 async function show(dimension) {
   wanted = dimension;
-  element.closest(".sv-atlas")?.classList.toggle("sv-has-page", dimension !== null);
+  element.closest(".sv-dimensions")?.classList.toggle("sv-has-page", dimension !== null);
   none.hidden = dimension !== null;
   body.hidden = dimension === null;
   if (dimension === null) return;

@@ -1,10 +1,7 @@
 const { el, on, emit, number, percent } = Sieve;
-const find = (selector) => element.querySelector(selector);
-const body = find("tbody");
-const scroll = find(".sv-scroll");
-const space = find(".sv-rows");
-const grid = find("table");
-const none = find(".sv-none");
+const { body, scroll, space, grid, none } = Sieve.parts(element, {
+  body: "tbody", scroll: ".sv-scroll", space: ".sv-rows", grid: "table", none: ".sv-none",
+});
 const heads = [...element.querySelectorAll("th")];
 const AHEAD = 60;
 let table = null;

@@ -1,13 +1,9 @@
 const { el, on, viewState, same } = Sieve;
 const find = (selector) => element.querySelector(selector);
-const section = find(".sv-figure");
-const form = find("form");
-const list = find(".sv-figure-rows");
-const image = find(".sv-sheet img");
-const hint = find(".sv-sheet .sv-hint");
-const fault = find(".sv-fault");
-const size = find(".sv-paper-size");
-const file = find("input[type=file]");
+const { section, form, list, image, hint, fault, size, file } = Sieve.parts(element, {
+  section: ".sv-figure", form: "form", list: ".sv-figure-rows", image: ".sv-sheet img", hint: ".sv-sheet .sv-hint",
+  fault: ".sv-fault", size: ".sv-paper-size", file: "input[type=file]",
+});
 const { columns, tiles, preset, unit, width, font, font_size, caption, label } = form.elements;
 const MARKS = ["violations", "names", "captions", "scores"];
 const DEFAULTS = {
@@ -58,7 +54,7 @@ function show(answer) {
 }
 
 // Rows.
-function put(row, values) {
+function setRow(row, values) {
   untouched = false;
   Object.assign(row, values);
   for (const [name, value] of Object.entries(row)) if (value === "" || value === undefined) delete row[name];
@@ -68,7 +64,7 @@ function textInput(row, name, words, about) {
   const input = el("input", {
     type: "text", "aria-label": about, placeholder: words, maxlength: "1000", autocomplete: "off", spellcheck: "false",
     // A new text has other dimensions, so the old selection does not apply.
-    oninput: () => put(row, { [name]: input.value.trim(), off: undefined }),
+    oninput: () => setRow(row, { [name]: input.value.trim(), off: undefined }),
   });
   input.value = row[name] ?? "";
   return input;
@@ -79,7 +75,7 @@ function strictInput(row, number) {
   if (!shown.some(([value]) => value === now)) shown.push([now, `push away, at ${Math.round(now * 100)}%`]);
   const input = el("select", {
     "aria-label": `Strictness of row ${number}`,
-    onchange: () => put(row, { strictness: input.value === "" ? undefined : input.value === "never" ? "never" : Number(input.value) }),
+    onchange: () => setRow(row, { strictness: input.value === "" ? undefined : input.value === "never" ? "never" : Number(input.value) }),
   }, ...shown.map(([value, text]) => el("option", { value }, text)));
   input.value = now;
   return input;
@@ -87,7 +83,7 @@ function strictInput(row, number) {
 function dimensionInput(row, number) {
   const input = el("input", {
     type: "number", min: "0", max: String(Sieve.about.dimensions - 1), step: "1", "aria-label": `Dimension of row ${number}`,
-    oninput: () => put(row, { dimension: input.value === "" ? null : Number(input.value) }),
+    oninput: () => setRow(row, { dimension: input.value === "" ? null : Number(input.value) }),
   });
   input.value = row.dimension ?? "";
   return el("div", { class: "sv-row-dimension" }, el("span", {}, "dimension"), input, el("span", { class: "sv-row-name" }));
@@ -111,7 +107,7 @@ function move(at, by) {
   untouched = false;
   fillRows();
   changed(0);
-  const buttons = list.children[Math.min(at + by, list.children.length - 1)]?.querySelectorAll(".sv-row-do button");
+  const buttons = list.children[Math.min(at + by, list.children.length - 1)]?.querySelectorAll(".sv-row-actions button");
   const next = [...(buttons ?? [])].find((one) => one.dataset.by === String(by) && !one.disabled) ?? buttons?.[2];
   (next ?? find("[data-add]")).focus();
 }
@@ -120,7 +116,7 @@ function fillRows() {
   list.replaceChildren(...recipe.rows.map((row, at) => {
     const button = (by, sign, about, off) => el("button", { type: "button", class: "sv-icon", "data-by": String(by), "aria-label": `${about} row ${at + 1}`, title: about, disabled: off, onclick: () => move(at, by) }, sign);
     return el("li", { class: "sv-figure-row" }, el("div", { class: "sv-row-fields" }, ...fieldsOf(row, at + 1)),
-      el("div", { class: "sv-row-do" }, button(-1, "↑", "Move up", at === 0), button(1, "↓", "Move down", at === last), button(0, "×", "Remove", false)));
+      el("div", { class: "sv-row-actions" }, button(-1, "↑", "Move up", at === 0), button(1, "↓", "Move down", at === last), button(0, "×", "Remove", false)));
   }));
   nameDimensions();
 }
@@ -138,7 +134,7 @@ function add(row, focus = true) {
   changed(0);
   if (focus) list.lastElementChild.querySelector("input")?.focus();
 }
-find(".sv-adds").addEventListener("click", ({ target }) => {
+find(".sv-add-row").addEventListener("click", ({ target }) => {
   const what = target.dataset.add;
   if (!what) return;
   untouched = false;
@@ -215,7 +211,7 @@ file.addEventListener("change", async () => {
   else open(await chosen.text());
 });
 
-find(".sv-saves").addEventListener("click", async ({ target }) => {
+find(".sv-downloads").addEventListener("click", async ({ target }) => {
   const { kind } = target.dataset;
   if (!kind || target.getAttribute("aria-busy")) return;
   target.setAttribute("aria-busy", "true");

@@ -35,7 +35,7 @@ const STEPS = [
     done: () => Boolean(viewState.without),
   },
   {
-    at: () => shown(innerWidth > 900 ? ".sv-group-off .sv-dim" : ".sv-group-off") ?? shown(".sv-left"), sides: ["below", "above"],
+    at: () => shown(innerWidth > 900 ? ".sv-group-off .sv-dim" : ".sv-group-off") ?? shown(".sv-dropped-out"), sides: ["below", "above"],
     text: () => "This dimension is off. Check it to bring its images back, or open its page to see what it means. Images that dropped out are shown above the results; “new” marks those that entered.",
     does: () => "Open a dimension",
     act: () => { const d = opened(); close(); Sieve.showDimension(d); },

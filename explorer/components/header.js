@@ -17,47 +17,47 @@ on("about", (facts) => {
 // another could be expected.
 const banner = element.querySelector(".sv-banner");
 const shown = { link: [], checkpoint: [] };
-function tell(kind, lines) {
+function showMessages(kind, lines) {
   shown[kind] = lines;
   banner.replaceChildren(...Object.entries(shown).flatMap(([of, texts]) => texts.map(([text, ...offer]) => el("li", {},
     el("span", {}, text, ...offer),
-    el("button", { type: "button", class: "sv-icon", "aria-label": "Dismiss", onclick: () => tell(of, shown[of].filter(([one]) => one !== text)) }, "×")))));
+    el("button", { type: "button", class: "sv-icon", "aria-label": "Dismiss", onclick: () => showMessages(of, shown[of].filter(([one]) => one !== text)) }, "×")))));
 }
-on("link-notes", (lines) => tell("link", lines.map((line) => [line])));
+on("link-notes", (lines) => showMessages("link", lines.map((line) => [line])));
 on("about", ({ collection, checkpoint_choice: choice }) => {
   const { reason, other } = choice ?? {};
-  const mayOpen = server?.sieve_checkpoint_open;
-  const offer = other && (mayOpen
+  const canOpen = server?.sieve_checkpoint_open;
+  const offer = other && (canOpen
     ? el("button", { type: "button", class: "sv-link", onclick: ({ target }) => change(other, target) }, `Open ${other}`)
     : el("code", {}, `sieve explore ${collection} --checkpoint ${other}`));
-  tell("checkpoint", reason ? [[reason, ...(offer ? [" ", offer] : [])]] : []);
+  showMessages("checkpoint", reason ? [[reason, ...(offer ? [" ", offer] : [])]] : []);
 });
 
 // The server opens the other checkpoint at the same address, and the page comes back with it.
 async function change(other, button) {
   Object.assign(button, { disabled: true, textContent: `Opening ${other} …` });
   const answer = await Sieve.call(server.sieve_checkpoint_open, other);
-  if (answer.error) return tell("checkpoint", [[answer.error]]);
+  if (answer.error) return showMessages("checkpoint", [[answer.error]]);
   for (let tries = 0; tries < 120; tries += 1) {
     await new Promise((done) => { setTimeout(done, 700); });
     if (await Sieve.outdated()) return location.reload();
   }
-  tell("checkpoint", [[`${other} could not be opened. See the output of “sieve explore” for the reason.`]]);
+  showMessages("checkpoint", [[`${other} could not be opened. See the output of “sieve explore” for the reason.`]]);
 }
 
 // Gradio follows the system theme; a choice made here is stored for the next visit.
 const KEY = "sieve-theme";
-function wear(theme) {
+function applyTheme(theme) {
   document.body.classList.toggle("dark", theme === "dark");
   emit("theme", theme);
 }
 try {
   const stored = localStorage.getItem(KEY);
-  if (stored && !new URLSearchParams(location.search).has("__theme")) wear(stored);
+  if (stored && !new URLSearchParams(location.search).has("__theme")) applyTheme(stored);
 } catch { /* storage may be blocked */ }
 element.querySelector(".sv-light").addEventListener("click", () => {
   const theme = document.body.classList.contains("dark") ? "light" : "dark";
-  wear(theme);
+  applyTheme(theme);
   try { localStorage.setItem(KEY, theme); } catch { /* as above */ }
 });
 

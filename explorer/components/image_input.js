@@ -4,7 +4,7 @@ Object.assign(window.Sieve, (() => {
   const MOST_MB = 20;
   const imageOf = (list) => [...(list ?? [])].find((one) => one.type.startsWith("image/"));
 
-  async function takeIn(image, upload) {
+  async function uploadImage(image, upload) {
     if (image.size > MOST_MB * 2 ** 20) return { error: `This image file is ${Math.round(image.size / 2 ** 20)} MB; the limit is ${MOST_MB} MB` };
     try {
       const received = await upload(image);
@@ -23,7 +23,7 @@ Object.assign(window.Sieve, (() => {
       if (!image) return;
       if (!canTake()) return fault(sentence(Sieve.about.can.no_image ?? "image search is not available here"));
       busy(true);
-      const found = await takeIn(image, upload);
+      const found = await uploadImage(image, upload);
       busy(false);
       if (found.error) return fault(found.error);
       take(found);
@@ -53,15 +53,15 @@ Object.assign(window.Sieve, (() => {
 
   // Show a query in its form: the text, or the image in its place.
   function showQuery(form, { q, item, upload, without }, preview, words) {
-    const [by, text] = [".sv-by", ".sv-by + input"].map((selector) => form.querySelector(selector));
-    by.hidden = !(item || upload);
-    text.hidden = !by.hidden;
+    const [queryImage, text] = [".sv-query-image", ".sv-query-image + input"].map((selector) => form.querySelector(selector));
+    queryImage.hidden = !(item || upload);
+    text.hidden = !queryImage.hidden;
     text.value = q;
     form.querySelector(".sv-field-w input").value = without;
-    if (by.hidden) return;
+    if (queryImage.hidden) return;
     const src = preview || (item ? Sieve.thumbnail(item) : "");
-    Object.assign(by.querySelector("img"), { src, hidden: !src });
-    by.querySelector("span").textContent = upload ? "your image" : words;
+    Object.assign(queryImage.querySelector("img"), { src, hidden: !src });
+    queryImage.querySelector("span").textContent = upload ? "your image" : words;
   }
 
   return { acceptImages, canTake, showQuery };

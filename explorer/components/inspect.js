@@ -21,15 +21,15 @@ function fillSlot(side, view = null) {
   const slot = slots[side];
   const box = boxOf(side);
   const pictured = Boolean((slot.item && slot.known) || slot.upload);
-  const [by, input] = [box.querySelector(".sv-by"), box.querySelector("input[type=text]")];
-  by.hidden = !pictured;
+  const [queryImage, input] = [box.querySelector(".sv-query-image"), box.querySelector("input[type=text]")];
+  queryImage.hidden = !pictured;
   input.hidden = pictured;
   input.value = slot.text || (pictured ? "" : slot.item);
   if (!pictured) return;
-  by.querySelector("img").src = slot.preview || Sieve.thumbnail(slot.item);
-  by.querySelector("span").textContent = slot.upload ? "your image" : view?.item?.captions[0] || slot.item;
+  queryImage.querySelector("img").src = slot.preview || Sieve.thumbnail(slot.item);
+  queryImage.querySelector("span").textContent = slot.upload ? "your image" : view?.item?.captions[0] || slot.item;
 }
-function put(side, slot) {
+function setSlot(side, slot) {
   slots[side] = { ...NOTHING, ...slot };
   off = null;
   fillSlot(side);
@@ -39,7 +39,7 @@ function readTexts() {
   for (const side of ["left", "right"]) {
     if (slots[side].known || slots[side].upload) continue;
     const text = boxOf(side).querySelector("input[type=text]").value.trim();
-    if (text !== (slots[side].text || slots[side].item)) put(side, typed(text));
+    if (text !== (slots[side].text || slots[side].item)) setSlot(side, typed(text));
   }
 }
 
@@ -50,11 +50,11 @@ function inspect({ rows = true } = {}) {
   emit("inspect-left", slots.left.text);
   const nothing = isEmpty(slots.left) && isEmpty(slots.right);
   find(".sv-inspect-empty").hidden = !nothing;
-  find(".sv-try").hidden = !nothing;
+  find(".sv-try-examples").hidden = !nothing;
   if (nothing) {
     for (const part of [".sv-one", ".sv-pair"]) find(part).hidden = true;
     find(".sv-notes").replaceChildren();
-    find(".sv-mute").textContent = "";
+    find(".sv-muted-text").textContent = "";
     return;
   }
   const sent = ({ text, item, upload }) => ({ text: item || upload ? "" : text, item, upload });
@@ -80,12 +80,12 @@ for (const side of ["left", "right"]) {
     fault: (line) => { fault.textContent = line; },
     take: ({ key, preview }) => {
       readTexts();
-      put(side, { upload: key, preview });
+      setSlot(side, { upload: key, preview });
       inspect();
     },
   });
-  box.querySelector(".sv-by button").addEventListener("click", () => {
-    put(side, NOTHING);
+  box.querySelector(".sv-query-image button").addEventListener("click", () => {
+    setSlot(side, NOTHING);
     readTexts();
     inspect();
     box.querySelector("input[type=text]").focus();
@@ -170,18 +170,18 @@ find(".sv-one .sv-bulk").addEventListener("click", ({ target }) => {
 });
 
 // Both slots filled: shared dimensions and the share of the similarity that each explains.
-function thing(side, view) {
+function pairItem(side, view) {
   const slot = slots[side];
   const picture = slot.upload ? el("img", { alt: "", src: slot.preview }) : slot.item ? Sieve.image(slot.item) : null;
-  return el("div", { class: "sv-thing" }, picture, el("p", {}, slot.upload ? "your image" : view.item ? view.item.captions[0] || slot.item : `“${view.text}”`));
+  return el("div", { class: "sv-pair-item" }, picture, el("p", {}, slot.upload ? "your image" : view.item ? view.item.captions[0] || slot.item : `“${view.text}”`));
 }
 const fact = (name, value, title) => el("div", { title }, el("dt", {}, name), el("dd", {}, value));
 function showPair(pair, views) {
   const all = (side) => pair.shared.length + pair[side].length;
-  find(".sv-pair-head").replaceChildren(thing("left", views.left), el("dl", { class: "sv-facts" },
+  find(".sv-pair-head").replaceChildren(pairItem("left", views.left), el("dl", { class: "sv-facts" },
     fact("Cosine of codes", number(pair.cosine), "Cosine similarity of the two codes: the sum of the products below"),
     fact("Cosine of embeddings", pair.backbone === null ? "–" : number(pair.backbone), "Cosine similarity of the backbone's embeddings"),
-    fact("Shared dimensions", String(pair.shared.length), `Of ${all("left")} on the left and ${all("right")} on the right`)), thing("right", views.right));
+    fact("Shared dimensions", String(pair.shared.length), `Of ${all("left")} on the left and ${all("right")} on the right`)), pairItem("right", views.right));
   find(".sv-pair h2").textContent = pair.shared.length ? `Shared dimensions · ${pair.shared.length}` : "No shared dimensions";
   find(".sv-pair .sv-hint").textContent = [
     pair.shared.length ? "Each bar is the product of the left and right activations. The products add up to the cosine of the codes." : "The cosine of their codes is 0.",
@@ -198,7 +198,7 @@ function showOnly(side, parts) {
   const box = find(`[data-only=${side}]`);
   box.querySelector("h3").textContent = `Only ${side} · ${parts.length}`;
   const largest = Math.max(...parts.map((part) => part.value), 1e-9);
-  const ul = el("ul", { class: "sv-near" });
+  const ul = el("ul", { class: "sv-rated-list" });
   const group = el("div", {}, ul);
   box.querySelector("div").replaceChildren(group);
   fillGroup(group, parts, (part) => Sieve.rated(Sieve.dimensionLink(part.d, part.name), part.value / largest, part.value));
@@ -217,7 +217,7 @@ function show(answer) {
     fillSlot(side, answer.slots[side]);
   }
   find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
-  find(".sv-mute").textContent = slots.left.upload || slots.right.upload ? "Links to this view do not include your image." : "";
+  find(".sv-muted-text").textContent = slots.left.upload || slots.right.upload ? "Links to this view do not include your image." : "";
   find(".sv-one").hidden = !answer.one;
   find(".sv-pair").hidden = !answer.pair;
   if (answer.one) showOne(answer.one);
@@ -228,17 +228,17 @@ function show(answer) {
 on("about", ({ can, examples }) => {
   for (const pick of element.querySelectorAll(".sv-pick")) pick.hidden = !Sieve.canTake();
   if (!can.text_queries) {
-    find(".sv-mute").textContent = `${sentence(can.no_text)}.`.replace("..", ".");
+    find(".sv-muted-text").textContent = `${sentence(can.no_text)}.`.replace("..", ".");
     for (const side of ["left", "right"]) boxOf(side).querySelector("input").placeholder = "an item ID";
   }
   const pill = (words, act) => el("button", { type: "button", class: "sv-pill", onclick: act }, words);
-  const texts = can.text_queries ? examples.slice(0, 3).map(({ q }) => pill(q, () => { put("left", { text: q }); inspect(); })) : [];
+  const texts = can.text_queries ? examples.slice(0, 3).map(({ q }) => pill(q, () => { setSlot("left", { text: q }); inspect(); })) : [];
   const image = (right) => () => {
-    put("left", { item: sample.id, known: true });
-    put("right", right ? { text: sample.captions[0] ?? sample.labels[0] ?? "" } : NOTHING);
+    setSlot("left", { item: sample.id, known: true });
+    setSlot("right", right ? { text: sample.captions[0] ?? sample.labels[0] ?? "" } : NOTHING);
     inspect();
   };
-  find(".sv-try").replaceChildren(el("span", { class: "sv-try-word" }, "Try"), ...texts, pill("an image", image(false)),
+  find(".sv-try-examples").replaceChildren(el("span", { class: "sv-try-label" }, "Try"), ...texts, pill("an image", image(false)),
     ...(can.text_queries ? [pill("an image and its caption", image(true))] : []));
 });
 on("samples", ([item]) => { sample = item ?? sample; });
@@ -248,13 +248,13 @@ on("inspect", (text) => {
   if (!KEYS.some((key) => now[key])) return;
   for (const side of ["left", "right"]) {
     const item = now[`${side}-item`];
-    put(side, item ? { item } : typed((now[side] ?? "").trim()));
+    setSlot(side, item ? { item } : typed((now[side] ?? "").trim()));
   }
   off = Sieve.unpackOff(now.off);
   inspect();
 });
 on("inspect-item", (id) => {
   const side = isEmpty(slots.left) || !isEmpty(slots.right) ? "left" : "right";
-  put(side, { item: id, known: true });
+  setSlot(side, { item: id, known: true });
   inspect();
 });

@@ -11,7 +11,7 @@ function bars(parts, offSet) {
   return el("ul", { class: "sv-bars" }, ...parts.map(({ dimension, name, value }) => {
     const isOff = offSet.has(dimension);
     const open = (event) => { event.preventDefault(); dialog.close(); Sieve.showDimension(dimension); };
-    const link = Sieve.dimensionLink(dimension, name, { class: isOff ? "sv-had" : "", onclick: open });
+    const link = Sieve.dimensionLink(dimension, name, { class: isOff ? "sv-off-name" : "", onclick: open });
     return Sieve.rated(link, Math.abs(value) / widest, value, value < 0 || isOff ? "sv-bar-b" : "sv-bar-q");
   }));
 }
@@ -70,8 +70,8 @@ async function show(item) {
   const copies = el("div", {});
   body.replaceChildren(
     el("div", { class: "sv-detail-side" }, Sieve.image(item.id, item.captions[0] ?? ""),
-      el("button", { type: "button", class: "sv-go", onclick: () => { dialog.close(); Sieve.search({ item: item.id }); } }, "More like this"),
-      el("div", { class: "sv-detail-do" },
+      el("button", { type: "button", class: "sv-primary", onclick: () => { dialog.close(); Sieve.search({ item: item.id }); } }, "More like this"),
+      el("div", { class: "sv-detail-actions" },
         el("button", { type: "button", class: "sv-plain", title: "Show its dimensions, and compare it with a text or another image", onclick: () => inspect(item.id) }, "Inspect"),
         item.parts && el("button", { type: "button", class: "sv-plain", title: "Explain its rank compared with the next result", onclick: () => explain(item) }, "Why this rank?")),
       file, el("p", { class: "sv-id" }, "ID ", copyText(item.id, "Copy the ID"))),

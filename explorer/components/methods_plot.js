@@ -16,38 +16,48 @@ Object.assign(window.Sieve, (() => {
   }
 
   // Legend as one line of text.
-  function methodsKey({ data }) {
-    const kinds = new Set(data.map((one) => one.meta));
+  function methodsKey(methods) {
+    const kinds = new Set(methods.map((one) => one.kind));
     return Object.entries(KINDS).filter(([kind]) => kinds.has(kind)).map(([, [, , sign, name]]) => `${sign} ${name}`).join("   ");
   }
 
-  // Draw the figure, unless the target is hidden or another figure is wanted once Plotly is loaded.
-  async function drawMethods(target, figure, isWanted) {
+  const intervalText = (name, value, [low, high]) => `${name} ${value.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+  const intervalBar = (value, [low, high], color) => ({
+    type: "data", symmetric: false, array: [high - value], arrayminus: [value - low], thickness: 1, width: 0, color,
+  });
+
+  // Draw the methods, unless the target is hidden or other ones are wanted once Plotly is loaded.
+  async function drawMethods(target, methods, isWanted) {
     const colour = (name) => getComputedStyle(target).getPropertyValue(name).trim();
-    const traces = figure.data;
     const Plotly = await Sieve.plotly();
     if (!target.clientWidth || !isWanted()) return;
+    const points = methods.map((one) => {
+      const [shade, symbol] = KINDS[one.kind] ?? ["--sv-muted"];
+      return { name: one.method, x: one["violation@10"], y: one["ap@10"], xs: one.violation_ci, ys: one.ci, color: colour(shade), symbol };
+    });
     const axis = { color: colour("--sv-muted"), gridcolor: colour("--sv-line"), zerolinecolor: colour("--sv-line"), linecolor: colour("--sv-line"), fixedrange: true };
     const wide = target.clientWidth > 560;
-    const right = Math.max(...traces.map((one) => one.x[0] + one.error_x.array[0])) * 1.04 || 1;
-    const low = Math.min(...traces.map((one) => one.y[0] - one.error_y.arrayminus[0]));
-    const high = Math.max(...traces.map((one) => one.y[0] + one.error_y.array[0]));
+    const right = Math.max(...points.map(({ xs }) => xs[1])) * 1.04 || 1;
+    const low = Math.min(...points.map(({ ys }) => ys[0]));
+    const high = Math.max(...points.map(({ ys }) => ys[1]));
     const margin = (high - low) * 0.05 || 0.05;
     const [bottom, top] = [low - margin, high + margin];
-    const shades = traces.map((one) => colour(KINDS[one.meta]?.[0] ?? "--sv-muted"));
-    const places = spread(traces.map((one) => one.y[0]), (top - bottom) / 18, bottom + margin / 2, top - margin / 2);
-    const annotations = traces.map((one, i) => ({
-      x: one.x[0], y: one.y[0], ax: right, ay: places[i], axref: "x", ayref: "y", xanchor: "left", text: one.name === "Sieve" ? `<b>${one.name}</b>` : one.name.replaceAll("<", "&lt;"),
-      font: { color: shades[i], size: 12 }, showarrow: true, arrowhead: 0, arrowwidth: 0.6, arrowcolor: shades[i], standoff: 6,
+    const places = spread(points.map(({ y }) => y), (top - bottom) / 18, bottom + margin / 2, top - margin / 2);
+    const annotations = points.map(({ name, x, y, color }, i) => ({
+      x, y, ax: right, ay: places[i], axref: "x", ayref: "y", xanchor: "left", text: name === "Sieve" ? `<b>${name}</b>` : name.replaceAll("<", "&lt;"),
+      font: { color, size: 12 }, showarrow: true, arrowhead: 0, arrowwidth: 0.6, arrowcolor: color, standoff: 6,
     }));
-    const data = traces.map((one, i) => ({
-      ...one, marker: { color: shades[i], symbol: KINDS[one.meta]?.[1], size: one.name === "Sieve" ? 11 : 8 },
-      error_x: { ...one.error_x, color: shades[i] }, error_y: { ...one.error_y, color: shades[i] },
+    const data = points.map(({ name, x, y, xs, ys, color, symbol }) => ({
+      type: "scatter", mode: "markers", name, x: [x], y: [y], marker: { color, symbol, size: name === "Sieve" ? 11 : 8 },
+      error_x: intervalBar(x, xs, color), error_y: intervalBar(y, ys, color),
+      hovertemplate: `%{fullData.name}<br>${intervalText("AP@10", y, ys)}<br>${intervalText("violation@10", x, xs)}<extra></extra>`,
     }));
     await Plotly.react(target, data, {
-      ...figure.layout, paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { family: "system-ui, sans-serif", size: 12, color: colour("--sv-ink") },
-      xaxis: { ...figure.layout.xaxis, ...axis, range: [0, right] }, yaxis: { ...figure.layout.yaxis, ...axis, range: [bottom, top] },
-      annotations: wide ? annotations : [], margin: { ...figure.layout.margin, r: wide ? 112 : 16 },
+      height: 380, showlegend: false, hovermode: "closest", margin: { l: 56, r: wide ? 112 : 16, t: 8, b: 48 },
+      paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { family: "system-ui, sans-serif", size: 12, color: colour("--sv-ink") },
+      xaxis: { ...axis, title: { text: "violation@10 (lower is better)" }, range: [0, right] },
+      yaxis: { ...axis, title: { text: "AP@10 (higher is better)" }, nticks: 6, range: [bottom, top] },
+      annotations: wide ? annotations : [],
       hoverlabel: { bgcolor: colour("--sv-raised"), bordercolor: colour("--sv-edge"), font: { color: colour("--sv-ink") } },
     }, { displayModeBar: false, responsive: false });
   }

@@ -29,11 +29,11 @@ Object.assign(window.Sieve, (() => {
   function makeBubble() {
     const home = document.querySelector(".gradio-container") ?? document.body;
     bubble = el("div", { class: "sv-bubble", popover: "manual" });
-    announcer = el("div", { class: "sv-unseen", role: "status" });
+    announcer = el("div", { class: "sv-visually-hidden", role: "status" });
     home.append(bubble, announcer);
-    addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
-    addEventListener("pointerdown", ({ target }) => { if (!bubble.contains(target) && !owner?.contains(target)) hush(); }, true);
-    for (const moved of ["scroll", "resize"]) addEventListener(moved, () => hush(), { capture: true, passive: true });
+    addEventListener("keydown", (event) => { if (event.key === "Escape") closeBubble(); });
+    addEventListener("pointerdown", ({ target }) => { if (!bubble.contains(target) && !owner?.contains(target)) closeBubble(); }, true);
+    for (const moved of ["scroll", "resize"]) addEventListener(moved, () => closeBubble(), { capture: true, passive: true });
   }
   function explain(anchor, ...content) {
     if (!bubble) makeBubble();
@@ -45,7 +45,7 @@ Object.assign(window.Sieve, (() => {
     putBeside(bubble, anchor, ["above", "below"]); // the content that a term names is below it
     announcer.textContent = bubble.textContent;
   }
-  function hush(of = owner) {
+  function closeBubble(of = owner) {
     if (!owner || of !== owner) return;
     if (owner.classList.contains("sv-term")) owner.setAttribute("aria-expanded", "false");
     owner = null;
@@ -66,13 +66,13 @@ Object.assign(window.Sieve, (() => {
         clearTimeout(pointing);
         pinned = !(owner === button && pinned);
         if (pinned) open();
-        else hush(button);
+        else closeBubble(button);
       },
       onpointerenter: ({ pointerType }) => {
         if (pointerType === "mouse" && owner !== button) pointing = setTimeout(() => { pinned = false; open(); }, 250);
       },
-      onpointerleave: () => { clearTimeout(pointing); if (!pinned) hush(button); },
-      onblur: () => hush(button),
+      onpointerleave: () => { clearTimeout(pointing); if (!pinned) closeBubble(button); },
+      onblur: () => closeBubble(button),
     }, word);
     return button;
   }
@@ -130,5 +130,5 @@ Object.assign(window.Sieve, (() => {
     }
   }
 
-  return { putBeside, explain, hush, term, save, exportMenu, copied };
+  return { putBeside, explain, closeBubble, term, save, exportMenu, copied };
 })());

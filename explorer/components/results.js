@@ -1,24 +1,20 @@
 const { el, on, emit, viewState, number } = Sieve;
 const find = (selector) => element.querySelector(selector);
-const grid = find(".sv-columns > .sv-grid");
-const dense = find(".sv-dense");
-const left = find(".sv-left");
-const leftHint = find(".sv-left-hint");
-const summary = find(".sv-summary");
-const empty = find(".sv-empty");
-const compare = find(".sv-switch input");
+const { grid, dense, dropped, droppedHint, summary, empty, compare, toFigure } = Sieve.parts(element, {
+  grid: ".sv-columns > .sv-grid", dense: ".sv-dense", dropped: ".sv-dropped-out", droppedHint: ".sv-dropped-out-hint",
+  summary: ".sv-summary", empty: ".sv-empty", compare: ".sv-switch input", toFigure: ".sv-to-figure",
+});
 const tiles = new Map();
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 compare.addEventListener("change", () => Sieve.change({ compare: compare.checked }));
-const toFigure = find(".sv-to-figure");
 toFigure.addEventListener("click", () => Sieve.showFigure(Sieve.row()));
 const exports = [];
 on("about", () => {
   if (!exports.length) exports.push(...Sieve.exportMenu("results", (kind) => Sieve.call(server.sieve_export_results, { ...viewState, kind })));
-  find(".sv-results-do").append(...exports);
+  find(".sv-results-actions").append(...exports);
 });
-emit("results-head", find(".sv-results-do"));
+emit("results-head", find(".sv-results-actions"));
 const showExport = (shown) => { for (const part of exports) part.hidden = !shown; };
 on("switches", (now) => { compare.checked = now.compare; });
 
@@ -120,17 +116,17 @@ function show(items, names, off) {
   }
 }
 
-function showLeft(items, names, off, results) {
-  left.querySelector("ol").replaceChildren(...items.map((item) => {
+function showDropped(items, names, off, results) {
+  dropped.querySelector("ol").replaceChildren(...items.map((item) => {
     const had = item.parts.filter(([d]) => off.has(d)).map(([d]) => names[d]).reverse();
     const why = had[0] ?? "overtaken";
     return el("li", {}, el("button", {
-      type: "button", class: "sv-gone", "aria-label": `Was number ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
+      type: "button", class: "sv-dropped", "aria-label": `Was number ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
       onclick: () => Sieve.openItem({ ...item, names, off: [...off], next: results[item.before - 1]?.id }),
-    }, Sieve.image(item.id), el("span", { class: had.length ? "sv-had" : "" }, why)));
+    }, Sieve.image(item.id), el("span", { class: had.length ? "sv-off-name" : "" }, why)));
   }));
-  leftHint.hidden = items.length > 0;
-  leftHint.textContent = off.size
+  droppedHint.hidden = items.length > 0;
+  droppedHint.textContent = off.size
     ? "No image dropped out; only the order may have changed."
     : "Images that drop out when you turn dimensions off appear here.";
 }
@@ -161,8 +157,8 @@ on("answer", (answer) => {
   showExport(answer.results.length > 0);
   toFigure.hidden = !Sieve.row(); // a recipe cannot contain an uploaded image
   show(answer.results, answer.names, off);
-  showLeft(answer.left, answer.names, off, answer.results);
-  left.hidden = answer.results.length === 0 && answer.left.length === 0;
+  showDropped(answer.left, answer.names, off, answer.results);
+  dropped.hidden = answer.results.length === 0 && answer.left.length === 0;
   showDense(answer);
   empty.hidden = answer.results.length > 0;
   empty.textContent = answer.all_off
@@ -190,7 +186,7 @@ function showAlone(words) {
   find(".sv-switch").hidden = true;
   toFigure.hidden = true;
   showExport(false);
-  left.hidden = true;
+  dropped.hidden = true;
   dense.hidden = true;
   empty.hidden = true;
 }

@@ -11,14 +11,14 @@ let renaming = null;
 const menu = el("details", { class: "sv-saved-menu" });
 const opener = el("summary", { class: "sv-plain" });
 const panel = el("div", { class: "sv-menu-panel" });
-const said = el("p", { class: "sv-menu-said", role: "status" });
+const status = el("p", { class: "sv-menu-status", role: "status" });
 menu.append(opener, panel);
 const pills = el("div", { class: "sv-saved-pills", role: "group", "aria-label": "Saved searches" });
 
 menu.addEventListener("toggle", () => {
   deleted.clear();
   renaming = null;
-  said.textContent = "";
+  status.textContent = "";
   if (menu.open) {
     draw();
     panel.querySelector(".sv-save-name")?.select();
@@ -46,8 +46,8 @@ const anchor = (search, kind) => el("a", {
 
 async function act(name, payload, words) {
   const answer = await Sieve.notes.ask(name, payload);
-  said.textContent = answer.error ?? words(answer);
-  said.classList.toggle("sv-fault", Boolean(answer.error));
+  status.textContent = answer.error ?? words(answer);
+  status.classList.toggle("sv-fault", Boolean(answer.error));
   if (!answer.error) Sieve.notes.setSearches(answer.searches);
   return answer;
 }
@@ -77,7 +77,7 @@ async function restore(search) {
 
 function row(search, editable) {
   if (deleted.has(search.id)) {
-    return el("li", { "data-id": search.id }, el("span", { class: "sv-menu-gone" }, search.name),
+    return el("li", { "data-id": search.id }, el("span", { class: "sv-menu-deleted" }, search.name),
       el("button", { type: "button", class: "sv-plain", onclick: () => restore(search) }, "Undo"));
   }
   if (renaming === search.id) {
@@ -124,12 +124,12 @@ function draw() {
   const canSave = editable && !there && Boolean(link || viewState.upload);
   menu.hidden = searching && !canSave && !searches.length;
   opener.textContent = !searching ? "Manage" : canSave ? "Save" : "Saved";
-  pills.replaceChildren(el("span", { class: "sv-try-word" }, "Saved"), ...searches.slice(0, PILLS).map((search) => anchor(search, "sv-pill")));
+  pills.replaceChildren(el("span", { class: "sv-try-label" }, "Saved"), ...searches.slice(0, PILLS).map((search) => anchor(search, "sv-pill")));
   if (!menu.open) return;
   const listed = [...searches, ...[...deleted.values()].filter((gone) => !searches.some((one) => one.id === gone.id))].sort((a, b) => b.id - a.id);
   panel.replaceChildren(...[
-    searching && editable && (link || viewState.upload) && saveForm(), searching && said,
-    listed.length > 0 && el("ul", { "aria-label": "Saved searches" }, ...listed.map((search) => row(search, editable))), !searching && said,
+    searching && editable && (link || viewState.upload) && saveForm(), searching && status,
+    listed.length > 0 && el("ul", { "aria-label": "Saved searches" }, ...listed.map((search) => row(search, editable))), !searching && status,
   ].filter(Boolean));
 }
 

@@ -1,21 +1,16 @@
 const { el, on, emit, viewState, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
-const form = find("form");
-const q = find("#sv-q");
-const without = find("#sv-w");
-const by = find(".sv-by");
-const fault = find(".sv-fault");
-const again = find(".sv-again");
-const notes = find(".sv-notes");
-const suggestion = find(".sv-suggestion");
-const tries = find(".sv-try");
+const { form, q, without, queryImage, fault, retry, notes, suggestion, tries } = Sieve.parts(element, {
+  form: "form", q: "#sv-q", without: "#sv-w", queryImage: ".sv-query-image", fault: ".sv-fault", retry: ".sv-again",
+  notes: ".sv-notes", suggestion: ".sv-suggestion", tries: ".sv-try-examples",
+});
 
 function submit() {
   const text = q.value.trim();
   const rest = { without: without.value.trim() };
-  if (!by.hidden) {
+  if (!queryImage.hidden) {
     const { item, upload } = viewState;
-    return Sieve.search({ item, upload, preview: by.querySelector("img").src, ...rest });
+    return Sieve.search({ item, upload, preview: queryImage.querySelector("img").src, ...rest });
   }
   if (text) return Sieve.search({ q: text, ...rest });
   q.focus();
@@ -33,10 +28,10 @@ Sieve.acceptImages(form, upload, {
   take: ({ key, preview }) => Sieve.search({ upload: key, preview, without: without.value.trim() }),
 });
 
-by.querySelector("button").addEventListener("click", () => {
+queryImage.querySelector("button").addEventListener("click", () => {
   if (!Sieve.about.can.text_queries) return Sieve.clear();
   Object.assign(viewState, { item: "", upload: "" });
-  by.hidden = true;
+  queryImage.hidden = true;
   q.hidden = false;
   q.value = "";
   q.focus();
@@ -51,12 +46,12 @@ let repeat = null;
 let before = null; // element that had the focus before the error
 on("again", (ask) => {
   repeat = ask;
-  if (ask && again.hidden) before = document.activeElement;
-  const held = !ask && document.activeElement === again;
-  again.hidden = !ask;
-  if (held) (before?.isConnected && before !== document.body ? before : find(".sv-go")).focus({ preventScroll: true });
+  if (ask && retry.hidden) before = document.activeElement;
+  const hadFocus = !ask && document.activeElement === retry;
+  retry.hidden = !ask;
+  if (hadFocus) (before?.isConnected && before !== document.body ? before : find(".sv-primary")).focus({ preventScroll: true });
 });
-again.addEventListener("click", () => repeat?.());
+retry.addEventListener("click", () => repeat?.());
 on("notes", (lines) => notes.replaceChildren(...lines.map((line) => el("li", {}, line))));
 on("suggestion", (other) => {
   suggestion.hidden = !other;
@@ -70,13 +65,13 @@ on("about", ({ can }) => {
   if (can.text_queries) return;
   for (const field of [q, without]) Object.assign(field, { disabled: true, placeholder: "", title: sentence(can.no_text) });
   q.placeholder = "choose an image below";
-  find(".sv-go").disabled = true;
-  find(".sv-mute").textContent = sentence(can.no_text);
+  find(".sv-primary").disabled = true;
+  find(".sv-muted-text").textContent = sentence(can.no_text);
 });
 on("about", ({ examples }) => {
   if (!examples.length) return;
   tries.replaceChildren(
-    el("span", { class: "sv-try-word" }, "Try"),
+    el("span", { class: "sv-try-label" }, "Try"),
     ...examples.map((example) =>
       el("button", { type: "button", class: "sv-pill", onclick: () => Sieve.search(example) },
         example.q, example.without && el("span", { class: "sv-minus" }, " without "), example.without)),

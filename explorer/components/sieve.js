@@ -291,6 +291,9 @@ window.Sieve ??= (() => {
     node.append(...children.filter((child) => child || child === 0));
     return node;
   }
+  // Elements of a component by name, each found by its selector.
+  const parts = (element, selectors) =>
+    Object.fromEntries(Object.entries(selectors).map(([name, selector]) => [name, element.querySelector(selector)]));
   const thumbnail = (id) => `${about.thumbnails}${id.slice(0, 2)}/${id}.webp`;
   function image(id, alt = "") {
     const node = el("img", { alt, loading: "lazy", decoding: "async", draggable: "false" });
@@ -323,6 +326,8 @@ window.Sieve ??= (() => {
       el("span", { class: "sv-thumbs" }, ...row.items.map((id) => image(id))),
       el("span", { class: "sv-caption", title: row.caption }, row.caption || "no caption activates it"));
   }
+  // A paragraph that explains a word.
+  const definition = (word, meaning) => el("p", {}, el("strong", {}, word), ` ${meaning}`);
   const openItem = (item) => emit("detail", item, { keep: false });
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
@@ -331,7 +336,7 @@ window.Sieve ??= (() => {
   return {
     on, emit, viewState, search, refuse, clear, change, hasQuery, query, sameQuery, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
-    el, image, thumbnail, titleOf, bar, rated, dimensionLink, dimensionRow, openItem, same,
+    el, parts, image, thumbnail, titleOf, bar, rated, dimensionLink, dimensionRow, definition, openItem, same,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and the results are mounted
     get about() { return about; },
     get foreign() { return foreign; },

@@ -13,9 +13,9 @@ addEventListener("keydown", (event) => {
 let typing = false;
 addEventListener("keydown", () => { typing = true; }, true);
 addEventListener("pointerdown", () => { typing = false; }, true);
-Sieve.on("tab", () => requestAnimationFrame(oneStop));
-Sieve.on("about", () => requestAnimationFrame(oneStop));
-function oneStop() {
+Sieve.on("tab", () => requestAnimationFrame(setTabStop));
+Sieve.on("about", () => requestAnimationFrame(setTabStop));
+function setTabStop() {
   for (const tab of document.querySelectorAll("#sieve-tabs [role=tablist] [role=tab]")) {
     tab.tabIndex = tab.getAttribute("aria-selected") === "true" ? 0 : -1;
   }

@@ -3,8 +3,8 @@ const find = (selector) => element.querySelector(selector);
 const section = find(".sv-train");
 const form = find("form");
 const { collection, preset, m, k, epochs } = form.elements;
-const start = find("form .sv-go");
-const said = find(".sv-train-state");
+const start = find("form .sv-primary");
+const status = find(".sv-train-state");
 const fault = find(".sv-fault");
 const RUNNING = ["starting", "training", "measuring"];
 const TERMS = {
@@ -22,11 +22,11 @@ function fill() {
   m.value = wide;
   k.value = active;
   limit();
-  weigh({});
+  fillLosses({});
 }
 // The losses of a preset, each with its weight.
-const losses = find(".sv-losses .sv-looks");
-function weigh(changed) {
+const losses = find(".sv-losses .sv-form-fields");
+function fillLosses(changed) {
   const { weights } = now.about.presets[preset.value];
   losses.replaceChildren(...Object.keys(TERMS).filter((name) => name in weights).map((name) => el("label", { title: TERMS[name] },
     el("span", {}, name), el("input", { type: "number", name, min: 0, max: 1000, step: "any", required: true, value: changed[name] ?? weights[name] }))));
@@ -73,14 +73,14 @@ function show(answer) {
   if (now?.offer && !answer.offer) return location.assign(location.pathname); // the checkpoint has been opened
   const first = now === null;
   now = answer;
-  const held = section.contains(document.activeElement) && document.activeElement.matches(".sv-go, [data-do]") && document.activeElement;
-  if (first) introduce();
+  const hadFocus = section.contains(document.activeElement) && document.activeElement.matches(".sv-primary, [data-do]") && document.activeElement;
+  if (first) showIntro();
   allow();
   setHeading(heading());
   find(".sv-train-detail").replaceChildren(...detail());
   for (const button of element.querySelectorAll("[data-do]")) button.hidden = !offered(button.dataset.do);
   // The pressed button may be hidden now: move the focus to the next available one.
-  if (held && !canPress(held)) [...element.querySelectorAll("[data-do]"), start].find(canPress)?.focus();
+  if (hadFocus && !canPress(hadFocus)) [...element.querySelectorAll("[data-do]"), start].find(canPress)?.focus();
   find(".sv-train-body").hidden = !now.n_steps;
   if (now.n_steps) measure();
   if (now.opening) follow();
@@ -112,15 +112,15 @@ function explain() {
   if (now.offer && collection.value === collections[0].word) return describeOffer();
   const learns = `Training uses ${captions ? `the ${whole(captions)} captions of ${name}` : `the captions of ${name}, which is prepared first`}. It runs in the background; you can keep searching.`;
   const then = fits ? "" : ` The checkpoint will use ${backbone}, not the backbone that is open here. The command that opens it is shown when training is done.`;
-  find(".sv-train-why").textContent = refusal ? "" : `${learns}${then}`;
+  find(".sv-train-intro").textContent = refusal ? "" : `${learns}${then}`;
   allow();
 }
 collection.addEventListener("change", explain);
 function describeOffer() {
-  find(".sv-train-why").textContent = `There is no checkpoint for ${now.about.backbone || "this collection"} yet. Train one on the ${whole(now.about.captions)} captions of ${now.about.collection}; this page then opens the explorer.`;
+  find(".sv-train-intro").textContent = `There is no checkpoint for ${now.about.backbone || "this collection"} yet. Train one on the ${whole(now.about.captions)} captions of ${now.about.collection}; this page then opens the explorer.`;
   allow();
 }
-function introduce() {
+function showIntro() {
   section.removeAttribute("aria-busy");
   if (now.offer) emit("about", now.about);
   find("form h2").textContent = now.offer ? "Train a checkpoint" : "Train a new checkpoint";
@@ -131,13 +131,13 @@ function introduce() {
     k.value = now.settings.k;
     epochs.value = now.settings.epochs || "";
     limit();
-    weigh(now.settings.weights);
+    fillLosses(now.settings.weights);
     find(".sv-losses").open = Object.entries(now.settings.weights).some(([name, value]) => value !== now.about.presets[preset.value].weights[name]);
   } else fill();
 }
 // Screen readers announce changes, so write only if the text differs.
 function setHeading(text) {
-  if (said.textContent !== text) said.textContent = text;
+  if (status.textContent !== text) status.textContent = text;
 }
 function heading() {
   if (now.opening) return "Opening the explorer …";
@@ -186,7 +186,7 @@ function measure() {
   define(find(".sv-terms"), Object.fromEntries(terms.map(([name, value]) => [TERMS[name] ?? name, value.toFixed(3)])));
   for (const target of element.querySelectorAll("[data-curve]")) {
     const { curve } = target.dataset;
-    target.closest("figure").hidden = curve in VALIDATION && !mayCome(curve);
+    target.closest("figure").hidden = curve in VALIDATION && !isExpected(curve);
     draw(target, curve);
   }
 }
@@ -196,7 +196,7 @@ function unvalidated() {
   return measured.length && !measured.some((point) => "exclusion" in point) ? "Exclusion cannot be measured: the validation items provide too few pairs." : "";
 }
 // Reserve the space of a validation curve until it is known that there is nothing to measure.
-function mayCome(curve) {
+function isExpected(curve) {
   if (now.probe) return false;
   const measured = now.points.filter((point) => "recall" in point);
   return measured.length ? measured.some((point) => curve in point) : RUNNING.includes(now.state);

@@ -4,7 +4,7 @@ const SHOWN = 12;
 const KEYS = ["q", "without", "item", "why-off", "strictness", "a", "b"];
 const form = find("form");
 const { q, without } = form.elements;
-const by = find(".sv-by");
+const queryImage = find(".sv-query-image");
 const fault = find(".sv-fault");
 const fromSearch = find(".sv-from-search");
 const fromSlot = find(".sv-from-slot");
@@ -55,8 +55,8 @@ function use(fields, { own = true, items = {} } = {}) {
 }
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const words = { q: by.hidden ? q.value.trim() : "", without: without.value.trim() };
-  if (by.hidden && !words.q) {
+  const words = { q: queryImage.hidden ? q.value.trim() : "", without: without.value.trim() };
+  if (queryImage.hidden && !words.q) {
     if (words.without) refuse(Sieve.ONLY_EXCLUDES);
     else fault.textContent = "";
     q.focus();
@@ -64,9 +64,9 @@ form.addEventListener("submit", (event) => {
   }
   if (words.q === query.q && words.without === query.without) return explain();
   const { item, upload, preview, strictness, never } = query;
-  use({ ...words, ...(by.hidden ? {} : { item, upload, preview }), strictness, never }, { items: words.q === query.q ? pair : {} });
+  use({ ...words, ...(queryImage.hidden ? {} : { item, upload, preview }), strictness, never }, { items: words.q === query.q ? pair : {} });
 });
-by.querySelector("button").addEventListener("click", () => {
+queryImage.querySelector("button").addEventListener("click", () => {
   query = { ...PLAIN, without: query.without };
   chosen = true;
   fillQuery();
@@ -90,11 +90,11 @@ function itemOf(side, item, choices) {
   const fold = el("details", { open: unfolded.has(side), ontoggle: () => unfolded[fold.open ? "add" : "delete"](side) },
     el("summary", {}, `Choose another image for the ${side}`),
     el("ol", { class: "sv-why-choices" }, ...choices.map((one) => el("li", {}, el("button", {
-      type: "button", class: one.rank ? "" : "sv-why-gone", "aria-label": `${one.rank ? `Number ${one.rank}` : "Dropped out"}: ${one.captions[0] || one.id}`, title: one.captions[0] ?? "", onclick: () => choose(side, one.id),
+      type: "button", class: one.rank ? "" : "sv-why-dropped", "aria-label": `${one.rank ? `Number ${one.rank}` : "Dropped out"}: ${one.captions[0] || one.id}`, title: one.captions[0] ?? "", onclick: () => choose(side, one.id),
     }, Sieve.image(one.id), el("span", {}, one.rank ? String(one.rank) : "out"))))), take);
   return el("div", { class: "sv-why-item" },
     el("button", { type: "button", class: "sv-example", "aria-label": title, onclick: () => Sieve.openItem({ id: item.id, captions: item.captions, labels: item.labels }) }, Sieve.image(item.id)),
-    el("div", {}, el("h3", {}, side === "left" ? "Left" : "Right"), el("p", { class: "sv-why-rank" }, item.said), el("p", {}, title), fold));
+    el("div", {}, el("h3", {}, side === "left" ? "Left" : "Right"), el("p", { class: "sv-why-rank" }, item.rank_text), el("p", {}, title), fold));
 }
 
 // Their contributions, side by side.
@@ -103,9 +103,9 @@ function partRow(part, largest) {
   const bar = Sieve.bar(`${part.off ? "sv-bar-b" : "sv-bar-q"} ${ahead >= 0 ? "sv-to-left" : "sv-to-right"}`, Math.abs(ahead) / largest / 2);
   const sign = (value) => (value > 0 ? `+${number(value)}` : value < 0 ? number(value) : "–");
   return el("tr", {},
-    el("th", { scope: "row" }, Sieve.dimensionLink(part.d, part.name, { title: part.name, class: part.off ? "sv-had" : "" }), part.off ? " off" : ""),
+    el("th", { scope: "row" }, Sieve.dimensionLink(part.d, part.name, { title: part.name, class: part.off ? "sv-off-name" : "" }), part.off ? " off" : ""),
     el("td", {}, sign(part.left)), el("td", {}, sign(part.right)),
-    el("td", { title: `${number(Math.abs(ahead))} in favour of the ${ahead >= 0 ? "left" : "right"}` }, el("span", { class: "sv-tilt" }, bar)));
+    el("td", { title: `${number(Math.abs(ahead))} in favour of the ${ahead >= 0 ? "left" : "right"}` }, el("span", { class: "sv-diverging" }, bar)));
 }
 function partsOf({ parts, left, right }) {
   const largest = Math.max(...parts.map((part) => Math.abs(part.left - part.right)), 1e-9);
@@ -131,7 +131,7 @@ function switches({ off }) {
 }
 function refuse(line) {
   fault.textContent = line;
-  find(".sv-mute").textContent = "";
+  find(".sv-muted-text").textContent = "";
   find(".sv-notes").replaceChildren();
   find(".sv-why-body").hidden = true;
 }
@@ -150,7 +150,7 @@ function show(answer) {
   Object.assign(query, { q: answer.q, without: answer.without });
   fillQuery();
   offer();
-  find(".sv-mute").textContent = `${switches(answer)}${query.upload ? " Links do not include your image." : ""}`;
+  find(".sv-muted-text").textContent = `${switches(answer)}${query.upload ? " Links do not include your image." : ""}`;
   find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
   find(".sv-why-body").hidden = false;
   const { why, choices } = answer;
@@ -168,8 +168,8 @@ function follow() {
 on("about", ({ can }) => {
   if (can.text_queries) return;
   for (const field of [q, without]) Object.assign(field, { disabled: true, placeholder: "" });
-  find(".sv-go").disabled = true;
-  find(".sv-mute").textContent = "Text queries are not available here. Search by an image first.";
+  find(".sv-primary").disabled = true;
+  find(".sv-muted-text").textContent = "Text queries are not available here. Search by an image first.";
 });
 on("inspect", (text) => {
   const now = Sieve.unpack(text);

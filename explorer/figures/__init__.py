@@ -43,11 +43,6 @@ _Hash = Annotated[Line, Field(pattern=r"^([0-9a-f]{8,64})?$")]
 _STRICT = ConfigDict(extra="forbid", validate_default=True)
 
 
-def _strictness(value: Any) -> float | str:
-    number, never = read_strictness(value)
-    return NEVER if never else number
-
-
 @dataclass(frozen=True, config=_STRICT)
 class Row:
     """One row of a figure: a query, an image of the collection to search by, or a dimension."""
@@ -62,7 +57,9 @@ class Row:
     """Text to exclude."""
     off: Off | None = None
     """All dimensions to switch off; None for those that `without` proposes."""
-    strictness: Annotated[float | str, PlainValidator(_strictness)] = 1.0
+    strictness: Annotated[
+        float | str, PlainValidator(lambda value: read_strictness(value).as_json())
+    ] = 1.0
     """From 0 to 1, or "never"."""
 
     def __post_init__(self) -> None:
@@ -84,10 +81,6 @@ class Row:
         return 1.0 if isinstance(self.strictness, str) else self.strictness
 
 
-def _in_order(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
-    return tuple(mark for mark in MARKS if mark in marks)
-
-
 @dataclass(frozen=True, config=_STRICT)
 class Recipe:
     """Content and appearance of a figure; immutable and validated."""
@@ -99,7 +92,9 @@ class Recipe:
     """Images per row."""
     width_cm: Annotated[float, _Number, Field(ge=3, le=42)] = WIDTHS["two columns"]
     """Width in print; JSON may have `width_in`, or `width` with a preset, instead."""
-    marks: Annotated[tuple[Mark, ...], AfterValidator(_in_order)] = ("violations", "names")
+    marks: Annotated[
+        tuple[Mark, ...], AfterValidator(lambda marks: tuple(m for m in MARKS if m in marks))
+    ] = ("violations", "names")
     """Elements to show: violations (framed), names of dimensions, captions, scores."""
     tiles: Literal["crop", "whole"] = "crop"
     """Images cropped to squares, or whole."""

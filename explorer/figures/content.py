@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, NamedTuple
+from importlib.metadata import version
+from typing import NamedTuple
 
 import numpy as np
 
 from sieve.explorer.figures import Recipe, Row
 from sieve.model.checkpoint import Checkpoint, checkpoint_folders
+from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.words.nouns import benchmark_nouns, mentions
-
-if TYPE_CHECKING:
-    from sieve.model.engine import EncodedQuery, SearchEngine
 
 Encode = Callable[[str, str, str], "EncodedQuery"]
 """Encodes a text, an excluded text and an item id as a query."""
@@ -52,14 +50,6 @@ class Content(NamedTuple):
     """Dimensions whose names are shown."""
 
 
-def sieve_version() -> str:
-    """Return the version of Sieve; `unknown` if it is not installed."""
-    try:
-        return version("sieve-explorer")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def recipe_checkpoint(sha256: str) -> str | None:
     """Return the path of the checkpoint with the hash in a recipe; None for the default one.
 
@@ -86,18 +76,16 @@ def complete_recipe(engine: SearchEngine, recipe: Recipe) -> Recipe:
     Raises a ValueError if the recipe names another collection or checkpoint than the engine's.
     """
     collection, checkpoint = engine.collection, engine.checkpoint
-    if not collection.sha256.startswith(recipe.collection_sha256):
-        raise ValueError(
-            f"the recipe was made from a collection with hash {recipe.collection_sha256[:12]}, but "
-            f"{collection.name} has {collection.sha256[:12]}; open that collection, or remove "
-            '"collection_sha256" from the recipe'
-        )
-    if not checkpoint.sha256.startswith(recipe.checkpoint):
-        raise ValueError(
-            f"the recipe was made with checkpoint {recipe.checkpoint[:12]}, but "
-            f"{checkpoint.path.name} is {checkpoint.sha256[:12]}; open that one, or remove "
-            '"checkpoint" from the recipe'
-        )
+    opened = {
+        "collection": (recipe.collection_sha256, collection.name, collection.sha256),
+        "checkpoint": (recipe.checkpoint, checkpoint.path.name, checkpoint.sha256),
+    }
+    for what, (wanted, name, sha256) in opened.items():
+        if not sha256.startswith(wanted):
+            raise ValueError(
+                f"the recipe was made with {what} {wanted[:12]}, but {name} is {sha256[:12]}; open "
+                "that one, or remove the hash from the recipe"
+            )
     names = recipe.names
     if names is None:
         # Complete recipes of versions without user names have none.
@@ -108,7 +96,7 @@ def complete_recipe(engine: SearchEngine, recipe: Recipe) -> Recipe:
         collection=recipe.collection or collection.name,
         collection_sha256=collection.sha256,
         checkpoint=checkpoint.sha256,
-        version=sieve_version(),
+        version=version("sieve-explorer"),
     )
 
 
@@ -146,7 +134,8 @@ def figure_content(
             query = queries[number]
             # A row without exclusion has the violations of the rows with the same A, so that
             # readers can compare their number.
-            same = [other for other in queries.values() if _same_a(other, query)]
+            a = (query.text, query.item)
+            same = [other for other in queries.values() if (other.text, other.item) == a]
             phrases = [phrase for other in same for phrase in other.excluded]
             excluded = query.excluded or tuple(dict.fromkeys(phrases))
             content.append(_search_row(engine, row, query, excluded, recipe.columns, names))
@@ -159,10 +148,6 @@ def _row_errors(number: int) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"row {number}: {error}") from None
-
-
-def _same_a(one: EncodedQuery, other: EncodedQuery) -> bool:
-    return (one.text, one.item) == (other.text, other.item)
 
 
 def _search_row(

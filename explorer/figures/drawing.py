@@ -14,10 +14,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib import style
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -33,15 +34,22 @@ from sieve.explorer.figures.content import (
     figure_content,
     keep_names,
 )
-from sieve.explorer.figures.layout import INK, POINTS_PER_INCH, FontMetrics, Layout, lay_out
+from sieve.explorer.figures.fonts import FontMetrics
+from sieve.explorer.figures.layout import INK, POINTS_PER_INCH, Layout, lay_out
 from sieve.explorer.json_validation import check_choice
+from sieve.model.engine import SearchEngine
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from sieve.model.engine import SearchEngine
-
+Kind = Literal["pdf", "svg", "png", "tex", "json"]
 KINDS = ("pdf", "svg", "png")
+MIME: dict[str, str] = {
+    "pdf": "application/pdf",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "tex": "text/x-tex",
+    "json": "application/json",
+}
+FILE_NAME = "figure"
+"""Name of a downloaded figure, without its suffix."""
 DPI = 300
 """Resolution of images in all formats, and of PNG files."""
 PREVIEW_DPI = 150
@@ -72,6 +80,8 @@ _ESCAPES = str.maketrans(
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _NARROW_CM = 9.0
 _MAX_DESCRIBED = 6
+KEPT_SECONDS = 3600
+KEPT_FILES = 100
 _drawing = Lock()
 
 
@@ -79,6 +89,7 @@ class FigureFile(NamedTuple):
     """A drawn figure."""
 
     data: bytes
+    """Content of the file."""
     recipe: Recipe
     """Complete recipe; drawing it again gives the same bytes."""
     content: tuple[Content, ...]
@@ -97,26 +108,13 @@ def draw_figure(
     originals: bool = True,
     dpi: int = DPI,
 ) -> FigureFile:
-    """Draw a figure for print, as pdf, svg or png.
+    """Draw a figure as pdf, svg or png; tex and json give the LaTeX block or the recipe of the PDF.
 
-    Parameters
-    ----------
-    engine : SearchEngine
-    recipe : Recipe
-    kind : str
-    encode : callable, optional
-        Encodes a query, instead of `engine.encode`.
-    originals : bool
-        Use the original images, instead of thumbnails only.
-    dpi : int
-        Resolution of images; the layout does not depend on it.
-
-    Raises
-    ------
-    ValueError
-        For an unknown kind, an invalid row, or columns that do not fit.
+    `encode` replaces `engine.encode`. Without `originals`, images are drawn from thumbnails only.
+    `dpi` is the resolution of images; the layout does not depend on it. Raises a ValueError for an
+    unknown kind, an invalid row, or columns that do not fit.
     """
-    check_choice("kind", kind, KINDS)
+    check_choice("kind", kind, tuple(MIME))
     full = complete_recipe(engine, recipe)
     content = figure_content(engine, full, encode)
     full = keep_names(full, content)
@@ -132,20 +130,31 @@ def draw_figure(
         if found.is_thumbnail:
             gone.add(row)
         scales = [box / side for box, side in zip(size, found.image.size, strict=True)]
-        whole = full.tiles == "whole"
-        if (min(scales) if whole else max(scales)) > 1:
+        is_whole = full.tiles == "whole"
+        if (min(scales) if is_whole else max(scales)) > 1:
             small.add(row)
-        return _fit(found.image, size, whole)
+        if is_whole:
+            fitted = ImageOps.pad(found.image, size, Image.Resampling.LANCZOS, color="white")
+        else:
+            fitted = ImageOps.fit(found.image, size, Image.Resampling.LANCZOS)
+        return np.asarray(fitted)
 
     with _drawing, style.context(["default", _SETTINGS]):  # ignores the user's settings
         face = FontMetrics(full.font, full.font_size)
         layout = lay_out(full, content, face, _shape(engine, full, content))
-        data = _save(_compose(layout, face, read, dpi), kind, dpi, engine, full)
+        figure = _compose(layout, face, read, dpi)
+        data = _save(figure, kind if kind in KINDS else "pdf", dpi, engine, full)
+    if kind == "tex":
+        data = latex_block(full, content, f"{FILE_NAME}.pdf").encode()
+    elif kind == "json":
+        data = write_recipe(full).encode()
     height = layout.height * CM_PER_INCH
-    notes = _notes(face, gone if dpi == DPI else set(), small if dpi == DPI else set(), height)
+    notes = _notes(face.missing, len(gone) if dpi == DPI else 0, len(small) if dpi == DPI else 0)
+    if height > PAGE_CM:
+        notes.append(f"The figure is {height:.0f} cm high, more than a typical page.")
     if recipe.version not in ("", full.version):
-        notes += (_OTHER_VERSION.format(recipe.version, full.version),)
-    return FigureFile(data, full, content, notes, full.width_cm, round(height, 2))
+        notes.append(_OTHER_VERSION.format(recipe.version, full.version))
+    return FigureFile(data, full, content, tuple(notes), full.width_cm, round(height, 2))
 
 
 def preview_figure(
@@ -211,13 +220,6 @@ def _draw_legend(axes: Axes, place: tuple[float, float], face: FontMetrics) -> N
         _write(axes, face, x + 2.1 * size, y + 0.9 * size, line, face.small, INK)
 
 
-def _fit(image: Image.Image, size: tuple[int, int], whole: bool) -> np.ndarray:
-    """Crop an image to a box, or pad it with white; return (height, width, 3) uint8."""
-    if whole:
-        return np.asarray(ImageOps.pad(image, size, Image.Resampling.LANCZOS, color="white"))
-    return np.asarray(ImageOps.fit(image, size, Image.Resampling.LANCZOS))
-
-
 def _shape(engine: SearchEngine, recipe: Recipe, content: tuple[Content, ...]) -> float:
     """Return height / width of the tiles: below 1 if all uncropped images are wide."""
     rows = [tile.row for row in content for tile in row.tiles]
@@ -248,45 +250,21 @@ def _save(figure: Figure, kind: str, dpi: int, engine: SearchEngine, recipe: Rec
     return stream.getvalue()
 
 
-def _notes(face: FontMetrics, gone: set[int], small: set[int], height: float) -> tuple[str, ...]:
-    """Return warnings for the user."""
+def _notes(missing: set[str], n_gone: int, n_small: int) -> list[str]:
+    """Return warnings for the user about missing characters and images of low resolution."""
     notes = []
-    if face.missing:
-        some = "".join(sorted(face.missing)[:20])
+    if missing:
         notes.append(
-            f"No font has {some}: these characters are shown as boxes. Set font to an installed "
-            "family that has them."
+            f"No font has {''.join(sorted(missing)[:20])}: these characters are shown as boxes. "
+            "Set font to an installed family that has them."
         )
-    if n := len(gone):
-        were = "original was" if n == 1 else "originals were"
-        notes.append(f"{n} {were} not found; thumbnails are used instead.")
-    if n := len(small):
-        have = "image has" if n == 1 else "images have"
-        notes.append(f"{n} {have} less than {DPI} dpi at this size.")
-    if height > PAGE_CM:
-        notes.append(f"The figure is {height:.0f} cm high, more than a typical page.")
-    return tuple(notes)
-
-
-Kind = Literal["pdf", "svg", "png", "tex", "json"]
-MIME: dict[str, str] = {
-    "pdf": "application/pdf",
-    "svg": "image/svg+xml",
-    "png": "image/png",
-    "tex": "text/x-tex",
-    "json": "application/json",
-}
-KEPT_SECONDS = 3600
-KEPT_FILES = 100
-_NAME = "figure"
-
-
-class Download(NamedTuple):
-    """A file to download."""
-
-    name: str
-    mime: str
-    data: bytes
+    if n_gone:
+        were = "original was" if n_gone == 1 else "originals were"
+        notes.append(f"{n_gone} {were} not found; thumbnails are used instead.")
+    if n_small:
+        have = "image has" if n_small == 1 else "images have"
+        notes.append(f"{n_small} {have} less than {DPI} dpi at this size.")
+    return notes
 
 
 def recipe_for(engine: SearchEngine, value: Any) -> Recipe:
@@ -295,35 +273,9 @@ def recipe_for(engine: SearchEngine, value: Any) -> Recipe:
     collection = engine.collection
     known = {"", collection.name, collection.path.name}
     if not recipe.collection_sha256 and Path(recipe.collection).name not in known:
-        raise ValueError(
-            f"the recipe is for collection {recipe.collection[:60]!r}, but {collection.name!r} is "
-            "open"
-        )
+        wanted = recipe.collection[:60]
+        raise ValueError(f"recipe for collection {wanted!r}, but {collection.name!r} is open")
     return recipe
-
-
-def figure_download(
-    engine: SearchEngine,
-    recipe: Recipe,
-    kind: str,
-    encode: Encode | None = None,
-    *,
-    originals: bool = True,
-) -> Download:
-    """Make a file of a figure: the drawing, its LaTeX block or its complete recipe.
-
-    `kind` is pdf, svg, png, tex or json; for the other parameters and errors see `draw_figure`.
-    """
-    check_choice("kind", kind, tuple(MIME))
-    # LaTeX blocks and recipes are only made for figures that can be drawn.
-    shape = kind if kind in KINDS else "pdf"
-    drawn = draw_figure(engine, recipe, shape, encode, originals=originals)
-    data = drawn.data
-    if kind == "tex":
-        data = latex_block(drawn.recipe, drawn.content, f"{_NAME}.pdf").encode()
-    elif kind == "json":
-        data = write_recipe(drawn.recipe).encode()
-    return Download(f"{_NAME}.{kind}", MIME[kind], data)
 
 
 def figures_folder(uploads: Path) -> Path:
@@ -331,7 +283,7 @@ def figures_folder(uploads: Path) -> Path:
     return uploads / "figures"
 
 
-def keep_file(download: Download, folder: Path) -> Path:
+def keep_file(name: str, data: bytes, folder: Path) -> Path:
     """Save a file for the web server, and delete files of the folder that are old or too many."""
     oldest = time.time() - KEPT_SECONDS
     times = {old: old.stat().st_mtime for old in folder.glob("*/*")}
@@ -340,9 +292,9 @@ def keep_file(download: Download, folder: Path) -> Path:
             old.unlink(missing_ok=True)
             with suppress(OSError):
                 old.parent.rmdir()
-    path = folder / hashlib.sha256(download.data).hexdigest() / download.name
+    path = folder / hashlib.sha256(data).hexdigest() / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(download.data)
+    path.write_bytes(data)
     return path
 
 

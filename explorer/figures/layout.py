@@ -7,20 +7,12 @@ A column of labels is at the left, tiles of equal size at the right. Tiles are a
 from __future__ import annotations
 
 import math
-import unicodedata
-from bisect import bisect_right
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, fontManager, get_font
-from matplotlib.text import Text
 
 from sieve.explorer.figures import CM_PER_INCH, Recipe
 from sieve.explorer.figures.content import Content
+from sieve.explorer.figures.fonts import FontMetrics
 
 GRID = 150
 """Grid lines per inch."""
@@ -32,115 +24,9 @@ _UNDER = 0.03
 """Gap between a tile and the text under it."""
 _CAPTION_LINES, _TITLE_LINES, _SMALL_LINES = 2, 4, 4
 INK, QUIET = "#000000", "#555555"
-FAMILIES = {
-    "sans": ("DejaVu Sans", "STIXGeneral"),
-    "serif": ("STIXGeneral", "DejaVu Serif", "DejaVu Sans"),
-}
 POINTS_PER_INCH = 72
 LINE = 1.25
 """Line height, relative to the font size."""
-_MISSING = "□"
-_INVISIBLE = {"Cf", "Mn", "Me", "Cc", "Cs", "Co", "Cn"}
-_MEASURED_AT = 300
-
-
-class FontMetrics:
-    """Metrics of one font family at a base size and a smaller size, in points.
-
-    `family` is sans, serif, or the name of an installed TrueType family; a ValueError lists the
-    installed ones. Fallbacks are fonts bundled with Matplotlib, so that a figure looks the same on
-    every machine.
-    """
-
-    def __init__(self, family: str, size: float) -> None:
-        self.families = FAMILIES.get(family) or (_installed(family), *FAMILIES["sans"])
-        self.size = size
-        self.small = max(0.8 * size, 4.0)
-        self.missing: set[str] = set()
-        """Characters in the texts so far that no font has; each is shown as a box."""
-        figure = Figure(dpi=_MEASURED_AT)
-        self._renderer = FigureCanvasAgg(figure).get_renderer()
-        self._probe = Text(parse_math=False, figure=figure)
-        self.width = lru_cache(maxsize=None)(self._measure)
-        """Returns the width of a line at a size, in inches."""
-
-    def properties(self, size: float) -> FontProperties:
-        """Return Matplotlib's font properties for a size."""
-        # The generic family applies if an SVG is opened on a machine without these fonts.
-        generic = "serif" if self.families == FAMILIES["serif"] else "sans-serif"
-        return FontProperties(family=[*self.families, generic], size=size)
-
-    def _replace_missing(self, text: str) -> str:
-        """Replace characters that no font has by a box; drop invisible ones."""
-        missing = {c for c in text if ord(c) not in _characters(self.families)}
-        visible = {c for c in missing if unicodedata.category(c) not in _INVISIBLE}
-        self.missing |= visible
-        return text.translate({ord(c): _MISSING if c in visible else None for c in missing})
-
-    def wrap(self, text: str, size: float, width: float, most: int) -> list[str]:
-        """Break a text into at most `most` lines; if it needs more, the last ends in an ellipsis.
-
-        `width` is in inches; wider words are broken.
-        """
-        lines: list[str] = []
-        for word in self._replace_missing(text).split():
-            longer = f"{lines[-1]} {word}" if lines else word
-            if lines and self.width(longer, size) <= width:
-                lines[-1] = longer
-                continue
-            while self.width(word, size) > width and len(lines) <= most:
-                head = self._fitting_prefix(word, size, width)
-                lines.append(head)
-                word = word[len(head) :]
-            lines.append(word)
-            if len(lines) > most:
-                break
-        if len(lines) <= most:
-            return lines
-        return [*lines[: most - 1], self._ellipsize(lines[most - 1], size, width)]
-
-    def _fitting_prefix(self, word: str, size: float, width: float) -> str:
-        """Return the longest prefix of a word that fits, at least one character."""
-        lengths = range(1, len(word) + 1)
-        n = bisect_right(lengths, width, key=lambda n: self.width(word[:n], size))
-        return word[: max(n, 1)]
-
-    def _ellipsize(self, line: str, size: float, width: float) -> str:
-        while line and self.width(f"{line}…", size) > width:
-            line = line[:-1].rstrip()
-        return f"{line}…"
-
-    def _measure(self, text: str, size: float) -> float:
-        self._probe.set_fontproperties(self.properties(size))
-        self._probe.set_text(text)
-        return self._probe.get_window_extent(self._renderer).width / _MEASURED_AT
-
-
-def _installed(family: str) -> str:
-    """Return the name of an installed family, matched without regard to case."""
-    installed = {
-        font.name.casefold(): font.name
-        for font in fontManager.ttflist
-        if Path(font.fname).suffix.lower() == ".ttf"  # other formats cannot be embedded
-    }
-    match = installed.get(family.casefold())
-    if match is None:
-        named = sorted(name for name in installed.values() if not name.startswith("Last Resort"))
-        some = ", ".join(dict.fromkeys([*FAMILIES, *named]))
-        raise ValueError(
-            f"font: no TrueType family {family[:60]!r} is installed; choose one of: {some[:300]}"
-        )
-    return match
-
-
-@lru_cache(maxsize=16)
-def _characters(families: tuple[str, ...]) -> frozenset[int]:
-    """Return the code points that at least one of the families has."""
-    points: set[int] = set()
-    for family in families:
-        path = fontManager.findfont(FontProperties(family=family), fallback_to_default=False)
-        points |= get_font(path).get_charmap().keys()
-    return frozenset(points)
 
 
 class TextLine(NamedTuple):

@@ -16,8 +16,9 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -25,14 +26,27 @@ from sieve.explorer.errors import one_line
 from sieve.model.files import atomic_file
 from sieve.model.schemas import Line, fault_in
 
-STARTING, TRAINING, MEASURING = "starting", "training", "measuring"
-STOPPED, FAILED, DONE = "stopped", "failed", "done"
-ACTIVE_STATES = (STARTING, TRAINING, MEASURING)
-State = Literal["none", "starting", "training", "measuring", "stopped", "failed", "done"]
 _EXACT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 _SHOWN = 300
 MAX_FAULT = 2000
 """Maximum length of `Progress.fault`, in characters."""
+
+
+class JobState(StrEnum):
+    """State of a job; NONE if there is no job."""
+
+    NONE = "none"
+    STARTING = "starting"
+    TRAINING = "training"
+    MEASURING = "measuring"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DONE = "done"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the job has not ended, as far as its worker has written."""
+        return self in (JobState.STARTING, JobState.TRAINING, JobState.MEASURING)
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class Progress:
 
     __pydantic_config__ = _EXACT
 
-    state: State = STARTING
+    state: JobState = JobState.STARTING
     step: int = 0
     n_steps: int = 0
     """0 until it is known."""
@@ -125,13 +139,14 @@ class JobDirectory:
         """Read the progress; a missing or damaged file counts as a failed job."""
         try:
             lines = self._progress_file.read_text(encoding="utf-8").splitlines()
-            *points, last = (_object(line) for line in lines)
+            *points, last = map(json.loads, lines)
             return _PROGRESS.validate_json(json.dumps({**last, "points": points}))
         except ValidationError as error:
             reason = fault_in(error)
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             reason = one_line(error)
-        return Progress(FAILED, fault=f"{self._progress_file} cannot be read ({reason[:_SHOWN]})")
+        fault = f"{self._progress_file} cannot be read ({reason[:_SHOWN]})"
+        return Progress(JobState.FAILED, fault=fault)
 
     def last_log_line(self) -> str:
         """Return the last line of the log, or a general explanation if the log is empty."""
@@ -153,13 +168,6 @@ class JobDirectory:
     def should_stop(self) -> bool:
         """Return whether a stop was requested or the directory was deleted."""
         return self._stop_file.exists() or not self.path.is_dir()
-
-
-def _object(line: str) -> dict[str, Any]:
-    value = json.loads(line)
-    if not isinstance(value, dict):
-        raise ValueError(f"a line is not a JSON object: {line[:40]}")
-    return value
 
 
 def _replace(path: Path, text: str) -> None:

@@ -12,21 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, ClassVar
 
-from sieve.explorer.jobs.directory import (
-    ACTIVE_STATES,
-    DONE,
-    FAILED,
-    STARTING,
-    STOPPED,
-    JobDirectory,
-    JobRequest,
-    Progress,
-)
+from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Progress
 from sieve.model.collection import Collection
 from sieve.model.files import sieve_home
 
@@ -71,21 +62,17 @@ class JobLock:
     def acquire(self) -> IO[bytes]:
         """Acquire the lock; closing the stream releases it, unless a worker holds it too.
 
-        Raises
-        ------
-        ValueError
-            If a job is running.
+        Raises a ValueError if a job is running.
         """
         self.home.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + _LOCK_TIMEOUT
         stream = (self.home / "lock").open("ab")
         while not self._try_lock(stream):
-            if time.monotonic() > deadline or self._is_working():
+            job = self.running_job()
+            is_working = bool(job) and JobDirectory(self.home / job).read().state.is_active
+            if time.monotonic() > deadline or is_working:
                 stream.close()
-                raise ValueError(
-                    f"{self.describe_job()} is already running, and only one job can run at a "
-                    "time; stop it or wait until it is done"
-                )
+                raise ValueError(f"{self.describe_job()} is already running; stop it or wait")
             time.sleep(0.05)
         return stream
 
@@ -123,11 +110,6 @@ class JobLock:
             return False
         return True
 
-    def _is_working(self) -> bool:
-        """Return whether the job that holds the lock has not written its final state yet."""
-        job = self.running_job()
-        return bool(job) and JobDirectory(self.home / job).read().state in ACTIVE_STATES
-
     def _last_job(self) -> str:
         try:
             return (self.home / "lock").read_text(encoding="utf-8")
@@ -135,6 +117,7 @@ class JobLock:
             return ""
 
 
+@dataclass(eq=False)
 class JobManager:
     """Start, find, stop and resume jobs of one kind for one collection. Thread-safe.
 
@@ -145,17 +128,10 @@ class JobManager:
     kind: ClassVar[str]
     """training or evaluation"""
 
-    def __init__(
-        self,
-        collection: Collection,
-        device: str = "auto",
-        job_lock: JobLock | None = None,
-        text_encoder: str = "",
-    ) -> None:
-        self.collection = collection
-        self.device = device
-        self.text_encoder = text_encoder
-        self.job_lock = job_lock or JobLock()
+    collection: Collection
+    device: str = "auto"
+    job_lock: JobLock = field(default_factory=JobLock)
+    text_encoder: str = ""
 
     def latest(self) -> JobDirectory | None:
         """Return the newest job of this kind on this collection or requested from its page."""
@@ -171,15 +147,15 @@ class JobManager:
     def progress(self, folder: JobDirectory) -> Progress:
         """Return the progress of a job; one whose process is gone is stopped or failed."""
         progress = folder.read()
-        if progress.state not in ACTIVE_STATES or self.job_lock.running_job() == folder.path.name:
+        if not progress.state.is_active or self.job_lock.running_job() == folder.path.name:
             return progress
         progress = folder.read()  # the job may have ended before the lock was checked
-        if progress.state not in ACTIVE_STATES:
+        if not progress.state.is_active:
             return progress
-        if progress.state == STARTING and not progress.step:
+        if progress.state == JobState.STARTING and not progress.step:
             fault = f"it did not start: {folder.last_log_line()}"
-            return replace(progress, state=FAILED, fault=fault)
-        return replace(progress, state=STOPPED, fault=_KILLED, seconds_left=None)
+            return replace(progress, state=JobState.FAILED, fault=fault)
+        return replace(progress, state=JobState.STOPPED, fault=_KILLED, seconds_left=None)
 
     def other_job(self, folder: JobDirectory | None) -> str:
         """Describe the running job if it is not this one; empty if no other job is running."""
@@ -191,24 +167,23 @@ class JobManager:
     def begin(self, settings: Mapping[str, Any]) -> JobDirectory:
         """Start a job.
 
-        Raises
-        ------
-        ValueError
-            If another job is running, or this collection is not suitable.
+        Raises a ValueError if another job is running, or this collection is not suitable.
         """
         if reason := self.refusal():
             raise ValueError(reason)
         return self._run(self._request(self.collection, settings))
 
     def _request(self, collection: Collection, settings: Mapping[str, Any]) -> JobRequest:
-        path = os.path.abspath(collection.path)
-        about = (self.kind, path, collection.name, collection.sha256, self.device)
-        own = collection.sha256 == self.collection.sha256
+        is_own = collection.sha256 == self.collection.sha256
         return JobRequest(
-            *about,
-            settings,
+            kind=self.kind,
+            collection=os.path.abspath(collection.path),
+            name=collection.name,
+            sha256=collection.sha256,
+            device=self.device,
+            settings=settings,
             requested_by_sha256=self.collection.sha256,
-            text_encoder=self.text_encoder if own else "",
+            text_encoder=self.text_encoder if is_own else "",
         )
 
     def _run(self, request: JobRequest) -> JobDirectory:
@@ -220,17 +195,14 @@ class JobManager:
     def resume(self) -> None:
         """Resume the newest job where it stopped.
 
-        Raises
-        ------
-        ValueError
-            If there is no unfinished job, or another job is running.
+        Raises a ValueError if there is no unfinished job, or another job is running.
         """
         folder = self._require_latest()
         with self.job_lock.mutex, self.job_lock.acquire() as lock:
-            if self.progress(folder).state == DONE:
+            if self.progress(folder).state == JobState.DONE:
                 raise ValueError(f"this {self.kind} is complete; start another one")
             folder.cancel_stop()
-            folder.write(replace(folder.read(), state=STARTING, fault=""))
+            folder.write(replace(folder.read(), state=JobState.STARTING, fault=""))
             self.job_lock.run(folder, lock)
 
     def stop(self) -> None:

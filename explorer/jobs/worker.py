@@ -20,17 +20,7 @@ from types import FrameType
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.errors import one_line
-from sieve.explorer.jobs.directory import (
-    DONE,
-    FAILED,
-    MAX_FAULT,
-    MEASURING,
-    STOPPED,
-    TRAINING,
-    JobDirectory,
-    JobRequest,
-    Progress,
-)
+from sieve.explorer.jobs.directory import MAX_FAULT, JobDirectory, JobRequest, JobState, Progress
 from sieve.explorer.jobs.training_settings import TrainingSettings
 from sieve.model.benchmark import (
     SHORT_METHODS,
@@ -77,7 +67,7 @@ class ProgressReporter:
         if self.stop.is_set():
             raise Stopped
 
-    def end(self, state: str, fault: str = "", made: str = "") -> None:
+    def end(self, state: JobState, fault: str = "", made: str = "") -> None:
         """Write the final state; from then on the job cannot be stopped."""
         self.ended.set()
         self.progress = replace(
@@ -114,7 +104,7 @@ class CurveRecorder:
         seconds_left = seconds_per_step * (report.n_steps - report.step)
         self._reporter.report(
             Progress(
-                state=TRAINING if report.step < report.n_steps else MEASURING,
+                state=JobState.TRAINING if report.step < report.n_steps else JobState.MEASURING,
                 step=report.step,
                 n_steps=report.n_steps,
                 seconds_left=seconds_left if report.step > first_step else None,
@@ -182,7 +172,7 @@ def run_evaluation(request: JobRequest, collection: Collection, reporter: Progre
     """Compare one checkpoint with the training-free baselines; return the stored evaluation."""
 
     def on_progress(done: int, total: int, doing: str) -> None:
-        reporter.report(Progress(MEASURING, step=done, n_steps=total, doing=doing))
+        reporter.report(Progress(JobState.MEASURING, step=done, n_steps=total, doing=doing))
 
     checkpoint = Checkpoint.load(str(request.settings.get("checkpoint")))
     config = BenchmarkConfig(tracks=tracks_of(collection), methods=SHORT_METHODS, seeds=(0,))
@@ -209,14 +199,14 @@ def main() -> None:
     try:
         request, collection = _open_job(folder)
         work = run_training if request.kind == "training" else run_evaluation
-        reporter.end(DONE, made=str(work(request, collection, reporter)))
+        reporter.end(JobState.DONE, made=str(work(request, collection, reporter)))
     except Stopped:
-        reporter.end(STOPPED)
+        reporter.end(JobState.STOPPED)
     except (ValueError, OSError) as error:
-        reporter.end(FAILED, fault=one_line(error))
+        reporter.end(JobState.FAILED, fault=one_line(error))
     except Exception:
         log.exception("the job failed")
-        reporter.end(FAILED, fault=f"An internal error occurred; see {folder.log}")
+        reporter.end(JobState.FAILED, fault=f"An internal error occurred; see {folder.log}")
 
 
 def _open_job(folder: JobDirectory) -> tuple[JobRequest, Collection]:
@@ -228,9 +218,7 @@ def _open_job(folder: JobDirectory) -> tuple[JobRequest, Collection]:
         path = locate_collection(request.collection, device=request.device, progress=False)
     collection = Collection.open(path)
     if request.sha256 and collection.sha256 != request.sha256:
-        raise ValueError(
-            f"{collection.path} has changed since the job was requested; start a new job"
-        )
+        raise ValueError(f"{path} has changed since the job was requested; start a new job")
     return request, collection
 
 
@@ -246,7 +234,7 @@ def _watch(reporter: ProgressReporter, parent: int) -> None:
     while not (reporter.folder.should_stop() or os.getppid() != parent):
         time.sleep(_POLL_SECONDS)
     reporter.stop.set()
-    if reporter.progress.state != TRAINING and not reporter.ended.is_set():
+    if reporter.progress.state != JobState.TRAINING and not reporter.ended.is_set():
         _thread.interrupt_main(signal.SIGTERM)
 
 

@@ -8,34 +8,51 @@ import sys
 from dataclasses import dataclass, field
 from getpass import getpass
 from ipaddress import ip_network
-from urllib.parse import urlsplit
+from typing import Annotated
+
+from tyro.conf import Suppress, UseAppendAction, arg
 
 from sieve.explorer.security.origins import ANY_HOST, Network, is_loopback
 
 PASSWORD = "SIEVE_PASSWORD"
+_ROOT_PATH = re.compile(
+    r"(https?://([\w.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?)?(/[\w.~-]+)*", re.ASCII
+)
 
 
 @dataclass(frozen=True)
 class Access:
     """Who can access the explorer, and how."""
 
-    public: bool = False
-    """Untrusted users have access: no training, uploads or editing, no files but thumbnails."""
-    root_path: str = ""
-    """Path such as /sieve, or URL, at which a reverse proxy serves the page."""
-    auth: tuple[str, str] | None = field(default=None, repr=False)
+    # The fields are options of `sieve explore`.
+    public: Annotated[bool, arg(name="public-safe")] = False
+    """Make the page safe for the public: disable training, uploads and edits, and serve no image
+    files other than thumbnails."""
+    auth: Suppress[tuple[str, str] | None] = field(default=None, repr=False)
     """Username and password that are required to log in."""
-    mcp: bool = False
-    """Whether the API is also available over the Model Context Protocol."""
-    allow_hosts: tuple[str, ...] = ()
-    """Accepted names in the Host header besides this machine's own; `*` for any."""
-    trusted_proxies: tuple[str, ...] = ()
-    """IP addresses or networks of reverse proxies whose X-Forwarded headers are trusted."""
     open_to_network: bool = False
-    """Everyone in the network has full access without a password."""
+    """Give everyone who can reach --host full access, without a password."""
+    allow_hosts: Annotated[
+        UseAppendAction[tuple[str, ...]], arg(name="allow-host", metavar="NAME")
+    ] = ()
+    """Another host name at which browsers may open the page, besides this machine's own;
+    repeatable, * for any."""
+    root_path: Annotated[str, arg(metavar="PATH")] = ""
+    """Path or URL at which a reverse proxy serves the page: /sieve, https://example.org/sieve."""
+    trusted_proxies: Annotated[
+        UseAppendAction[tuple[str, ...]], arg(name="trusted-proxy", metavar="ADDRESS")
+    ] = ()
+    """Address or network of a reverse proxy whose X-Forwarded headers are trusted; repeatable."""
+    mcp: bool = False
+    """Also serve search over the Model Context Protocol, at /gradio_api/mcp/."""
 
     def __post_init__(self) -> None:
-        check_root_path(self.root_path)
+        if not _ROOT_PATH.fullmatch(self.root_path):
+            raise ValueError(
+                "--root-path must be a path such as /sieve or a URL such as "
+                "https://example.org/sieve, without a trailing slash; "
+                f"got {self.root_path[:60]!r}"
+            )
         for name in self.allow_hosts:
             if name != ANY_HOST and not re.fullmatch(r"[\w.-]+", name, re.ASCII):
                 raise ValueError(
@@ -43,16 +60,12 @@ class Access:
                     f"port, or * for any; got {name[:60]!r}"
                 )
         if self.trusted_proxies and not self.root_path:
-            raise ValueError(
-                "--trusted-proxy needs --root-path, the path at which the proxy serves the page"
-            )
+            raise ValueError("--trusted-proxy needs --root-path, the path behind the proxy")
         _ = self.proxy_networks
         if self.auth is not None and not all(self.auth):
             raise ValueError("username and password must not be empty")
         if self.auth and self.mcp:
-            raise ValueError(
-                "--mcp does not support --auth; use a reverse proxy for authentication instead"
-            )
+            raise ValueError("--mcp does not support --auth; let a reverse proxy authenticate")
 
     @property
     def proxy_networks(self) -> tuple[Network, ...]:
@@ -75,30 +88,10 @@ class Access:
         )
 
 
-def check_root_path(root_path: str) -> None:
-    """Raise a ValueError unless a root path is empty, a path or an HTTP URL."""
-    try:
-        parts = urlsplit(root_path)
-    except ValueError:
-        parts = urlsplit("no path")
-    is_path = (
-        re.fullmatch(r"(/[\w.~-]+)*", parts.path, re.ASCII) and not parts.query + parts.fragment
-    )
-    is_address = parts.scheme in ("http", "https") and bool(parts.netloc)
-    if not is_path or (bool(parts.scheme + parts.netloc) and not is_address):
-        raise ValueError(
-            "--root-path must be a path such as /sieve or a URL such as https://example.org/sieve, "
-            f"without a trailing slash; got {root_path[:60]!r}"
-        )
-
-
 def ask_password(name: str) -> str:
     """Return the password of a user from `$SIEVE_PASSWORD`, or ask for it in the terminal.
 
-    Raises
-    ------
-    ValueError
-        If the name contains a password, or there is no terminal to ask in.
+    Raises a ValueError if the name contains a password, or there is no terminal to ask in.
     """
     if ":" in name:
         raise ValueError(

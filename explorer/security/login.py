@@ -15,6 +15,19 @@ from html import escape
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
+
+from starlette.requests import cookie_parser
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
+
+from sieve.explorer.errors import RefusedError
+from sieve.explorer.security.origins import LOGIN, LOGOUT, TOKEN_HEADER, RequestInfo, is_browser
 
 SESSION_SECONDS = 12 * 3600.0
 """Time in seconds after which an unused session expires."""
@@ -22,6 +35,7 @@ MAX_SESSIONS = 1000
 FREE_FAILURES = 3
 """Number of failed attempts from one network that cause no delay."""
 MAX_DELAY = 60.0  # seconds
+NO_CACHE = {"cache-control": "no-store"}
 _MAX_ADDRESSES = 4096
 
 _PAGE = Template((Path(__file__).parents[1] / "components" / "login.html").read_text("utf-8"))
@@ -36,18 +50,21 @@ class Login:
     """Sessions of users who have logged in; `account` is None if no login is required.
 
     The port is part of the cookie's name, because browsers send a cookie to all ports of a host.
+    `home` is the path at which the explorer is served.
     """
 
-    def __init__(self, account: tuple[str, str] | None, port: int) -> None:
+    def __init__(self, account: tuple[str, str] | None, port: int, home: str) -> None:
         self.account = account
-        self.cookie = f"sieve-session-{port}"
+        self._home = home
+        self._cookie = f"sieve-session-{port}"
         self._secret = secrets.token_bytes(32)
         self._used: OrderedDict[str, float] = OrderedDict()
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
-    def session(self, cookies: dict[str, str]) -> str:
+    def session(self, request: RequestInfo) -> str:
         """Return the valid session of a request by its cookies; empty if there is none."""
-        name, now = cookies.get(self.cookie, ""), time.monotonic()
+        name = cookie_parser(request.headers.get("cookie", "")).get(self._cookie, "")
+        now = time.monotonic()
         if now - self._used.get(name, -SESSION_SECONDS) >= SESSION_SECONDS:
             self._used.pop(name, None)
             return ""
@@ -59,58 +76,108 @@ class Login:
         """Return the CSRF token of a session."""
         return hmac.new(self._secret, session.encode(), sha256).hexdigest()
 
-    def has_token(self, session: str, given: str) -> bool:
-        """Return whether a token is that of a session."""
+    def has_token(self, session: str, request: RequestInfo, form: str = "") -> bool:
+        """Return whether a request has the token of a session, in a header or its form."""
+        given = request.headers.get(TOKEN_HEADER, form)
         return hmac.compare_digest(self.token(session).encode(), given.encode())
 
-    def wait(self, address: str) -> float:
-        """Return the time in seconds until an address may try again."""
-        _, until = self._failures.get(_group(address), (0, 0.0))
-        return max(until - time.monotonic(), 0.0)
+    def require_login(self, request: RequestInfo) -> Response:
+        """Return the login page for a request without a session; other routes are refused."""
+        if request.path == "/":
+            return self._page("Log in", LOGIN, _FIELDS, link=request.query, status=401)
+        raise RefusedError(401, "log in first: send username and password by POST to /login")
 
-    def open_session(self, address: str, username: str, password: str) -> str:
-        """Open a session; return an empty string and increase the delay if the login fails."""
+    def log_in(self, request: RequestInfo, form: dict[str, str]) -> Response:
+        """Serve the login page, or open a session for the username and password of its form.
+
+        A browser is redirected to the page that it requested; the form has its query string.
+        """
+        if request.method != "POST":
+            return self._page("Log in", LOGIN, _FIELDS)
+        if is_browser(request.headers) and not self.has_token("", request, form.get("token", "")):
+            raise RefusedError(403, "this login page is no longer valid; reload it")
+        is_page, link = "text/html" in request.headers.get("accept", ""), form.get("link", "")
+        group, headers = _group(request.client), {}
+        _, until = self._failures.get(group, (0, 0.0))
+        wait = until - time.monotonic()
+        if wait > 0:
+            status, message = 429, f"Too many attempts; try again in {wait:.0f} s"
+            headers = {"retry-after": f"{wait:.0f}"}
+        elif self._is_account(form.get("username", ""), form.get("password", "")):
+            self._failures.pop(group, None)
+            response = self._redirect(link) if is_page else JSONResponse({"success": True})
+            response.set_cookie(
+                self._cookie,
+                self._open_session(),
+                path=self._home or "/",
+                httponly=True,
+                samesite="lax",
+                secure=request.is_secure,
+            )
+            return response
+        else:
+            self._count_failure(group)
+            status, message = 400, "Wrong username or password"
+        if is_page:
+            content = f'<p role="alert">{escape(message)}</p>{_FIELDS}'
+            return self._page("Log in", LOGIN, content, link=link, status=status, headers=headers)
+        return PlainTextResponse(f"{message}\n", status, headers)
+
+    def log_out(self, request: RequestInfo, form: dict[str, str]) -> Response:
+        """Serve a page that asks to confirm, or close the session; other sessions stay open.
+
+        The form has a token: a link from another site cannot log a user out.
+        """
+        session = self.session(request)
+        if request.method != "POST":
+            return self._page("Log out", LOGOUT, "<p>Other sessions stay open.</p>", session)
+        if not self.has_token(session, request, form.get("token", "")):
+            raise RefusedError(403, "this page is no longer valid; reload it")
+        self._used.pop(session, None)
+        response = self._redirect("")
+        response.delete_cookie(self._cookie, path=self._home or "/")
+        return response
+
+    def _is_account(self, username: str, password: str) -> bool:
         assert self.account is not None
         name_matches = hmac.compare_digest(username.strip().encode(), self.account[0].encode())
         password_matches = hmac.compare_digest(password.encode(), self.account[1].encode())
-        group = _group(address)
-        if not (name_matches and password_matches):
-            failures = self._failures.pop(group, (0, 0.0))[0] + 1
-            delay = min(2.0 ** (failures - FREE_FAILURES), MAX_DELAY)
-            until = time.monotonic() + (delay if failures >= FREE_FAILURES else 0)
-            self._failures[group] = (failures, until)
-            while len(self._failures) > _MAX_ADDRESSES:
-                self._failures.popitem(last=False)
-            return ""
-        self._failures.pop(group, None)
+        return name_matches and password_matches
+
+    def _open_session(self) -> str:
         session = secrets.token_urlsafe(32)
         self._used[session] = time.monotonic()
         while len(self._used) > MAX_SESSIONS:
             self._used.popitem(last=False)
         return session
 
-    def close_session(self, session: str) -> None:
-        """Close one session; other sessions of the same user stay open."""
-        self._used.pop(session, None)
+    def _count_failure(self, group: str) -> None:
+        """Increase the delay of a group of addresses."""
+        failures = self._failures.pop(group, (0, 0.0))[0] + 1
+        delay = min(2.0 ** (failures - FREE_FAILURES), MAX_DELAY)
+        until = time.monotonic() + (delay if failures >= FREE_FAILURES else 0)
+        self._failures[group] = (failures, until)
+        while len(self._failures) > _MAX_ADDRESSES:
+            self._failures.popitem(last=False)
 
-    def login_page(self, action: str, link: str, message: str = "") -> str:
-        """Render the login page.
+    def _redirect(self, link: str) -> Response:
+        query = f"?{quote(link, safe='=&%+,:*.~-_')}" if link else ""
+        return RedirectResponse(f"{self._home}/{query}", 303)
 
-        The form is sent to `action`; `link` is the query string of the page to return to, and
-        `message` the reason why the last attempt failed.
-        """
-        alert = f'<p role="alert">{escape(message)}</p>' if message else ""
-        return _page("Log in", action, alert + _FIELDS, self.token(""), link)
-
-    def logout_page(self, action: str, session: str) -> str:
-        """Render the page that asks to confirm; a link from another site cannot log a user out."""
-        note = "<p>Other sessions stay open.</p>"
-        return _page("Log out", action, note, self.token(session))
-
-
-def _page(title: str, action: str, content: str, token: str, link: str = "") -> str:
-    texts = {"action": escape(action), "link": escape(link)}
-    return _PAGE.substitute(texts, title=title, content=content, button=title, token=token)
+    def _page(
+        self,
+        title: str,
+        path: str,
+        content: str,
+        session: str = "",
+        link: str = "",
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+    ) -> Response:
+        """Render a page whose form is sent to a path; `link` is the page to return to."""
+        texts = {"action": escape(self._home + path), "link": escape(link), "content": content}
+        text = _PAGE.substitute(texts, title=title, button=title, token=self.token(session))
+        return HTMLResponse(text, status, (headers or {}) | NO_CACHE)
 
 
 def _group(address: str) -> str:

@@ -11,37 +11,30 @@ import asyncio
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request, cookie_parser
-from starlette.responses import (
-    FileResponse,
-    HTMLResponse,
-    JSONResponse,
-    PlainTextResponse,
-    RedirectResponse,
-    Response,
-)
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.explorer.errors import INTERNAL_ERROR, RefusedError, one_line
 from sieve.explorer.security import request_body
-from sieve.explorer.security.login import Login
+from sieve.explorer.security.login import NO_CACHE, Login
 from sieve.explorer.security.origins import (
-    PROXY_HEADER,
-    TOKEN_HEADER,
+    LOGIN,
+    LOGOUT,
+    RequestInfo,
     check_host,
     host_names,
     is_browser,
     is_cross_origin,
-    is_in,
+    read_request,
 )
 from sieve.explorer.uploads import MAX_BYTES, has_room
 
@@ -62,7 +55,7 @@ NOT_SERVED_PUBLICLY = (
 
 _API = "/gradio_api"
 _STARTUP = f"{_API}/startup-events"
-_TOKEN, _LOGIN, _LOGOUT = "/csrf-token", "/login", "/logout"
+_TOKEN = "/csrf-token"
 _GET = re.compile(
     r"/(config/?|theme\.css|favicon\.ico|manifest\.json|(static|assets|svelte)/.*)?"
     rf"|{_API}/(info/?|openapi\.json|theme\.css|app_id/?|heartbeat/[\w-]{{1,64}}"
@@ -79,7 +72,7 @@ _EVENT = re.compile(rf"{_API}/call/[^/]+/([^/]+)")
 _THUMBNAIL = re.compile(r"/thumbnails/(([0-9a-f]{2})/(\2[0-9a-f]{14})\.webp)")
 _FILE = f"{_API}/file="
 _PATH_TRAVERSAL = re.compile(r"(^|/)\.\.?(/|$)|//|\\|\0")
-_BEFORE_LOGIN = {_TOKEN, _LOGIN, "/favicon.ico", _STARTUP}
+_BEFORE_LOGIN = {_TOKEN, LOGIN, "/favicon.ico", _STARTUP}
 _INVALID_CALL_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 # Gradio's page has inline scripts and styles, and compiles the scripts of custom components.
@@ -93,37 +86,12 @@ _CONTENT_POLICY = (
 _FRAME_POLICY = "; frame-ancestors {own} http://localhost:* http://127.0.0.1:*"
 
 
-@dataclass(frozen=True)
-class _RequestInfo:
-    """A parsed request."""
-
-    method: str
-    path: str
-    """Below the root path."""
-    query: str
-    headers: Mapping[str, str]
-    client: str
-    """IP address of the client."""
-    is_secure: bool
-    session: str
-    """Login session of the request; empty if there is none."""
-
-
 class RouteAllowList:
     """Pass on the requests that the page and the API need, and refuse all others in one line.
 
-    Parameters
-    ----------
-    app : ASGI application
-        All of Gradio, including its own middleware.
-    host, port
-        Address that the server listens on.
-    functions : mapping of int to BlockFunction
-        Endpoints of the app.
-    thumbnails, plotly : Path or None
-        Static files of the page, served as `THUMBNAILS` and `PLOTLY`.
-    generated : Path
-        Folder of the files that the API generates.
+    `app` is all of Gradio, including its own middleware, which listens on `host` and `port`, and
+    `functions` are its endpoints. `thumbnails` and `plotly` are served as `THUMBNAILS` and
+    `PLOTLY`. `generated` is the folder of the files that the API generates.
     """
 
     def __init__(
@@ -145,7 +113,7 @@ class RouteAllowList:
         self._access = access
         self._hosts = host_names(host, access.root_path, access.allow_hosts)
         self._proxies = access.proxy_networks
-        self._login = Login(access.auth, port)
+        self._login = Login(access.auth, port, urlsplit(access.root_path).path)
         self._functions = functions
         self.unfetched = unfetched
         self._thumbnails = thumbnails
@@ -153,7 +121,6 @@ class RouteAllowList:
         self._generated = generated
         self._not_uploads = frozenset({generated.name, "vibe_edit_history"})
         self._headers = _headers(access)
-        self._home = urlsplit(access.root_path).path
         self._import = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -191,7 +158,7 @@ class RouteAllowList:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         """Return the response to a request; None if Gradio has sent one."""
-        request, scope = self._read(scope)
+        request, scope = read_request(scope, self._access.root_path, self._proxies)
         if response := self._check(request):
             return response
         receive = request_body.limited(receive, self._body_limit(request))
@@ -206,78 +173,41 @@ class RouteAllowList:
         elif int(request.headers["content-length"]) <= request_body.MAX_BODY_BYTES:
             await self._call(request, scope, receive, send)
         elif self._import.locked():
-            raise RefusedError(
-                429, "another annotations file is being imported; try again in a moment"
-            )
+            raise RefusedError(429, "another annotations file is being imported; try again later")
         else:
             async with self._import:
                 await self._call(request, scope, receive, send)
         return None
 
-    def _read(self, scope: Scope) -> tuple[_RequestInfo, Scope]:
-        """Parse a request and remove the headers that only a trusted proxy may send."""
-        root_path = self._access.root_path
-        peer = (scope.get("client") or ("", 0))[0]
-        is_proxied = bool(root_path) and is_in(peer, self._proxies)
-        kept, headers = [], {}
-        for name, value in scope["headers"]:
-            lower = name.decode("latin-1").lower()
-            if PROXY_HEADER.fullmatch(lower) and not (is_proxied and lower in _FORWARDED):
-                continue
-            kept.append((name, value))
-            # Repeated headers are joined: the result is no valid host, origin or length.
-            joined = [headers[lower]] if lower in headers else []
-            headers[lower] = "; ".join([*joined, value.decode("latin-1")])
-        client = headers.get("x-forwarded-for", "").rsplit(",")[-1].strip() or peer
-        is_secure = root_path.startswith("https:") or (
-            headers.get("x-forwarded-proto", "").split(",")[0].strip() == "https"
-        )
-        request = _RequestInfo(
-            scope["method"],
-            _path(scope),
-            scope["query_string"].decode("latin-1"),
-            headers,
-            client,
-            is_secure,
-            self._login.session(cookie_parser(headers.get("cookie", ""))),
-        )
-        return request, {**scope, "headers": kept}
-
-    def _check(self, request: _RequestInfo) -> Response | None:
+    def _check(self, request: RequestInfo) -> Response | None:
         """Raise a `RefusedError`, or return a response if the user has to log in first."""
-        access, headers, method, path = self._access, request.headers, request.method, request.path
-        forwarded_host = headers.get("x-forwarded-host", "").split(",")[0].strip()
-        check_host(headers.get("host", ""), self._hosts)
-        if forwarded_host:
-            check_host(forwarded_host, self._hosts)
-        if is_cross_origin(method, headers, access.root_path, forwarded_host):
+        access, method, path = self._access, request.method, request.path
+        check_host(request, self._hosts)
+        if is_cross_origin(request, access.root_path):
             raise RefusedError(
                 403, "requests from other websites are refused; open the explorer in its own window"
             )
         if not self._is_open(method, path):
             why = NOT_SERVED_PUBLICLY if access.public else NOT_SERVED
             raise RefusedError(403, f"{method} {path[:80]} {why}")
-        if self._login.account and not request.session and path not in _BEFORE_LOGIN:
-            return self._login_needed(request)
+        is_free = path in _BEFORE_LOGIN or not self._login.account
+        if not (is_free or self._login.session(request)):
+            return self._login.require_login(request)
         if self._lacks_token(request):
             raise RefusedError(403, f"a POST request of a browser needs the token of {_TOKEN}")
-        request_body.check_headers(
-            method, headers, self._body_limit(request), form=_takes_form(path)
-        )
+        limit = self._body_limit(request)
+        request_body.check_headers(method, request.headers, limit, form=_takes_form(path))
         return None
 
-    def _lacks_token(self, request: _RequestInfo) -> bool:
-        if (
-            request.method != "POST"
-            or request.path in (_LOGIN, _LOGOUT)
-            or _MCP.fullmatch(request.path)
-        ):
-            return False  # forms send it in a field
-        if not is_browser(request.headers) and not _UPLOAD.fullmatch(request.path):
+    def _lacks_token(self, request: RequestInfo) -> bool:
+        path = request.path
+        has_field = path in (LOGIN, LOGOUT)  # forms send the token in a field
+        if request.method != "POST" or has_field or _MCP.fullmatch(path):
             return False
-        return not self._login.has_token(request.session, request.headers.get(TOKEN_HEADER, ""))
+        is_checked = is_browser(request.headers) or bool(_UPLOAD.fullmatch(path))
+        return is_checked and not self._login.has_token(self._login.session(request), request)
 
-    def _body_limit(self, request: _RequestInfo) -> int:
+    def _body_limit(self, request: RequestInfo) -> int:
         """Return the maximum size of the body in bytes."""
         if _takes_form(request.path):
             return request_body.FORM_BYTES + (MAX_BYTES if _UPLOAD.fullmatch(request.path) else 0)
@@ -285,20 +215,22 @@ class RouteAllowList:
         return request_body.MAX_IMPORT_BYTES if is_import else request_body.MAX_BODY_BYTES
 
     async def _own_response(
-        self, request: _RequestInfo, scope: Scope, receive: Receive
+        self, request: RequestInfo, scope: Scope, receive: Receive
     ) -> Response | None:
         """Return the response of a route that this class serves; None for other routes."""
         path = request.path
         if path == _TOKEN:
-            return PlainTextResponse(self._login.token(request.session), headers=_NO_CACHE)
+            token = self._login.token(self._login.session(request))
+            return PlainTextResponse(token, headers=NO_CACHE)
         if path == f"/{PLOTLY}":
             return FileResponse(self._plotly)
         if (match := _THUMBNAIL.fullmatch(path)) and self._thumbnails:
             return await self._thumbnail(self._thumbnails.parent, match[3], path)
-        if path == _LOGIN:
-            return await self._log_in(request, scope, receive)
-        if path == _LOGOUT:
-            return await self._log_out(request, scope, receive)
+        if path in (LOGIN, LOGOUT):
+            is_post = request.method == "POST"
+            form = await request_body.read_form(scope, receive) if is_post else {}
+            answer = self._login.log_in if path == LOGIN else self._login.log_out
+            return answer(request, form)
         if (event := _EVENT.fullmatch(path)) and not self.unfetched.has_event(event[1]):
             raise RefusedError(404, "unknown event, or its response has expired; call again")
         if path == f"{_API}/queue/data":
@@ -311,15 +243,12 @@ class RouteAllowList:
         """Serve a thumbnail after checking it; browsers would show a damaged one."""
         try:
             data = await run_in_threadpool(read_thumbnail, collection, item_id)
-        except ValueError as error:
-            raise RefusedError(404, f"{path} {error}") from None
-        except OSError:
-            raise RefusedError(404, f"{path} cannot be read") from None
+        except (ValueError, OSError) as error:
+            fault = "cannot be read" if isinstance(error, OSError) else error
+            raise RefusedError(404, f"{path} {fault}") from None
         return Response(data, media_type="image/webp", headers=_CACHE_HOUR)
 
-    async def _call(
-        self, request: _RequestInfo, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _call(self, request: RequestInfo, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a call of the page or the API, and pass it on."""
         body = await request_body.read_body(receive)
         if not _MCP.fullmatch(request.path):
@@ -343,73 +272,10 @@ class RouteAllowList:
         if not isinstance(data, list) or len(data) != needed:
             raise RefusedError(422, f"data must be a list of {needed} values")
 
-    async def _log_in(self, request: _RequestInfo, scope: Scope, receive: Receive) -> Response:
-        action, link = f"{self._home}{_LOGIN}", ""
-        if request.method != "POST":
-            return HTMLResponse(self._login.login_page(action, link), headers=_NO_CACHE)
-        form = await _form(scope, receive)
-        given = request.headers.get(TOKEN_HEADER, form.get("token", ""))
-        if is_browser(request.headers) and not self._login.has_token("", given):
-            raise RefusedError(403, "this login page is no longer valid; reload it")
-        is_page, link = "text/html" in request.headers.get("accept", ""), form.get("link", "")
-        wait = self._login.wait(request.client)
-        if wait:
-            status, message = 429, f"Too many attempts; try again in {wait:.0f} s"
-        else:
-            session = self._login.open_session(
-                request.client, form.get("username", ""), form.get("password", "")
-            )
-            if session:
-                return self._logged_in(request, session, link if is_page else None)
-            status, message = 400, "Wrong username or password"
-        headers = {"retry-after": f"{wait:.0f}"} if wait else {}
-        if is_page:
-            text = self._login.login_page(action, link, message)
-            return HTMLResponse(text, status, headers | _NO_CACHE)
-        return PlainTextResponse(f"{message}\n", status, headers)
-
-    def _logged_in(self, request: _RequestInfo, session: str, link: str | None) -> Response:
-        """Set the session cookie; a browser is redirected to the page that it requested."""
-        response: Response = JSONResponse({"success": True})
-        if link is not None:
-            response = self._home_page(link)
-        response.set_cookie(
-            self._login.cookie,
-            session,
-            path=self._home or "/",
-            httponly=True,
-            samesite="lax",
-            secure=request.is_secure,
-        )
-        return response
-
-    async def _log_out(self, request: _RequestInfo, scope: Scope, receive: Receive) -> Response:
-        if request.method != "POST":
-            text = self._login.logout_page(f"{self._home}{_LOGOUT}", request.session)
-            return HTMLResponse(text, headers=_NO_CACHE)
-        form = await _form(scope, receive)
-        given = request.headers.get(TOKEN_HEADER, form.get("token", ""))
-        if not self._login.has_token(request.session, given):
-            raise RefusedError(403, "this page is no longer valid; reload it")
-        self._login.close_session(request.session)
-        response = self._home_page("")
-        response.delete_cookie(self._login.cookie, path=self._home or "/")
-        return response
-
-    def _home_page(self, link: str) -> RedirectResponse:
-        query = f"?{quote(link, safe='=&%+,:*.~-_')}" if link else ""
-        return RedirectResponse(f"{self._home}/{query}", 303)
-
-    def _login_needed(self, request: _RequestInfo) -> Response:
-        if request.path == "/":
-            text = self._login.login_page(f"{self._home}{_LOGIN}", request.query)
-            return HTMLResponse(text, 401, _NO_CACHE)
-        raise RefusedError(401, "log in first: send username and password by POST to /login")
-
     def _is_open(self, method: str, path: str) -> bool:
         if self._access.mcp and _MCP.fullmatch(path):
             return method in ("GET", "POST", "DELETE")
-        if path in (_LOGIN, _LOGOUT):
+        if path in (LOGIN, LOGOUT):
             return bool(self._login.account) and method in ("GET", "HEAD", "POST")
         get_routes, post_routes = [_GET], [_POST]
         if not self._access.public:
@@ -426,7 +292,6 @@ class RouteAllowList:
         return method == "POST" and any(route.fullmatch(path) for route in post_routes)
 
     def _is_generated_file(self, path: str) -> bool:
-        """Return whether a path is that of a file generated by the API."""
         if self._access.public or not path.startswith(_FILE):
             return False
         file = PurePath(path.removeprefix(_FILE))
@@ -467,13 +332,10 @@ def _error_response(error: Exception) -> PlainTextResponse:
     return response
 
 
-_FORWARDED = frozenset({"x-forwarded-host", "x-forwarded-proto", "x-forwarded-for"})
-_NO_CACHE = {"cache-control": "no-store"}
 _CACHE_HOUR = {"cache-control": "private, max-age=3600"}
 
 
 def _headers(access: Access) -> dict[str, str]:
-    """Return the headers that every response gets."""
     root = urlsplit(access.root_path)
     own = f"'self' {root.scheme}://{root.netloc}" if root.netloc else "'self'"
     policy = _CONTENT_POLICY if access.public else _CONTENT_POLICY + _FRAME_POLICY
@@ -484,27 +346,11 @@ def _headers(access: Access) -> dict[str, str]:
     }
 
 
-def _path(scope: Scope) -> str:
-    """Return the path below the root path, whether or not the proxy has removed that."""
-    root, path = scope.get("root_path", ""), str(scope["path"])
-    path = path.removeprefix(root) if root and path.startswith(f"{root}/") else path
-    return path.rstrip("/") if path in (f"{_LOGIN}/", f"{_LOGOUT}/") else path
-
-
-async def _form(scope: Scope, receive: Receive) -> dict[str, str]:
-    """Read the text fields of a small form."""
-    body = await request_body.read_body(receive)
-    request = Request(scope, request_body.replayed(body, receive))
-    async with request.form(max_files=0, max_fields=16) as form:
-        return {name: value for name, value in form.items() if isinstance(value, str)}
-
-
 def _takes_form(path: str) -> bool:
-    return path in (_LOGIN, _LOGOUT) or bool(_UPLOAD.fullmatch(path))
+    return path in (LOGIN, LOGOUT) or bool(_UPLOAD.fullmatch(path))
 
 
 def _text_response(status: int, line: str) -> PlainTextResponse:
-    """Return a response of one line, with control characters escaped."""
     return PlainTextResponse(f"{_printable(line)}\n", status)
 
 

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 
 from sieve.explorer.errors import RefusedError
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive
+    from starlette.types import Message, Receive, Scope
 
 SECONDS = 60.0
 """Time limit for a request body to arrive, in seconds."""
@@ -106,13 +107,17 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
+async def read_form(scope: Scope, receive: Receive) -> dict[str, str]:
+    """Read the text fields of a small form."""
+    async with Request(scope, receive).form(max_files=0, max_fields=16) as form:
+        return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
 async def read_call(body: bytes) -> dict[str, Any]:
     """Parse a call, in a thread if it is large.
 
-    Raises
-    ------
-    RefusedError
-        If it is not a JSON object, refers to a file, or is large and does not import annotations.
+    Raises a `RefusedError` if it is not a JSON object, refers to a file, or is large and does not
+    import annotations.
     """
     if len(body) <= MAX_BODY_BYTES:
         return _parse(body)
@@ -123,15 +128,15 @@ async def read_call(body: bytes) -> dict[str, Any]:
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        call = json.loads(body, parse_constant=_finite, parse_float=_finite)
+        call = json.loads(
+            body, parse_constant=_finite, parse_float=_finite, object_hook=_without_file
+        )
     except RecursionError:
         raise RefusedError(400, "the body is nested too deeply") from None
     except ValueError:
         raise RefusedError(400, "the body is not JSON") from None
     if not isinstance(call, dict):
         raise RefusedError(422, "the body must be a JSON object")
-    if _has_file(call):
-        raise RefusedError(403, "a call must not contain a file")
     for field in ("session_hash", "event_id"):
         name = call.get(field) or ""
         if not (isinstance(name, str) and name.isascii() and len(name) <= MAX_NAME):
@@ -146,14 +151,7 @@ def _finite(number: str) -> float:
     return value
 
 
-def _has_file(call: dict[str, Any]) -> bool:
-    left: list[Any] = [call]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            if "path" in value and "meta" in value:
-                return True
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
-    return False
+def _without_file(value: dict[str, Any]) -> dict[str, Any]:
+    if "path" in value and "meta" in value:
+        raise RefusedError(403, "a call must not contain a file")
+    return value

@@ -146,6 +146,8 @@ class SearchResults(Sequence[SearchResult]):
         `engine.search(text, off=[*results.off, 17])`.
     notes : tuple of str
         Remarks, for example about unknown words.
+    suggestion : dict of str to str, or None
+        Another reading of an ambiguous text: `engine.search(**results.suggestion)`.
     dropped : tuple of SearchResult
         Items that left the top results because dimensions are off, by their rank before.
     seconds : float
@@ -170,6 +172,11 @@ class SearchResults(Sequence[SearchResult]):
         self.strictness = strictness
         self.off = {part.dimension: part.name for part in outcome.off}
         self.notes = query.notes
+        self.suggestion: dict[str, str] | None = None
+        if query.suggested:
+            find, without = query.suggested["query"], query.suggested["without"]
+            self.suggestion = {"text": find, "without": without}
+            self.notes += (f"To exclude it: search({find!r}, without={without!r})",)
         self.seconds = outcome.seconds
         self.dropped = tuple(SearchResult(engine, each, self.off) for each in outcome.left)
         self._results = [SearchResult(engine, each, self.off) for each in outcome.results]

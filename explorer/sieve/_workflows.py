@@ -277,8 +277,9 @@ def launch(
     port : int
         Port; if it is in use, the next free one.
     inline : bool, optional
-        Show the page in the output of a notebook cell; by default in a notebook. The browser must
-        run on this machine; from another one, open a tunnel to `url` first.
+        Show the page in the output of a notebook cell; by default in a notebook. It appears in
+        notebooks that are open at localhost; elsewhere (VS Code, a remote server) the browser
+        refuses to embed it, so open `url` in its own tab, over a tunnel if it is remote.
     height : int
         Height of the page in a notebook, in pixels.
 

@@ -7,20 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from sieve.explorer.annotations.import_export import (
-    KINDS,
-    MAX_BYTES,
-    Origin,
-    apply_plan,
-    export_text,
-    plan_import,
-    read_annotation_file,
-    without_notes,
-)
+from sieve.explorer.annotations import import_export
 from sieve.explorer.annotations.store import (
     Annotation,
     Field,
@@ -37,9 +27,7 @@ from sieve.explorer.json_validation import (
     read_whole,
 )
 from sieve.explorer.view_state import MAX_LINK_CHARACTERS
-
-if TYPE_CHECKING:
-    from sieve.model.engine import SearchEngine
+from sieve.model.engine import SearchEngine
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +51,7 @@ class AnnotationHandlers:
         self.annotations = attach_annotations(engine)
         self._editing = editing
         self._suggested = engine.checkpoint.name_of
-        self._origin = Origin.of(engine.collection, engine.checkpoint)
+        self._origin = import_export.Origin.of(engine.collection, engine.checkpoint)
 
     def all(self) -> tuple[Handler, ...]:
         """Return the handlers; those that change something only if editing is allowed."""
@@ -84,7 +72,7 @@ class AnnotationHandlers:
 
     def notes_of(self, payload: Any) -> dict[str, Any]:
         """Return the annotations of one dimension, and its suggested name."""
-        dimension = read_dimension(read_object(payload, "a question").get("dimension"))
+        dimension = read_dimension(read_object(payload, "a dimension").get("dimension"))
         self.annotations.check(dimension)
         shown = self._shown(lambda: {dimension: self.annotations.of(dimension)})
         fields = shown.get(dimension, {})
@@ -102,10 +90,11 @@ class AnnotationHandlers:
 
     def notes_export(self, payload: Any) -> dict[str, Any]:
         """Export all visible annotations as the text of a file."""
-        kind = check_choice("kind", read_object(payload, "a question").get("kind"), KINDS)
-        name = f"{self._origin.collection}-notes.{kind}"
-        write = partial(export_text, self.annotations, self._origin, kind, private=self._editing)
-        return {"name": name, "text": self._read(write)}
+        given = read_object(payload, "an export")
+        kind = check_choice("kind", given.get("kind"), import_export.KINDS)
+        stored = (self.annotations, self._origin, kind)
+        text = self._read(lambda: import_export.export_text(*stored, private=self._editing))
+        return {"name": f"{self._origin.collection}-notes.{kind}", "text": text}
 
     def notes_write(self, payload: Any) -> dict[str, Any]:
         """Change a field unless another page has changed it; return its current value."""
@@ -125,14 +114,15 @@ class AnnotationHandlers:
         """Preview the changes of an import; with `apply`, carry them out."""
         given = read_object(payload, "a file")
         name = check_text("name", given.get("name"))
-        text = check_text("text", given.get("text"), MAX_BYTES)
-        kind = Path(name).suffix.lower().removeprefix(".")
-        read = read_annotation_file(text.encode("utf-8", "replace"), kind, self.annotations.m)
+        text = check_text("text", given.get("text"), import_export.MAX_BYTES)
+        data, kind = text.encode("utf-8", "replace"), Path(name).suffix.lower().removeprefix(".")
+        read = import_export.read_annotation_file(data, kind, self.annotations.m)
         replace = given.get("replace") is True
-        plan = plan_import(read, self.annotations, self._origin, replace=replace)
+        plan = import_export.plan_import(read, self.annotations, self._origin, replace=replace)
         if given.get("apply") is not True:
             return plan.as_json()
-        return {"done": list(apply_plan(plan, self.annotations)), **self.notes_state(None)}
+        failures = import_export.apply_plan(plan, self.annotations)
+        return {"done": list(failures), **self.notes_state(None)}
 
     def search_save(self, payload: Any) -> dict[str, Any]:
         """Save a search by its link."""
@@ -160,7 +150,7 @@ class AnnotationHandlers:
 
     def _shown(self, read: Callable[[], Mapping[int, Annotation]]) -> Mapping[int, Annotation]:
         annotations = self._read(read)
-        return annotations if self._editing else without_notes(annotations)
+        return annotations if self._editing else import_export.without_notes(annotations)
 
     def _searches(self) -> dict[str, Any]:
         searches = self._read(self.annotations.searches.all) if self._editing else []

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import plotly.graph_objects as go
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from sieve.data_prep.bundled import collection_reference
 from sieve.explorer.benchmark_report import dropped_text, kind_of, verdicts
 from sieve.explorer.components import component
-from sieve.explorer.jobs.directory import ACTIVE_STATES, DONE, JobDirectory
+from sieve.explorer.jobs.directory import JobDirectory, JobState
 from sieve.explorer.jobs.manager import JobManager
-from sieve.explorer.json_validation import (
-    Line,
-    check_choice,
-    validate,
+from sieve.explorer.json_validation import Line, check_choice, validate
+from sieve.explorer.tabs.train import TrainHandlers
+from sieve.model.benchmark import (
+    Evaluation,
+    EvaluationSummary,
+    MethodResult,
+    TrackResult,
+    contrast,
+    list_evaluations,
+    read_evaluation,
+    tracks_of,
 )
-from sieve.model.benchmark import contrast, list_evaluations, read_evaluation, tracks_of
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows
+from sieve.model.engine import SearchEngine
 from sieve.model.text_encoder import ATTACH, backbone_fault
-
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.train import TrainHandlers
-    from sieve.model.benchmark import Evaluation, EvaluationSummary, MethodResult, TrackResult
-    from sieve.model.checkpoint import Checkpoint
-    from sieve.model.collection import Collection
-    from sieve.model.engine import SearchEngine
-
 
 SIEVE = "Sieve"
 _MARKS = {"r": "fits", "v": "both", "n": "neither"}
@@ -51,7 +51,7 @@ class PairsRequest(EvaluationRequest):
     """A request for the pairs where Sieve and a baseline differ most."""
 
     track: Line = ""
-    peer: Line = ""
+    baseline: Line = ""
 
 
 class EvaluationManager(JobManager):
@@ -82,70 +82,21 @@ class EvaluationManager(JobManager):
             return str(error)
         for split in ("select", "test"):
             if not len(self.collection.rows_of_split([split])):
-                return (
-                    f"the benchmark needs a {split} split, but no item of this collection is in it"
-                )
+                return f"the benchmark needs a {split} split, which this collection does not have"
             if not len(evaluation_rows(self.collection, split)):
                 return f"every {split} item is a near duplicate of an item of an earlier split"
         return ""
 
 
-def track_figure(track: TrackResult) -> dict[str, Any]:
-    """Return a Plotly figure of AP@10 against violation@10 of each method, with 95% intervals.
-
-    `meta` of a trace is the kind of the method. The page adds colours and labels, because it knows
-    its width.
-    """
-    figure = go.Figure()
-    for method in track.methods:
-        if method.method == "oracle":
-            continue
-        x, y = method.violation, method.ap
-        (left, right), (low, high) = method.violation_ci, method.ci
-        figure.add_scatter(
-            name=method.method,
-            meta=kind_of(method.method),
-            mode="markers",
-            x=[x],
-            y=[y],
-            error_x=_error_bar(x - left, right - x),
-            error_y=_error_bar(y - low, high - y),
-            hovertemplate=f"%{{fullData.name}}<br>AP@10 {y:.3f} [{low:.3f}, {high:.3f}]<br>"
-            f"violation@10 {x:.3f} [{left:.3f}, {right:.3f}]<extra></extra>",
-        )
-    figure.update_layout(
-        height=380,
-        margin={"l": 56, "r": 16, "t": 8, "b": 48},
-        showlegend=False,
-        hovermode="closest",
-        xaxis={"title": {"text": "violation@10 (lower is better)"}, "rangemode": "tozero"},
-        yaxis={"title": {"text": "AP@10 (higher is better)"}, "nticks": 6},
-        template="none",
-    )
-    return json.loads(figure.to_json() or "{}")
-
-
-def _error_bar(down: float, up: float) -> dict[str, Any]:
-    sides = {"array": [round(up, 6)], "arrayminus": [round(down, 6)]}
-    return {"type": "data", "symmetric": False, **sides, "thickness": 1, "width": 0}
-
-
+@dataclasses.dataclass(frozen=True, eq=False)
 class BenchmarkHandlers:
-    """Request handlers of the Benchmark tab.
+    """Request handlers of the Benchmark tab."""
 
-    A quick run evaluates `checkpoint`, the open one. Without `runs` nothing can be run, and local
-    paths are not revealed.
-    """
-
-    def __init__(
-        self,
-        collection: Collection,
-        checkpoint: Checkpoint,
-        runs: EvaluationManager | None = None,
-    ) -> None:
-        self.collection = collection
-        self.checkpoint = checkpoint
-        self._runs = runs
+    collection: Collection
+    checkpoint: Checkpoint
+    """The open checkpoint, which a quick run evaluates."""
+    runs: EvaluationManager | None = None
+    """Without it, nothing can be run, and local paths are not revealed."""
 
     def evaluations(self, _: Any) -> dict[str, Any]:
         """Return the evaluations of this collection, newest first, and the state of a quick run."""
@@ -155,10 +106,10 @@ class BenchmarkHandlers:
             "collection": self.collection.name,
             "checkpoint": self.checkpoint.path.name,
         }
-        if self._runs is None:
+        if self.runs is None:
             return view
         command = f"sieve evaluate {shlex.quote(collection_reference(self.collection.path))}"
-        return view | {"faults": faults, "command": command, **_run_view(self._runs)}
+        return view | {"faults": faults, "command": command, **_run_view(self.runs)}
 
     def evaluation(self, payload: Any) -> dict[str, Any]:
         """Return one evaluation without the results of single pairs."""
@@ -175,7 +126,8 @@ class BenchmarkHandlers:
         tracks = {track.track: track for track in evaluation.tracks}
         track = tracks[check_choice("track", request.track, tuple(tracks))]
         methods = {method.method: method for method in track.methods}
-        sides = [methods[check_choice("method", n, tuple(methods))] for n in (SIEVE, request.peer)]
+        names = (SIEVE, request.baseline)
+        sides = [methods[check_choice("method", name, tuple(methods))] for name in names]
         against = contrast(*sides)
         return {
             "wins": [self._pair(track, sides, pair) for pair in against.wins],
@@ -188,14 +140,14 @@ class BenchmarkHandlers:
 
     def evaluation_start(self, _: Any) -> dict[str, Any]:
         """Start a quick evaluation of the open checkpoint."""
-        assert self._runs is not None
-        self._runs.start(Path(self.checkpoint.path).absolute())
+        assert self.runs is not None
+        self.runs.start(Path(self.checkpoint.path).absolute())
         return self.evaluations(None)
 
     def evaluation_stop(self, _: Any) -> dict[str, Any]:
         """Request the quick evaluation to stop."""
-        assert self._runs is not None
-        self._runs.stop()
+        assert self.runs is not None
+        self.runs.stop()
         return self.evaluations(None)
 
     def _find(self, name: str) -> Evaluation:
@@ -248,7 +200,6 @@ class BenchmarkHandlers:
 
 
 def _track_view(track: TrackResult) -> dict[str, Any]:
-    """Serialise a track: its table, figure and verdicts."""
     fields = track.as_json()
     names = [method.method for method in track.methods if method.method not in (SIEVE, "oracle")]
     return {
@@ -257,18 +208,17 @@ def _track_view(track: TrackResult) -> dict[str, Any]:
         "methods": [_row(method) for method in track.methods],
         "variants": [_row(method) for method in track.variants],
         "verdicts": verdicts(track),
-        "figure": track_figure(track),
-        "peers": names if SIEVE in track.answers else [],
+        "baselines": names if SIEVE in track.answers else [],
     }
 
 
 def _row(method: MethodResult) -> dict[str, Any]:
-    """Serialise a method; `stand` is the outcome for it by the interval of the AP@10 ratio."""
+    """Serialise a method; `stand` is its outcome by the interval of the AP@10 ratio."""
     stand = ""
     if method.ratio_ci is not None and method.method not in (SIEVE, "oracle"):
         low, high = method.ratio_ci
         stand = "wins" if high < 1 else "loses" if low > 1 else "even"
-    return method.as_json() | {"stand": stand}
+    return method.as_json() | {"stand": stand, "kind": kind_of(method.method)}
 
 
 def _run_view(runs: EvaluationManager) -> dict[str, Any]:
@@ -277,12 +227,12 @@ def _run_view(runs: EvaluationManager) -> dict[str, Any]:
     now = runs.progress(folder) if folder else None
     run = now and {
         "state": now.state,
-        "running": now.state in ACTIVE_STATES,
+        "running": now.state.is_active,
         "done": now.step,
         "of": now.n_steps,
         "doing": now.doing,
         "fault": now.fault,
-        "made": Path(now.made).stem if now.state == DONE else "",
+        "made": Path(now.made).stem if now.state == JobState.DONE else "",
     }
     return {"refusal": runs.refusal(), "elsewhere": runs.other_job(folder), "run": run}
 

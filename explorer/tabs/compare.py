@@ -10,7 +10,7 @@ from collections import OrderedDict
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -19,29 +19,14 @@ from pydantic.dataclasses import dataclass
 from sieve.explorer.components import component
 from sieve.explorer.json_validation import Line, check_choice, validate
 from sieve.explorer.serialize import format_number, item_summaries
-from sieve.explorer.tabs.search import SearchRequest
+from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
+from sieve.model import compare as comparison
 from sieve.model.checkpoint import Checkpoint, list_fitting
-from sieve.model.compare import (
-    DENSE_METHODS,
-    Relevance,
-    dense_scores,
-    embed_query,
-    find_concept,
-    load_concepts,
-    measure,
-    relevance_of,
-    shown_rows,
-    sparse_scores,
-    trained_share,
-)
+from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE
+from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.evaluation import TRACKS, TrackName
 from sieve.model.words.nouns import benchmark_nouns
-
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.search import SearchHandlers
-    from sieve.model.collection import Collection
-    from sieve.model.engine import EncodedQuery, SearchEngine
 
 N_SHOWN = 20
 MAX_OPEN_ENGINES = 2
@@ -67,7 +52,7 @@ class RelevanceChoice:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._concepts = lru_cache(maxsize=2)(partial(load_concepts, collection))
+        self._concepts = lru_cache(maxsize=2)(partial(comparison.load_concepts, collection))
 
     def tracks(self) -> tuple[TrackName, ...]:
         """Return the available sources of relevance judgments: labels, captions, both or none."""
@@ -77,7 +62,7 @@ class RelevanceChoice:
 
     def judge(
         self, track: str, a: str, b: str, query: EncodedQuery
-    ) -> tuple[Relevance | None, dict[str, Any]]:
+    ) -> tuple[comparison.Relevance | None, dict[str, Any]]:
         """Return the relevance judgments of a query, and the selection for the page.
 
         Empty values of `track`, `a` and `b` are derived from the words of the query; they cannot be
@@ -95,7 +80,7 @@ class RelevanceChoice:
         choice["names"] = list(self._names(named))
         if not first or (query.without and not second):
             return None, choice
-        relevance = relevance_of(self._concepts(named), named, first, second)
+        relevance = comparison.relevance_of(self._concepts(named), named, first, second)
         if query.item:
             relevance = relevance.without_row(self._collection.row_of_id[query.item])
         choice["relevant"] = int(relevance.relevant.sum())
@@ -109,7 +94,7 @@ class RelevanceChoice:
         partial: list[tuple[TrackName, str, str]] = []
         for track in tracks:
             names = self._names(track)
-            a, b = find_concept(text, names), find_concept(without, names)
+            a, b = comparison.find_concept(text, names), comparison.find_concept(without, names)
             if a and (b or not without):
                 return track, a, b
             partial.append((track, a, b))
@@ -153,11 +138,11 @@ class CompareHandlers:
         self._opened: OrderedDict[Path, SearchEngine] = OrderedDict()
         self._opening = Lock()
         self._relevance = RelevanceChoice(self._engine.collection)
-        self._trained = lru_cache(maxsize=8)(trained_share)
+        self._trained = lru_cache(maxsize=8)(comparison.trained_share)
 
     def compare_options(self, _: Any) -> dict[str, Any]:
         """Return the methods to compare with, and the sources of relevance judgments."""
-        dense = DENSE_METHODS.values() if self._engine.can.dense_search else ()
+        dense = comparison.DENSE_METHODS.values() if self._engine.can.dense_search else ()
         return {
             "methods": [
                 {
@@ -189,7 +174,7 @@ class CompareHandlers:
         like = [self._engine.row_of(query.item)] if query.item else []
         for column in columns:
             column.scores[like] = -np.inf  # as in a search, the query image is not a result
-        hits = [shown_rows(column.scores, N_SHOWN) for column in columns]
+        hits = [comparison.shown_rows(column.scores, N_SHOWN) for column in columns]
         return {
             "q": query.text,
             "like": item_summaries(self._engine, like),
@@ -202,7 +187,7 @@ class CompareHandlers:
                 for column, rows in zip(columns, hits, strict=True)
             ],
             "both": len(set(hits[0]) & set(hits[1])),
-            "truth": choice,
+            "relevance": choice,
         }
 
     def _sparse(
@@ -213,7 +198,7 @@ class CompareHandlers:
         query: EncodedQuery,
         off: tuple[int, ...],
     ) -> Column:
-        scores = sparse_scores(engine, query, off, request.strictness, request.never)
+        scores = comparison.sparse_scores(engine, query, off, request.strictness, request.never)
         trained = self._trained(engine.checkpoint, engine.collection)
         return Column(f"Sparse · {name}", self._describe_off(off, request), scores, trained)
 
@@ -221,15 +206,14 @@ class CompareHandlers:
         if request.method.startswith(_CHECKPOINT):
             name = request.method.removeprefix(_CHECKPOINT)
             engine = self._open(name)
-            encoded = self._handlers.encode_by(
-                engine, query.text, query.without, query.item, request.upload
-            )
+            words = (query.text, query.without, query.item)
+            encoded = self._handlers.encode_by(engine, *words, request.upload)
             return self._sparse(engine, name, request, encoded, encoded.proposed)
-        known = (*DENSE_METHODS, *(_CHECKPOINT + name for name in self._checkpoints()))
-        method = DENSE_METHODS[check_choice("method", request.method, known)]
+        known = (*comparison.DENSE_METHODS, *(_CHECKPOINT + name for name in self._checkpoints()))
+        method = comparison.DENSE_METHODS[check_choice("method", request.method, known)]
         with self._handlers.model:
-            embedded = embed_query(self._engine, query)
-        scores = dense_scores(self._engine, embedded, method, request.hyperparameter)
+            embedded = comparison.embed_query(self._engine, query)
+        scores = comparison.dense_scores(self._engine, embedded, method, request.hyperparameter)
         value = method.value if request.hyperparameter is None else request.hyperparameter
         is_image = method.name == "literal" and embedded.modality == IMAGE
         name = "A only" if is_image else method.name  # an image query cannot contain “without”
@@ -246,7 +230,7 @@ class CompareHandlers:
         return f"{count}, {'pushed away' if request.strictness else 'ignored'}"
 
     def _column(
-        self, column: Column, rows: list[int], relevance: Relevance | None
+        self, column: Column, rows: list[int], relevance: comparison.Relevance | None
     ) -> dict[str, Any]:
         def mark(row: int) -> str:
             if relevance is None:
@@ -255,7 +239,7 @@ class CompareHandlers:
             return "right" if relevance.relevant[row] else violates
 
         items = item_summaries(self._engine, rows)
-        measures = measure(column.scores, relevance) if relevance else None
+        measures = comparison.measure(column.scores, relevance) if relevance else None
         return {
             "title": column.title,
             "how": column.how,

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import gradio as gr
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
 from sieve.explorer.downloads import dimensions_bytes, download
-from sieve.explorer.json_validation import read_object, read_whole
+from sieve.explorer.json_validation import Whole, read_object, validate
 from sieve.explorer.serialize import map_view, page_view, probe_view, table_view
-from sieve.explorer.view_state import ViewState
+from sieve.explorer.tabs.annotations import AnnotationHandlers
+from sieve.explorer.view_state import Dimension
 from sieve.model.dimensions import clearest_dimension
 from sieve.model.dimensions.ablation import ablate_dimension
 from sieve.model.dimensions.map import dimension_map
+from sieve.model.engine import SearchEngine
 
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.annotations import AnnotationHandlers
-    from sieve.model.engine import SearchEngine
+
+@dataclass(frozen=True)
+class PageRequest:
+    """A request for the page of a dimension."""
+
+    dimension: Dimension
+    seed: Annotated[Whole, Field(ge=0)] = 0
+    """Seed of the random sample of images."""
 
 
 def dimensions_tab(engine: SearchEngine, notes: AnnotationHandlers) -> None:
@@ -36,36 +45,22 @@ def dimensions_tab(engine: SearchEngine, notes: AnnotationHandlers) -> None:
             return map_view(cached_map())
 
     def page(payload: Any) -> dict[str, Any]:
-        dimension = _dimension(payload)
-        page = page_view(engine, engine.dimension(dimension, _seed(payload)))
-        return {**page, "kept": notes.for_page(dimension)}
+        request = validate(PageRequest, payload, "a dimension")
+        page = page_view(engine, engine.dimension(request.dimension, request.seed))
+        return {**page, "annotations": notes.for_page(request.dimension)}
 
     def probe(payload: Any) -> dict[str, Any]:
-        return probe_view(ablate_dimension(*opened, _dimension(payload)))
+        request = validate(PageRequest, payload, "a dimension")
+        return probe_view(ablate_dimension(*opened, request.dimension))
 
     def export_dimensions(payload: Any) -> dict[str, Any]:
         kind = str(read_object(payload, "an export").get("kind"))
         return download("dimensions", kind, dimensions_bytes(engine, kind))
 
-    with gr.Row(elem_classes="sv-atlas"):
-        with gr.Column(elem_classes="sv-atlas-list"):
+    with gr.Row(elem_classes="sv-dimensions"):
+        with gr.Column(elem_classes="sv-dimensions-list"):
             component("dimension_index", table, export_dimensions)
             component("dimension_map", map)
             component("dimension_table")
         component("dimension_page", page, probe)
     component("dimension_notes")
-
-
-def _dimension(payload: Any) -> int:
-    state = ViewState.from_payload(payload)
-    if state.dimension is None:
-        raise ValueError("choose a dimension")
-    return state.dimension
-
-
-def _seed(payload: Any) -> int:
-    """Read the seed of the random sample."""
-    seed = read_whole("seed", payload.get("seed", 0))
-    if seed < 0:
-        raise ValueError(f"seed must be at least 0; got {seed}")
-    return seed

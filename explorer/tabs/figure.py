@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sieve.explorer.components import component
 from sieve.explorer.downloads import data_url
-from sieve.explorer.figures.drawing import figure_download, preview_figure, recipe_for
+from sieve.explorer.figures.drawing import FILE_NAME, MIME, draw_figure, preview_figure, recipe_for
 from sieve.explorer.json_validation import read_object
-
-if TYPE_CHECKING:
-    from sieve.explorer.tabs.search import SearchHandlers
+from sieve.explorer.tabs.search import SearchHandlers
 
 
 def figure_tab(handlers: SearchHandlers) -> None:
     """Add the tab's component; call inside a `gr.Tab`."""
 
     def preview(payload: Any) -> dict[str, Any]:
-        drawn = preview_figure(
-            handlers.engine, recipe_for(handlers.engine, payload), handlers.encode
-        )
+        recipe = recipe_for(handlers.engine, payload)
+        drawn = preview_figure(handlers.engine, recipe, handlers.encode)
         return {
             "image": data_url("image/png", drawn.data),
             "width_cm": drawn.width_cm,
@@ -33,7 +30,7 @@ def figure_tab(handlers: SearchHandlers) -> None:
         given = read_object(payload, "a download")
         recipe = recipe_for(handlers.engine, given.get("recipe"))
         kind, originals = str(given.get("kind")), not handlers.public
-        made = figure_download(handlers.engine, recipe, kind, handlers.encode, originals=originals)
-        return {"name": made.name, "url": data_url(made.mime, made.data)}
+        drawn = draw_figure(handlers.engine, recipe, kind, handlers.encode, originals=originals)
+        return {"name": f"{FILE_NAME}.{kind}", "url": data_url(MIME[kind], drawn.data)}
 
     component("figure_editor", preview, download)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
@@ -16,15 +17,10 @@ from sieve.explorer.serialize import (
     query_dimension_rows,
     results_view,
 )
-from sieve.explorer.tabs.search import SearchRequest
+from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.explorer.view_state import ItemId, ViewState
+from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.explain import ItemComparison, Standing, cosine, explain, overlap
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from sieve.explorer.tabs.search import SearchHandlers
-    from sieve.model.engine import EncodedQuery, SearchEngine
 
 N_RETRIEVED = 12
 N_CHOICES = 24
@@ -80,27 +76,22 @@ def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     }
     if not queries:
         raise ValueError("nothing to inspect: enter a text, an image or an item ID")
-    view = {
-        "slots": {side: _slot_view(handlers.engine, query) for side, query in queries.items()},
-        "notes": list(dict.fromkeys(note for query in queries.values() for note in query.notes)),
-    }
+    engine = handlers.engine
+    shown = {}
+    for side, query in queries.items():
+        item = item_summaries(engine, [engine.row_of(query.item)])[0] if query.item else None
+        shown[side] = {"text": query.text, "without": query.without, "item": item}
+    notes = dict.fromkeys(note for query in queries.values() for note in query.notes)
+    view = {"slots": shown, "notes": list(notes)}
     if len(queries) == 2:
-        return view | {"pair": _pair_view(handlers.engine, *queries.values())}
+        return view | {"pair": _pair_view(engine, *queries.values())}
     (query,) = queries.values()
-    return view | {"one": _one_view(handlers.engine, query, given)}
-
-
-def _slot_view(engine: SearchEngine, query: EncodedQuery) -> dict[str, Any]:
-    item = item_summaries(engine, [engine.row_of(query.item)])[0] if query.item else None
-    return {"text": query.text, "without": query.without, "item": item}
-
-
-def _one_view(engine: SearchEngine, query: EncodedQuery, given: Any) -> dict[str, Any]:
     off = ViewState.from_payload({"off": given.get("off")}).off
-    view = results_view(engine.search(query, off, top=N_RETRIEVED), None)
-    listed = given.get("list") is True
-    rows = {"dimensions": query_dimension_rows(engine, query, off)} if listed else {}
-    return {**view, "proposed": list(query.proposed), **rows}
+    one = results_view(engine.search(query, off, top=N_RETRIEVED), None)
+    one["proposed"] = list(query.proposed)
+    if given.get("list") is True:
+        one["dimensions"] = query_dimension_rows(engine, query, off)
+    return view | {"one": one}
 
 
 def _pair_view(engine: SearchEngine, left: EncodedQuery, right: EncodedQuery) -> dict[str, Any]:
@@ -201,5 +192,5 @@ def _standing(engine: SearchEngine, standing: Standing, itself: int | None) -> d
         "rank": standing.rank,
         "score": round(standing.score, 6),
         "removed": standing.removed,
-        "said": text,
+        "rank_text": text,
     }

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -33,9 +33,7 @@ from sieve.explorer.serialize import (
 from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import ViewState, read_link, write_link
 from sieve.model.checkpoint import CheckpointChoice, explain_choice
-
-if TYPE_CHECKING:
-    from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
+from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
 
 log = logging.getLogger(__name__)
 
@@ -155,10 +153,8 @@ class SearchHandlers:
 
     def _search(self, state: SearchRequest) -> tuple[EncodedQuery, SearchOutcome]:
         query = self.encode(state.q, state.without, state.item, state.upload)
-        outcome = self.engine.search(
-            query, state.off, state.strictness, never=state.never, top=N_RESULTS
-        )
-        return query, outcome
+        settings = (state.off, state.strictness, state.never)
+        return query, self.engine.search(query, *settings, N_RESULTS)
 
     def encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
         """Encode a query, or reuse a cached one; `upload` is the key of an uploaded image."""

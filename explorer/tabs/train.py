@@ -12,17 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sieve.data_prep.bundled import (
-    BACKBONE,
-    BUNDLED,
-    bundled_path,
-    collection_reference,
-    list_collections,
-    locate_collection,
-)
+from sieve.data_prep import bundled
 from sieve.explorer.components import component
 from sieve.explorer.errors import one_line
-from sieve.explorer.jobs.directory import ACTIVE_STATES, DONE, JobDirectory, JobRequest, Progress
+from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Progress
 from sieve.explorer.jobs.manager import JobManager
 from sieve.explorer.jobs.training_settings import TrainingSettings
 from sieve.explorer.json_validation import check_choice, read_object
@@ -32,15 +25,12 @@ from sieve.model.collection import MANIFEST, Collection
 from sieve.model.training import PRESETS
 from sieve.model.training.validation import validation_refusal
 
-NONE = "none"
-
 
 def train_tab(handlers: TrainHandlers) -> None:
     """Add the tab's component; call inside a `gr.Tab`, or alone on a page."""
     ends = (handlers.training_stop, handlers.training_discard, handlers.training_open)
     reads = (handlers.training_state, handlers.training_collections)
-    functions = (*reads, handlers.training_start, handlers.training_resume, *ends)
-    component("train", *functions)
+    component("train", *reads, handlers.training_start, handlers.training_resume, *ends)
 
 
 class CollectionChoice(NamedTuple):
@@ -57,7 +47,7 @@ class CollectionChoice(NamedTuple):
         """Serialise for the page; `fits` tells whether its checkpoints suit the open collection."""
         found = self.collection
         if found is None:
-            backbone = "" if self.fault else BACKBONE
+            backbone = "" if self.fault else bundled.BACKBONE
             fits = backbone != "" and backbone_name(open_collection) == backbone
             known = {"name": self.word, "captions": None, "refusal": self.fault}
             return {"word": self.word, **known, "backbone": backbone, "fits": fits}
@@ -77,19 +67,21 @@ class CollectionChoice(NamedTuple):
 
 def list_choices(open_collection: Collection) -> list[CollectionChoice]:
     """Return the collections to choose from, the open one first."""
-    choices = [CollectionChoice(collection_reference(open_collection.path), open_collection)]
-    for word in dict.fromkeys([*BUNDLED, *list_collections()]):
-        if word == choices[0].word:
-            continue
-        if word in BUNDLED and not (bundled_path() / MANIFEST).is_file():
-            choices.append(CollectionChoice(word, None))
-            continue
-        try:
-            found = Collection.open(locate_collection(word))
-            choices.append(CollectionChoice(word, found))
-        except (ValueError, OSError) as error:
-            choices.append(CollectionChoice(word, None, one_line(error)))
-    return choices
+    own = bundled.collection_reference(open_collection.path)
+    choices = {own: CollectionChoice(own, open_collection)}
+    for word in (*bundled.BUNDLED, *bundled.list_collections()):
+        if word not in choices:
+            choices[word] = _choice(word)
+    return list(choices.values())
+
+
+def _choice(word: str) -> CollectionChoice:
+    if word in bundled.BUNDLED and not (bundled.bundled_path() / MANIFEST).is_file():
+        return CollectionChoice(word, None)
+    try:
+        return CollectionChoice(word, Collection.open(bundled.locate_collection(word)))
+    except (ValueError, OSError) as error:
+        return CollectionChoice(word, None, one_line(error))
 
 
 def find_collection(open_collection: Collection, word: Any) -> CollectionChoice:
@@ -168,7 +160,7 @@ class TrainHandlers:
         """Return the checkpoint to open: the requested one, or the first that is finished."""
         if self.checkpoint is None and self._asked is None:
             progress = self._progress(self.trainings.latest())
-            if progress.state == DONE and self._is_compatible(Path(progress.made)):
+            if progress.state == JobState.DONE and self._is_compatible(Path(progress.made)):
                 self._asked = Path(progress.made)
         failed = self._unopened[0] if self._unopened else None
         return self._asked if self._asked != failed else None
@@ -187,11 +179,21 @@ class TrainHandlers:
         del state["made"]
         return {
             **state,
-            "about": self._about(),
+            "about": {
+                "collection": self.collection.name,
+                "items": self.collection.n_items,
+                "captions": self.collection.n_captions,
+                "backbone": backbone_name(self.collection),
+                "checkpoint": self.checkpoint.name if self.checkpoint else "",
+                "presets": {
+                    name: {"m": one.m, "k": one.k, "weights": one.weights()}
+                    for name, one in PRESETS.items()
+                },
+            },
             "settings": _settings(request),
             "of": self._word(request),
-            "fits": progress.state != DONE or self._is_compatible(made),
-            "stopping": bool(folder and progress.state in ACTIVE_STATES and folder.should_stop()),
+            "fits": progress.state != JobState.DONE or self._is_compatible(made),
+            "stopping": bool(folder and progress.state.is_active and folder.should_stop()),
             "elsewhere": self.trainings.other_job(folder),
             "refusal": self._refusal,
             "probe": self._validation_refusal,
@@ -234,15 +236,13 @@ class TrainHandlers:
     def training_open(self, _: Any) -> dict[str, Any]:
         """Request the finished checkpoint to be opened in all tabs."""
         progress = self._progress(self.trainings.latest())
-        if progress.state != DONE:
+        if progress.state != JobState.DONE:
             raise ValueError("the latest training has not finished; wait for it, or start one")
         made = Path(progress.made)
         state = self.training_state(None)
         if not state["fits"]:
-            raise ValueError(
-                f"{made.name} uses another backbone than {self.collection.name}; open it with "
-                f"`{state['command']}`"
-            )
+            command = state["command"]
+            raise ValueError(f"{made.name} uses another backbone; open it with `{command}`")
         self._unopened, self._asked = None, made
         return {**state, "opening": True, "unopened": ""}
 
@@ -254,10 +254,10 @@ class TrainHandlers:
         return {"opening": True}
 
     def _progress(self, folder: JobDirectory | None) -> Progress:
-        """Return the progress of a training; NONE also if its checkpoint has been removed."""
-        progress = self.trainings.progress(folder) if folder else Progress(NONE)
-        if progress.state == DONE and not Path(progress.made).is_dir():
-            return Progress(NONE)
+        """Return the progress of a training; there is none if its checkpoint has been removed."""
+        progress = self.trainings.progress(folder) if folder else Progress(JobState.NONE)
+        if progress.state == JobState.DONE and not Path(progress.made).is_dir():
+            return Progress(JobState.NONE)
         return progress
 
     def _check_compatible(self, checkpoint: Path) -> bool:
@@ -273,23 +273,9 @@ class TrainHandlers:
     def _word(self, request: JobRequest | None) -> str:
         """Return the name or path that opens the collection of a training."""
         if request is None or request.sha256 == self.collection.sha256:
-            return collection_reference(self.collection.path)
+            return bundled.collection_reference(self.collection.path)
         given = request.collection
-        return collection_reference(Path(given)) if request.sha256 else given
-
-    def _about(self) -> dict[str, Any]:
-        collection = self.collection
-        return {
-            "collection": collection.name,
-            "items": collection.n_items,
-            "captions": collection.n_captions,
-            "backbone": backbone_name(collection),
-            "checkpoint": self.checkpoint.name if self.checkpoint else "",
-            "presets": {
-                name: {"m": one.m, "k": one.k, "weights": one.weights()}
-                for name, one in PRESETS.items()
-            },
-        }
+        return bundled.collection_reference(Path(given)) if request.sha256 else given
 
 
 def _settings(request: JobRequest | None) -> dict[str, Any] | None:

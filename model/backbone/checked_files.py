@@ -132,7 +132,7 @@ def find_files(name: BackboneName) -> BackboneFiles:
         except ImportError as error:
             raise ValueError(
                 f"backbone {name.text!r} needs the library transformers; install it with "
-                '`pip install "sieve-explorer[peers]"`'
+                '`pip install "sieve-explorer[blip]"`'
             ) from error
     if name.kind == "file":
         return BackboneFiles(name, {"weights": name.path})

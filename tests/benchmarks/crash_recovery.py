@@ -31,7 +31,7 @@ import httpx
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.annotations.store import open_annotations
-from sieve.explorer.jobs.directory import DONE, FAILED, STOPPED
+from sieve.explorer.jobs.directory import JobState
 from sieve.explorer.tabs.train import TrainingManager
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
@@ -90,21 +90,21 @@ def training(chance: random.Random, port: int, collection: Collection) -> str:
     folder = trainings.latest()
     assert folder is not None
     left = trainings.progress(folder)
-    assert left.state in (STOPPED, DONE) or "did not start" in left.fault, left
+    assert left.state in (JobState.STOPPED, JobState.DONE) or "did not start" in left.fault, left
     for path in (sieve_home() / "checkpoints").glob("[!.]*"):
         Checkpoint.load(path)
-    if left.state == DONE:
+    if left.state == JobState.DONE:
         return "done"
     trainings.resume()
     _wait(lambda: trainings.progress(folder).step > left.step
-          or trainings.progress(folder).state in (DONE, FAILED))  # fmt: skip
+          or trainings.progress(folder).state in (JobState.DONE, JobState.FAILED))  # fmt: skip
     now = trainings.progress(folder)
-    assert now.state != FAILED and now.step >= left.step, now
+    assert now.state != JobState.FAILED and now.step >= left.step, now
     if trainings.job_lock.running_job():
         trainings.stop()
         _wait(lambda: not trainings.job_lock.running_job())
     trainings.discard()
-    return "stopped, resumed" if left.state == STOPPED else "not started, then started"
+    return "stopped, resumed" if left.state == JobState.STOPPED else "not started, then started"
 
 
 def annotating(chance: random.Random, port: int, collection: Collection) -> str:

@@ -44,15 +44,15 @@ def test_saved_results_can_be_opened_sorted_and_compared(
     own, other = two_evaluations
     go(page)
     page.get_by_role("tab", name="Benchmark").click()
-    expect(page.locator(".sv-bench-of b")).to_contain_text("another checkpoint (zebra)")
+    expect(page.locator(".sv-bench-about b")).to_contain_text("another checkpoint (zebra)")
     page.wait_for_url(re.compile(f"benchmark={other},label,"))
     page.get_by_label("Evaluation").select_option(own)
-    expect(page.locator(".sv-bench-of b")).to_have_count(0)
+    expect(page.locator(".sv-bench-about b")).to_have_count(0)
     assert rows(page) == ["A only", "subtraction", "paper", "Sieve"]
     expect(page.get_by_role("row", name="paper")).to_contain_text("beats Sieve")
     page.get_by_role("button", name="AP@10", exact=True).click()
     assert rows(page) == ["paper", "Sieve", "subtraction", "A only"]
-    page.locator(".sv-bench-drawn .main-svg").first.wait_for()
+    page.locator(".sv-bench-chart .main-svg").first.wait_for()
 
     page.get_by_role("combobox", name="against").select_option("subtraction")
     expect(page.locator(".sv-bench-count")).to_contain_text("ahead of subtraction on 1 of 3 pairs")
@@ -102,10 +102,10 @@ def test_quick_benchmark_runs_and_reports_its_error(page: Page, training_address
     page.set_default_timeout(60_000)
     page.goto(f"{training_address}/?tab=benchmark")
     settle(page)
-    expect(page.locator(".sv-bench-none")).to_contain_text("sieve evaluate")
+    expect(page.locator(".sv-bench-empty")).to_contain_text("sieve evaluate")
     page.get_by_role("button", name="Run quick benchmark").click()
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     page.reload()  # restored
     # The tiny collection has too few items for any pair; the page reports this.
-    expect(page.locator(".sv-bench-now")).to_contain_text("failed", timeout=PATIENCE)
+    expect(page.locator(".sv-bench-status")).to_contain_text("failed", timeout=PATIENCE)
     expect(page.get_by_role("button", name="Run quick benchmark")).to_be_enabled()

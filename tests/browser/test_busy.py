@@ -60,14 +60,14 @@ def test_busy_server_shows_one_line_and_retry_restores_the_toggle(
         switch = switches(page).first
         off = number_of(switch)
         switch.uncheck()
-        expect(page.locator(".sv-said .sv-fault")).to_have_text(BUSY["error"])
+        expect(page.locator(".sv-messages .sv-fault")).to_have_text(BUSY["error"])
         expect(again).to_be_visible()
         assert found(page) == before, "what stood there stays"
         release.set()
     again.click()
     settle(page)
     expect(again).to_be_hidden()
-    expect(page.locator(".sv-said .sv-fault")).to_have_text("")
+    expect(page.locator(".sv-messages .sv-fault")).to_have_text("")
     assert f"off={off}" in page.url and not switch.is_checked()
 
 

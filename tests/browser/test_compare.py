@@ -8,8 +8,8 @@ from browser.steps import go, search, settle
 
 
 def facts(page: Page, column: int) -> list[str]:
-    page.locator(".sv-versus-columns dd").first.wait_for()
-    return page.locator(".sv-versus-columns > section").nth(column).locator("dd").all_inner_texts()
+    page.locator(".sv-compare-columns dd").first.wait_for()
+    return page.locator(".sv-compare-columns > section").nth(column).locator("dd").all_inner_texts()
 
 
 def test_compare_tab_compares_and_scores_the_search(page: Page, tiny_engine) -> None:
@@ -19,14 +19,14 @@ def test_compare_tab_compares_and_scores_the_search(page: Page, tiny_engine) -> 
     assert len(facts(page, 0)) == len(facts(page, 1)) == 3
     labels = [set(one) for one in tiny_engine.collection.items["labels"]]
     right = sum("circle" in one and "snow" not in one for one in labels)
-    expect(page.locator(".sv-versus-summary")).to_contain_text(
+    expect(page.locator(".sv-compare-summary")).to_contain_text(
         f"Relevant: has circle, not snow, judged by labels: {right} images"
     )
     query = tiny_engine.encode("a circle", "the snow")
     first = tiny_engine.search(query, top=10).results
     precision = sum("circle" in one.labels and "snow" not in one.labels for one in first) / 10
     assert float(facts(page, 0)[1].split()[0]) == precision
-    marks = page.locator(".sv-versus-grid").first.locator(".sv-versus-mark")
+    marks = page.locator(".sv-compare-grid").first.locator(".sv-compare-mark")
     assert set(marks.all_inner_texts()) <= {"✓ relevant", "✗ has snow", "no circle"}
 
 
@@ -36,29 +36,29 @@ def test_method_and_labels_are_selected_and_stored_in_the_url(page: Page) -> Non
     page.get_by_label("Against").select_option("literal")
     expect(page.get_by_role("heading", name="Dense · literal")).to_be_visible()
     page.get_by_role("combobox", name="and not").select_option("night")
-    expect(page.locator(".sv-versus-summary")).to_contain_text("not night")
+    expect(page.locator(".sv-compare-summary")).to_contain_text("not night")
     settle(page)
     assert "method:literal" in page.url and "b:night" in page.url
     page.reload()
     expect(page.get_by_role("heading", name="Dense · literal")).to_be_visible()
-    expect(page.locator(".sv-versus-summary")).to_contain_text("has circle, not night")
+    expect(page.locator(".sv-compare-summary")).to_contain_text("has circle, not night")
     expect(page.get_by_role("textbox", name="Compare: find")).to_have_value("a circle")
 
 
 def test_duplicate_images_are_shown_together(page: Page) -> None:
     go(page, "?tab=compare&versus=q:a+circle,without:the+snow")
     facts(page, 0)
-    both = page.locator(".sv-versus-grid").first.locator("button:not(.sv-is-only)").first
+    both = page.locator(".sv-compare-grid").first.locator("button:not(.sv-is-only)").first
     both.focus()
-    twins = page.locator(f".sv-versus-grid [data-id='{both.get_attribute('data-id')}'].sv-is-twin")
+    twins = page.locator(f".sv-compare-grid [data-id='{both.get_attribute('data-id')}'].sv-is-twin")
     expect(twins).to_have_count(2)
-    only = page.locator(".sv-versus-grid .sv-is-only").first
+    only = page.locator(".sv-compare-grid .sv-is-only").first
     expect(only).to_contain_text("only here")
 
 
 def test_compare_tab_asks_for_labels_if_none_match_the_query(page: Page) -> None:
     go(page, "?tab=compare&versus=q:something+round,without:winter")
-    expect(page.locator(".sv-versus-summary")).to_contain_text(
+    expect(page.locator(".sv-compare-summary")).to_contain_text(
         "Choose above what counts as relevant"
     )
     page.get_by_role("combobox", name="has", exact=True).select_option("circle")

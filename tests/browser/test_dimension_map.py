@@ -183,11 +183,11 @@ def test_page_shows_the_effect_of_switching_a_dimension_off(page: Page, tiny_eng
     requested = page.locator(".sv-query-text").all_inner_texts()
     assert requested == [f"“{change.text}”" for change in known.changes]
     first = known.changes[0]
-    rows_of = page.locator(".sv-change").first.locator(".sv-ten")
+    rows_of = page.locator(".sv-change").first.locator(".sv-top-ten")
     for row, wanted in ((0, first.before), (1, first.after)):
         shown = rows_of.nth(row).locator("img").evaluate_all("i => i.map(x => x.src)")
         assert [src.rsplit("/", 1)[1] for src in shown] == [f"{one.id}.webp" for one in wanted]
-    assert rows_of.first.locator(".sv-gone-from").count() == first.left
+    assert rows_of.first.locator(".sv-left-top").count() == first.left
     page.get_by_role("button", name="Try this search").first.click()
     page.wait_for_url(f"**off={dimension}&**")
     settle(page)

@@ -116,7 +116,7 @@ def test_exclude_button_switches_the_dimension_off_in_the_search(page: Page, tin
 
 def test_search_button_fills_the_query_box(page: Page, tiny_engine) -> None:
     go(page, f"?tab=dimensions&dimension={live(tiny_engine)}")
-    page.locator(".sv-page-do button").first.click()
+    page.locator(".sv-page-actions button").first.click()
     settle(page)
     expect(page.get_by_role("tab", name="Search")).to_have_attribute("aria-selected", "true")
     assert found(page) and page.get_by_role("textbox", name="Find").input_value()

@@ -103,7 +103,7 @@ def test_dimensions_have_pages(codes_page: Page) -> None:
 def test_without_word_codes_only_items_can_be_queries(wordless_page: Page) -> None:
     go(wordless_page)
     expect(wordless_page.get_by_role("textbox", name="Find")).to_be_disabled()
-    expect(wordless_page.locator(".sv-mute")).to_contain_text("search by an item")
+    expect(wordless_page.locator(".sv-muted-text")).to_contain_text("search by an item")
     wordless_page.locator(".sv-tile .sv-like").first.click(force=True)
     settle(wordless_page)
     assert found(wordless_page)

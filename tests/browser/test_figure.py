@@ -113,7 +113,7 @@ def test_recipe_file_can_be_opened(page: Page, tmp_path: Path) -> None:
 
     def choose(data: bytes) -> None:
         files = {"name": "r.json", "mimeType": "application/json", "buffer": data}
-        page.locator(".sv-make input[type=file]").set_input_files(files)
+        page.locator(".sv-form input[type=file]").set_input_files(files)
 
     fault = page.locator(".sv-paper .sv-fault")
     choose(b"{")

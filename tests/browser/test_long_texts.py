@@ -19,7 +19,7 @@ PLACES = {
     f"?q=a+circle&without={quote('snow ' * 60)}": ".sv-tile",
     "?tab=dimensions&dimension=3": ".sv-page-head",
     "?tab=inspect&inspect=left:a+circle,right:a+square": ".sv-pair .sv-dim",
-    "?tab=compare&versus=q:a+circle,without:snow": ".sv-versus-grid img",
+    "?tab=compare&versus=q:a+circle,without:snow": ".sv-compare-grid img",
 }
 
 
@@ -36,7 +36,7 @@ def test_long_words_do_not_change_the_layout(page: Page, long_address: str, widt
         settle(page)
         page.locator(shown).first.wait_for()
         assert not has_sideways_scroll(page), place
-        heights = page.locator(".sv-tile, .sv-dim, .sv-versus-grid li").evaluate_all(
+        heights = page.locator(".sv-tile, .sv-dim, .sv-compare-grid li").evaluate_all(
             "all => all.map(one => one.offsetHeight)"
         )
         assert max(heights, default=0) < 400, place

@@ -50,7 +50,7 @@ def test_page_shows_the_results_of_the_engine(page: Page, tiny_engine) -> None:
     query = tiny_engine.encode("a circle", "the snow")
     outcome = tiny_engine.search(query, None, never=True)
     assert found(page) == [result.id for result in outcome.results]
-    gone = page.locator(".sv-gone")
+    gone = page.locator(".sv-dropped")
     assert gone.count() == len(outcome.left)
     summary = page.get_by_role("status").filter(has_text="off")
     entered = sum(result.rank_before is None for result in outcome.results)

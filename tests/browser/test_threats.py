@@ -30,9 +30,9 @@ PLACES = {
     "map": ("?tab=dimensions&dimension=3&atlas=map:__proto__ sort:constructor", ".sv-map-plot"),
     "inspect": ("?tab=inspect&inspect=left:{w},right:{w}", ".sv-pair .sv-dim"),
     "why": ("?q={p}&without=snow&tab=inspect", ".sv-why-table"),
-    "compare": ("?tab=compare&versus=q:{w},without:{w},method:{w}", ".sv-versus"),
+    "compare": ("?tab=compare&versus=q:{w},without:{w},method:{w}", ".sv-compare"),
     "figure": ('?tab=figure&figure={{"rows":[{{"query":"{p}","title":"{p}"}}]}}', ".sv-sheet"),
-    "benchmark": ("?tab=benchmark&benchmark={p},{p},{p},{p}", ".sv-bench-of"),
+    "benchmark": ("?tab=benchmark&benchmark={p},{p},{p},{p}", ".sv-bench-about"),
     "train": ("?tab=train", "#tab-train"),
     "unknown": (
         "?tab={p}&item={p}&off={p}&strictness={p}&collection={p}&checkpoint={p}",

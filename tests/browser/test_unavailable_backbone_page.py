@@ -75,7 +75,7 @@ def test_every_tab_opens(captions_page: Page, engine: SearchEngine) -> None:
     for tab, shown in (
         ("dimensions&dimension=1", ".sv-page-head h2"),
         ("inspect&inspect=left:a+dog", ".sv-one .sv-dim"),
-        ("compare&versus=q:a+dog,without:a+beach", ".sv-versus-columns li button"),
+        ("compare&versus=q:a+dog,without:a+beach", ".sv-compare-columns li button"),
         ('figure&figure={"rows":[{"query":"a dog"}],"columns":3}', ".sv-paper img"),
         ("benchmark", ".sv-mark"),
     ):

@@ -185,6 +185,12 @@ def test_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: str)
     assert rows(engine.search(engine.encode("ein hund", "am strand"))) == [1, 2, 5, 0, 4, 3]
 
 
+def made_with(tmp_path: Path, module: str, function: str) -> Path:
+    """Prepare codes without words, whose texts a function encodes."""
+    folder = write_codes(tmp_path / "splice", words=False)
+    return prepare_codes(folder, tmp_path / "made", f"{module}:{function}").path
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -196,9 +202,7 @@ def test_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: str)
 def test_text_encoder_output_is_validated(
     tmp_path: Path, encoder_module: str, function: str, message: str
 ) -> None:
-    folder = write_codes(tmp_path / "splice", words=False)
-    path = prepare_codes(folder, tmp_path / "made", f"{encoder_module}:{function}").path
-    engine = SearchEngine.open(path, allow_code=True)
+    engine = SearchEngine.open(made_with(tmp_path, encoder_module, function), allow_code=True)
     with pytest.raises(ValueError, match=message) as raised:
         engine.encode("hund")
     assert "\n" not in str(raised.value)
@@ -216,8 +220,7 @@ def test_text_encoder_output_is_validated(
 def test_modified_config_cannot_name_a_function(
     tmp_path: Path, encoder_module: str, entry: str, message: str
 ) -> None:
-    folder = write_codes(tmp_path / "splice", words=False)
-    path = prepare_codes(folder, tmp_path / "made", f"{encoder_module}:encode").path
+    path = made_with(tmp_path, encoder_module, "encode")
     config = json.loads((path / "config.json").read_text())
     config["text_encoder"] = entry.replace("MODULE", encoder_module)
     manifest = json.loads((path / "collection.json").read_text())

@@ -219,16 +219,12 @@ def test_each_checkpoint_has_a_separate_file(home: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "saved"),
     [
-        ("name", "<img onerror>", "<img onerror>"),
-        ("name", "two\nlines\x1b[31m", "two lines [31m"),
-        ("name", "\u202eturned", "turned"),
-        ("name", "\u200b \u200d", ""),
-        ("name", "👩‍🚀 of \ud800space", "👩‍🚀 of space"),
-        ("note", "- one\n    - two \n\n", "- one\n    - two"),
-        ("tags", "b; a,\u200b, B", "a, b"),
-        ("starred", "no", ""),
+        ("name", "<img onerror>", "<img onerror>"), ("name", "\u202eturned", "turned"),
+        ("name", "two\nlines\x1b[31m", "two lines [31m"), ("name", "\u200b \u200d", ""),
+        ("name", "👩‍🚀 of \ud800space", "👩‍🚀 of space"), ("tags", "b; a,\u200b, B", "a, b"),
+        ("note", "- one\n    - two \n\n", "- one\n    - two"), ("starred", "no", ""),
     ],
-)
+)  # fmt: skip
 def test_text_is_normalised(field: str, value: object, saved: str) -> None:
     assert read_field(field, value) == saved
 

@@ -129,19 +129,20 @@ def test_explore_reports_which_checkpoint_is_open(
     assert lines[1].startswith("full is open, because trial had only a quick training (20 steps)")
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def test_image_folder_does_not_hide_a_checkpoint(
-    sieve: Sieve,
-    home: Path,
-    tiny_collection: Collection,
-    tiny_checkpoint: Checkpoint,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    sieve: Sieve, home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint, here: Path
 ) -> None:
     mine = save_checkpoint(tiny_checkpoint, home, "mine", steps=400, newer=1)
-    monkeypatch.chdir(tmp_path)
     for name in ("mine", "photos", "notes"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "dog.jpg").write_bytes(b"")
+        (here / name).mkdir()
+        (here / name / "dog.jpg").write_bytes(b"")
     info = sieve("info", tiny_collection.path, "--checkpoint", "mine", "--json").data
     assert info["checkpoint"] == str(mine)
     # The bundled checkpoint is found and then rejected for its backbone.
@@ -151,7 +152,7 @@ def test_image_folder_does_not_hide_a_checkpoint(
     assert "notes is not a complete checkpoint (no config.json)" in fault(
         sieve("info", tiny_collection.path, "--checkpoint", "notes")
     )
-    shutil.copytree(tiny_checkpoint.path, tmp_path / "full")
+    shutil.copytree(tiny_checkpoint.path, here / "full")
     shutil.copytree(tiny_checkpoint.path, home / "checkpoints" / "full")
     info = sieve("info", tiny_collection.path, "--checkpoint", "full", "--json").data
     assert (
@@ -160,15 +161,10 @@ def test_image_folder_does_not_hide_a_checkpoint(
 
 
 def test_image_folder_does_not_hide_a_collection(
-    sieve: Sieve,
-    home: Path,
-    opened: tuple,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    sieve: Sieve, home: Path, opened: tuple, here: Path
 ) -> None:
     shutil.copytree(opened[0], home / "collections" / "pets")
-    (tmp_path / "pets").mkdir()
-    monkeypatch.chdir(tmp_path)
+    (here / "pets").mkdir()
     info = sieve("info", "pets", *opened[1:], "--json").data
     assert info["path"] == str(home / "collections" / "pets")
 

@@ -85,7 +85,7 @@ def test_evaluate_prints_readable_output(evaluate, collection: Path) -> None:
     trained = ("--methods", "subtraction,Sieve", "--epochs", "1", "--seeds", "4")
     code, output, _ = evaluate(
         collection, *trained, "--trials", "2", "--resamples", "10", "--track", "label",
-        "--device", "cpu", "--peer", f"twin={collection}",
+        "--device", "cpu", "--baseline", f"twin={collection}",
     )  # fmt: skip
     assert code == 0, output
     lines = output.splitlines()
@@ -143,7 +143,7 @@ def test_blip_is_a_baseline(evaluate, collection: Path, tmp_path: Path) -> None:
     [
         (("--methods", "nonsense"), "unknown method nonsense"),
         (("--seeds", "one"), "--seeds must be whole numbers"),
-        (("--peer", "nothing"), "--peer must be NAME=COLLECTION"),
+        (("--baseline", "nothing"), "--baseline must be NAME=COLLECTION"),
         (("--checkpoint", "nowhere"), "no checkpoint"),
     ],
 )

@@ -66,7 +66,7 @@ def test_command_errors_are_one_line(sieve: Sieve, tiny_collection, tmp_path: Pa
         ),
         ((path, "-o", tmp_path / "no" / "figure.pdf"), "there is no folder"),
         ((tmp_path / "none.json", "-o", out), "there is no recipe"),
-        ((path, "-o", out), "missing collection; add it to the recipe or give --collection"),
+        ((path, "-o", out), "has no collection; add one or give --collection"),
         (
             (hashed, "-o", out, *there),
             "there is no checkpoint with hash 0123456789ab; give its path",

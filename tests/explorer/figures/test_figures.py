@@ -65,7 +65,7 @@ def test_rows_equal_the_results_of_the_engine(tiny_engine) -> None:
         ({"rows": [ROWS[0], {"image": "0" * 16}]}, "row 2: collection tiny has no item '0000"),
         ({"font": "No Such"}, "font: no TrueType family 'No Such' is installed"),
         ({"checkpoint": "0123456789"}, "the recipe was made with checkpoint 0123456789, but tiny"),
-        ({"collection_sha256": "0" * 64}, "made from a collection with hash 000000000000, but"),
+        ({"collection_sha256": "0" * 64}, "made with collection 000000000000, but"),
     ],
     ids=str,
 )

@@ -94,6 +94,14 @@ def test_off_takes_any_iterable_of_integers(engine: sieve.Engine) -> None:
     assert proposed.off
 
 
+def test_ambiguous_text_has_a_suggestion_that_can_be_searched(engine: sieve.Engine) -> None:
+    results = engine.search("a circle - the snow")
+    assert results.suggestion == {"text": "a circle", "without": "the snow"}
+    assert "search('a circle', without='the snow')" in repr(results)
+    assert engine.search(**results.suggestion).without == "the snow"
+    assert engine.search("a circle").suggestion is None
+
+
 def test_image_and_item_queries_find_the_same_picture(engine: sieve.Engine, tmp_path: Path) -> None:
     first = engine.search("a circle")[0]
     first.image.save(tmp_path / "circle.png")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from caption_collection import write_caption_collection
 
-from sieve.explorer.jobs.directory import MEASURING, JobDirectory, JobRequest
+from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState
 from sieve.explorer.jobs.worker import ProgressReporter, Stopped, run_evaluation
 from sieve.explorer.tabs.benchmark import EvaluationManager
 from sieve.explorer.tabs.train import TrainingManager
@@ -41,7 +41,7 @@ def test_quick_benchmark_is_run_reported_and_saved(
     assert [method.method for method in tracks[0].methods] == list(SHORT_METHODS)
     now = reporter.progress
     n_methods = 2 * len(SHORT_METHODS)
-    assert (now.state, now.step, now.n_steps) == (MEASURING, n_methods - 1, n_methods)
+    assert (now.state, now.step, now.n_steps) == (JobState.MEASURING, n_methods - 1, n_methods)
     assert now.doing == "caption track, Sieve"
 
     reporter.stop.set()

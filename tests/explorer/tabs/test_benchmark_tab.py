@@ -12,11 +12,10 @@ from tiny_evaluation import SHARES, save_small_evaluation
 
 from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
-from sieve.explorer.jobs.directory import STOPPED, JobDirectory, JobRequest, Progress
+from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Progress
 from sieve.explorer.jobs.manager import JobLock
-from sieve.explorer.tabs.benchmark import BenchmarkHandlers, EvaluationManager, track_figure
+from sieve.explorer.tabs.benchmark import BenchmarkHandlers, EvaluationManager
 from sieve.explorer.tabs.train import TrainHandlers
-from sieve.model.benchmark import read_evaluation
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 
@@ -54,14 +53,14 @@ def test_evaluations_are_listed_and_opened(
     stands = {row["method"]: row["stand"] for row in track["methods"]}
     assert stands == {"A only": "loses", "subtraction": "loses", "paper": "wins", "Sieve": ""}
     assert any(line.startswith("paper beats Sieve") for line in track["verdicts"])
-    assert track["peers"] == ["A only", "subtraction", "paper"]
+    assert track["baselines"] == ["A only", "subtraction", "paper"]
 
 
 def test_wins_and_losses_have_images(
     handlers: BenchmarkHandlers, tiny_collection: Collection
 ) -> None:
     saved = save_small_evaluation(tiny_collection)
-    payload = {"id": saved.stem, "track": "label", "peer": "subtraction"}
+    payload = {"id": saved.stem, "track": "label", "baseline": "subtraction"}
     answer = handlers.evaluation_pairs(payload)
     assert [(one["a"], one["b"]) for one in answer["wins"]] == [("circle", "snow")]
     assert [(one["a"], one["b"]) for one in answer["losses"]] == [("square", "night")]
@@ -70,7 +69,7 @@ def test_wins_and_losses_have_images(
     assert (sieve["method"], sieve["ap"], baseline["ap"]) == ("Sieve", 0.6, 0.9)
     assert [item["mark"] for item in baseline["results"]].count("both") == 2
     assert all(item["captions"] for item in baseline["results"])
-    against = handlers.evaluation_pairs({**payload, "peer": "paper"})
+    against = handlers.evaluation_pairs({**payload, "baseline": "paper"})
     assert not against["wins"] and against["n_losses"] == 3
 
 
@@ -78,9 +77,9 @@ def test_wins_and_losses_have_images(
     "payload",
     [
         None, [], "x", {}, {"id": 1}, {"id": "../../../etc/passwd"}, {"id": "x" * 10_000},
-        {"id": "KEPT", "track": "label"}, {"id": "KEPT", "track": "label", "peer": "magic"},
-        {"id": "KEPT", "track": ["label"], "peer": "Sieve"}, {"id": "KEPT", "out": "/etc"},
-        {"id": "KEPT", "track": "<b>", "peer": "A only"},
+        {"id": "KEPT", "track": "label"}, {"id": "KEPT", "track": "label", "baseline": "magic"},
+        {"id": "KEPT", "track": ["label"], "baseline": "Sieve"}, {"id": "KEPT", "out": "/etc"},
+        {"id": "KEPT", "track": "<b>", "baseline": "A only"},
     ],
 )  # fmt: skip
 def test_invalid_requests_are_one_line(
@@ -122,8 +121,8 @@ def test_mutated_evaluations_are_read_or_reported_with_one_line(
         for one in answer["evaluations"]:
             views.append(view := handlers.evaluation({"id": one["id"]}))
             for track in view["tracks"]:
-                for baseline in track["peers"]:
-                    payload = {"id": one["id"], "track": track["track"], "peer": baseline}
+                for baseline in track["baselines"]:
+                    payload = {"id": one["id"], "track": track["track"], "baseline": baseline}
                     pairs = json_errors(handlers.evaluation_pairs)(payload)
                     assert "\n" not in pairs.get("error", ""), mutation
                     views.append(pairs)
@@ -144,20 +143,9 @@ def test_running_job_of_another_kind_blocks_the_start(
         assert handlers.evaluations(None)["elsewhere"] == "a training of tiny"
         line = json_errors(handlers.evaluation_start)(None)["error"]
         assert line.startswith("A training of tiny is already running")
-    folder.write(Progress(STOPPED))
+    folder.write(Progress(JobState.STOPPED))
     assert handlers.evaluations(None)["elsewhere"] == ""
     assert len(list((home / "jobs").glob("*/request.json"))) == 1
-
-
-def test_chart_shows_every_interval(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
-    track = read_evaluation(save_small_evaluation(tiny_collection)).tracks[0]
-    figure = track_figure(track)
-    assert [trace["name"] for trace in figure["data"]] == list(SHARES)
-    for trace, method in zip(figure["data"], track.methods, strict=True):
-        assert trace["y"] == [method.ap] and trace["x"] == [method.violation]
-        reach = trace["error_y"]
-        assert trace["y"][0] - reach["arrayminus"][0] == pytest.approx(method.ci.low)
-        assert trace["y"][0] + reach["array"][0] == pytest.approx(method.ci.high)
 
 
 def test_without_training_no_benchmark_can_be_run(tiny_engine, handlers: BenchmarkHandlers) -> None:  # noqa: ARG001

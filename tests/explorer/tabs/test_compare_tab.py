@@ -65,11 +65,11 @@ def test_both_columns_equal_the_results_of_their_methods(
 
 def test_labels_named_by_the_query_define_relevance(handlers: CompareHandlers, tiny_engine) -> None:
     found = handlers.compare(ASKED)
-    truth = found["truth"]
+    relevance = found["relevance"]
     labels = [set(one) for one in tiny_engine.collection.items["labels"]]
-    assert (truth["track"], truth["a"], truth["b"]) == ("label", "circle", "snow")
-    assert truth["relevant"] == sum("circle" in one and "snow" not in one for one in labels)
-    assert truth["violating"] == sum({"circle", "snow"} <= one for one in labels)
+    assert (relevance["track"], relevance["a"], relevance["b"]) == ("label", "circle", "snow")
+    assert relevance["relevant"] == sum("circle" in one and "snow" not in one for one in labels)
+    assert relevance["violating"] == sum({"circle", "snow"} <= one for one in labels)
     for column in found["columns"]:
         first = column["results"][:10]
         right = sum(item["mark"] == "right" for item in first)
@@ -85,14 +85,14 @@ def test_labels_can_be_chosen_if_the_query_names_none(handlers: CompareHandlers)
     odd = {"q": "something round", "without": "winter"}
     found = handlers.compare(odd)
     assert found["columns"][0]["measures"] is None
-    assert found["truth"]["a"] == ""
-    assert set(found["truth"]["names"]) >= {"circle", "snow"}
+    assert found["relevance"]["a"] == ""
+    assert set(found["relevance"]["names"]) >= {"circle", "snow"}
     chosen = handlers.compare({**odd, "track": "label", "a": "circle", "b": "snow"})
     assert chosen["columns"][0]["measures"] is not None
     half = handlers.compare({**odd, "without": "the snow", "track": "label", "a": "circle"})
-    assert (half["truth"]["a"], half["truth"]["b"]) == ("circle", "snow")
+    assert (half["relevance"]["a"], half["relevance"]["b"]) == ("circle", "snow")
     by_caption = handlers.compare({**ASKED, "track": "caption", "a": "snow"})
-    assert by_caption["truth"]["track"] == "caption"
+    assert by_caption["relevance"]["track"] == "caption"
 
 
 def test_other_checkpoints_open_on_selection_and_two_stay_loaded(
@@ -151,7 +151,7 @@ def test_item_and_image_queries_are_compared(
     assert scores == pytest.approx([result.score for result in alone], abs=1e-3)  # it has no words
     rows = [set(one) for one, row in zip(items["labels"], items["id"], strict=True) if row != item]
     right = sum("circle" in one and "snow" not in one for one in rows)
-    assert found["truth"]["relevant"] == right
+    assert found["relevance"]["relevant"] == right
 
     file = tmp_path / "mine.png"
     thumbnail = tiny_engine.thumbnail(item)

@@ -51,11 +51,11 @@ def test_sample_depends_on_the_seed(tiny_engine) -> None:
 @pytest.mark.parametrize(
     ("payload", "line"),
     [
-        (None, "A view must be a JSON object"),
-        ({}, "Choose a dimension"),
+        (None, "A dimension must be a JSON object"),
+        ({}, "Dimension is required"),
         ({"dimension": 64}, "There is no dimension 64"),
         ({"dimension": -1}, "A dimension is a whole number"),
-        ({"dimension": 1, "seed": -1}, "Seed must be at least 0"),
+        ({"dimension": 1, "seed": -1}, "Seed must be greater than or equal to 0"),
         ({"dimension": 1, "seed": 0.5}, "Seed must be a whole number"),
         ({"dimension": 1, "seed": "1"}, "Seed must be a number"),
     ],

@@ -88,7 +88,7 @@ def test_any_two_items_are_explained_with_rank_and_score(handlers: SearchHandler
     a, b = results[-1].id, results[0].id
     why = why_view(handlers, {"q": "a circle", "a": a, "b": b})["why"]
     assert (why["left"]["rank"], why["right"]["rank"]) == (len(results), 1)
-    assert why["left"]["said"].startswith(f"number {len(results)} with a score of ")
+    assert why["left"]["rank_text"].startswith(f"number {len(results)} with a score of ")
     assert why["sentence"].startswith(f"The right is {format_number(-why['difference'])} ahead: #")
     for side in ("left", "right"):
         total = sum(part[side] for part in why["parts"])
@@ -99,7 +99,7 @@ def test_removed_items_report_their_off_dimensions(handlers: SearchHandlers) -> 
     payload = {"q": "a circle", "without": "the snow", "strictness": 1.0, "never": True}
     why = why_view(handlers, payload)["why"]
     assert why["right"]["removed"]
-    assert why["right"]["said"].startswith("removed by “never”")
+    assert why["right"]["rank_text"].startswith("removed by “never”")
     assert why["sentence"].startswith("“Never” removes the right because it has #")
 
 

@@ -13,7 +13,7 @@ from corruption import mutated_json, reseal
 
 from sieve.explorer.app import build_app, build_training_page
 from sieve.explorer.errors import json_errors
-from sieve.explorer.jobs.directory import DONE, STOPPED, JobDirectory, JobRequest, Progress
+from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Progress
 from sieve.explorer.jobs.training_settings import TrainingSettings
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.collection import Collection
@@ -85,11 +85,11 @@ def test_initial_state_has_no_training(handlers: TrainHandlers) -> None:
 
 
 def test_stopped_training_is_found_again(handlers: TrainHandlers, home: Path) -> None:
-    first = write_job(handlers, home, Progress(DONE, made=str(home / "removed")))
+    first = write_job(handlers, home, Progress(JobState.DONE, made=str(home / "removed")))
     assert handlers.training_state(None)["state"] == "none"
     first.path.rename(first.path.with_name("20200101-000000-abcdef"))
     point = {"step": 5, "total": 2.0, "live": 1.0}
-    write_job(handlers, home, Progress(STOPPED, step=5, n_steps=10, points=(point,)))
+    write_job(handlers, home, Progress(JobState.STOPPED, step=5, n_steps=10, points=(point,)))
     state = handlers.training_state(None)
     assert (state["state"], state["step"], state["points"]) == ("stopped", 5, (point,))
     assert state["settings"] == asdict(TrainingSettings())
@@ -99,7 +99,7 @@ def test_finished_training_is_opened_once(
     handlers: TrainHandlers, home: Path, tiny_checkpoint, tiny_collection: Collection
 ) -> None:
     made = Path(tiny_checkpoint.path)
-    write_job(handlers, home, Progress(DONE, made=str(made)))
+    write_job(handlers, home, Progress(JobState.DONE, made=str(made)))
     assert handlers.wanted() == made and handlers.training_state(None)["opening"]
     handlers.not_opened(made, ValueError("its weights\nare damaged"))
     state = handlers.training_state(None)
@@ -110,7 +110,7 @@ def test_finished_training_is_opened_once(
 
 
 def test_damaged_files_are_reported_with_one_line(handlers: TrainHandlers, home: Path) -> None:
-    folder = write_job(handlers, home, Progress(STOPPED))
+    folder = write_job(handlers, home, Progress(JobState.STOPPED))
     (folder.path / "progress.jsonl").write_text("[1]\n{")
     state = handlers.training_state(None)
     assert state["state"] == "failed" and "cannot be read" in state["fault"]
@@ -121,7 +121,9 @@ def test_damaged_files_are_reported_with_one_line(handlers: TrainHandlers, home:
 def test_mutated_job_files_are_reported_with_one_line(handlers: TrainHandlers, home: Path) -> None:
     point = {"step": 5, "total": 2.0, "live": 1.0}
     folder = write_job(
-        handlers, home, Progress(STOPPED, 5, 10, seconds_left=1.0, losses=point, points=(point,))
+        handlers,
+        home,
+        Progress(JobState.STOPPED, 5, 10, seconds_left=1.0, losses=point, points=(point,)),
     )
     for name, kinds in (("progress.jsonl", (int, float)), ("request.json", ())):
         path = folder.path / name
@@ -134,11 +136,15 @@ def test_mutated_job_files_are_reported_with_one_line(handlers: TrainHandlers, h
                 state = handlers.training_state(None)
                 json.dumps(state, allow_nan=False)
                 assert "\n" not in state["fault"] and len(state["fault"]) < 2100, mutation
-                assert state["state"] in (STOPPED, "failed", "none"), (name, number, mutation)
+                assert state["state"] in (JobState.STOPPED, "failed", "none"), (
+                    name,
+                    number,
+                    mutation,
+                )
                 assert not kinds or isinstance(state["step"], kinds)
                 assert all(isinstance(one, float) for p in state["points"] for one in p.values())
         path.write_text(whole)
-        assert handlers.training_state(None)["state"] == STOPPED
+        assert handlers.training_state(None)["state"] == JobState.STOPPED
 
 
 def test_page_explains_missing_captions(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
@@ -225,10 +231,10 @@ def test_checkpoint_of_another_backbone_is_opened_by_a_command(
         requested_by_sha256=handlers.collection.sha256,
     )
     JobDirectory.create(other_collections.parent / "jobs", request).write(
-        Progress(DONE, made=str(made))
+        Progress(JobState.DONE, made=str(made))
     )
     state = handlers.training_state(None)
-    assert (state["state"], state["of"], state["fits"]) == (DONE, "foreign", False)
+    assert (state["state"], state["of"], state["fits"]) == (JobState.DONE, "foreign", False)
     assert state["command"] == "sieve explore foreign --checkpoint foreign"
     assert handlers.wanted() is None and not state["opening"]
     refused = json_errors(handlers.training_open)(None)["error"]

@@ -13,15 +13,7 @@ import pytest
 from corruption import reseal
 from processes import ForkedPython
 
-from sieve.explorer.jobs.directory import (
-    ACTIVE_STATES,
-    DONE,
-    FAILED,
-    STOPPED,
-    JobDirectory,
-    JobRequest,
-    Progress,
-)
+from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Progress
 from sieve.explorer.jobs.training_settings import TrainingSettings
 from sieve.explorer.jobs.worker import N_POINTS, CurveRecorder, ProgressReporter
 from sieve.explorer.tabs.train import TrainingManager, find_collection
@@ -66,15 +58,15 @@ def now(trainings: TrainingManager) -> Progress:
 
 def reached(trainings: TrainingManager, step: int) -> bool:
     progress = now(trainings)
-    assert progress.state != FAILED, progress.fault
+    assert progress.state != JobState.FAILED, progress.fault
     return progress.step >= step
 
 
 def test_training_is_followed_to_its_checkpoint(trainings: TrainingManager) -> None:
     folder = trainings.start(SHORT)
-    wait(lambda: now(trainings).state not in ACTIVE_STATES)
+    wait(lambda: not now(trainings).state.is_active)
     ended = now(trainings)
-    assert (ended.state, ended.fault) == (DONE, "")
+    assert (ended.state, ended.fault) == (JobState.DONE, "")
     assert ended.step == ended.n_steps > 0 and ended.seconds_left is None
     steps = [point["step"] for point in ended.points]
     assert steps == sorted(set(steps)) and steps[-1] == ended.n_steps
@@ -116,7 +108,7 @@ def test_one_training_at_a_time_can_be_stopped_resumed_and_killed(
     other.stop()  # another server of the same user can do so
     wait(lambda: not trainings.job_lock.running_job())
     stopped = now(trainings)
-    assert (stopped.state, stopped.fault) == (STOPPED, "")
+    assert (stopped.state, stopped.fault) == (JobState.STOPPED, "")
     assert 20 <= stopped.step < stopped.n_steps
     with pytest.raises(ValueError, match="no training of this collection is running"):
         trainings.stop()
@@ -129,7 +121,7 @@ def test_one_training_at_a_time_can_be_stopped_resumed_and_killed(
     other.job_lock.process.kill()
     other.job_lock.process.wait()
     killed = now(trainings)
-    assert killed.state == STOPPED and killed.step > stopped.step
+    assert killed.state == JobState.STOPPED and killed.step > stopped.step
     assert "ended from outside" in killed.fault
     trainings.discard()
     assert trainings.latest() is None
@@ -146,12 +138,13 @@ def test_killed_server_stops_its_training_without_losing_progress(
         ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"
     )
     server = ForkedPython(["-c", script, tiny_collection.path])
-    wait(lambda: trainings.latest() is not None and reached(trainings, 10))
+    wait(lambda: list(trainings.job_lock.home.glob("*/progress.jsonl")))
+    wait(lambda: reached(trainings, 10))
     server.kill()
     server.wait()
     wait(lambda: not trainings.job_lock.running_job())
     left = now(trainings)
-    assert (left.state, left.fault) == (STOPPED, "") and left.step >= 10
+    assert (left.state, left.fault) == (JobState.STOPPED, "") and left.step >= 10
     facts = read_metadata(trainings.latest().checkpoint.with_name(".checkpoint.unfinished"))  # type: ignore[union-attr]
     assert facts is not None and facts["step"] == left.step
 
@@ -161,11 +154,11 @@ def test_worker_error_is_one_line(trainings: TrainingManager) -> None:
         "training", "/nowhere", "tiny", trainings.collection.sha256, "cpu", asdict(SHORT)
     )
     JobDirectory.create(trainings.job_lock.home, request)
-    assert now(trainings).state == FAILED  # no process uses it
+    assert now(trainings).state == JobState.FAILED  # no process uses it
     trainings.resume()
     wait(lambda: not trainings.job_lock.running_job())
     failed = now(trainings)
-    assert failed.state == FAILED and "/nowhere is not a collection" in failed.fault
+    assert failed.state == JobState.FAILED and "/nowhere is not a collection" in failed.fault
     assert "\n" not in failed.fault
 
 
@@ -178,9 +171,9 @@ def test_another_collection_can_be_trained(trainings: TrainingManager, home: Pat
     trainings.start(
         TrainingSettings("compact", 32, 4, 1), find_collection(trainings.collection, "other")
     )
-    wait(lambda: now(trainings).state not in ACTIVE_STATES)
+    wait(lambda: not now(trainings).state.is_active)
     ended = now(trainings)
-    assert (ended.state, ended.fault) == (DONE, "")
+    assert (ended.state, ended.fault) == (JobState.DONE, "")
     made = Checkpoint.load(ended.made)
     assert made.trained_on == "other"
     made.check_fits(trainings.collection)

@@ -171,7 +171,7 @@ def test_non_finite_weights_are_rejected(writable_folder: Path) -> None:
 
 def test_missing_library_error_shows_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ValueError, match=r'pip install "sieve-explorer\[peers\]"'):
+    with pytest.raises(ValueError, match=r'pip install "sieve-explorer\[blip\]"'):
         Backbone.load("blip:Salesforce/blip-itm-base-coco", "cpu")
 
 

@@ -7,25 +7,13 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
-from sieve.model.evaluation.rules import (
-    FILTER,
-    NEVER,
-    ONLY_A,
-    ORTHOGONAL,
-    PUSH,
-    SPACEVLM,
-    SUBTRACT,
-    SUBTRACT_ABOVE,
-    ZERO,
-    Space,
-    unit,
-)  # fmt: skip
+from sieve.model.evaluation import rules
 from sieve.model.exclusion import Calibration, Query, off_weights, propose_off, scores
 
 
 def random_codes(generator: np.random.Generator, n: int, m: int) -> np.ndarray:
     values = generator.random((n, m)) * (generator.random((n, m)) < 0.4)
-    return unit(values.astype(np.float32))
+    return rules.unit(values.astype(np.float32))
 
 
 @settings(max_examples=30, deadline=None)
@@ -43,7 +31,7 @@ def test_code_rules_equal_search(
     generator = np.random.default_rng(seed)
     images, a, b = (random_codes(generator, n, 12) for n in (20, 3, 3))
     evidence = generator.random((3, 12)).astype(np.float32)
-    space = Space(csr_array(images), a, b, a, evidence)
+    space = rules.Space(csr_array(images), a, b, a, evidence)
     codes = SparseCodes.from_active(images, np.tile(np.arange(12), (20, 1)), 12)
     knobs = {
         "ratio": ratio, "floor": floor, "push": push, "threshold": threshold, "limit": limit,
@@ -57,9 +45,13 @@ def test_code_rules_equal_search(
             query = Query(a[p], tuple(off.tolist()), weights, strictness, never, calibration)
             return scores(codes, query)
 
-        np.testing.assert_allclose(PUSH.scores(space, knobs)[p], found(), atol=1e-5)
-        np.testing.assert_allclose(ZERO.scores(space, knobs)[p], found(strictness=0), atol=1e-5)
-        np.testing.assert_allclose(NEVER.scores(space, knobs)[p], found(never=True), atol=1e-5)
+        np.testing.assert_allclose(rules.PUSH.scores(space, knobs)[p], found(), atol=1e-5)
+        np.testing.assert_allclose(
+            rules.ZERO.scores(space, knobs)[p], found(strictness=0), atol=1e-5
+        )
+        np.testing.assert_allclose(
+            rules.NEVER.scores(space, knobs)[p], found(never=True), atol=1e-5
+        )
 
 
 def plane(degrees: float) -> np.ndarray:
@@ -69,46 +61,48 @@ def plane(degrees: float) -> np.ndarray:
 
 def test_dense_rules_match_known_geometry() -> None:
     images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
-    space = Space(images, a=plane(30), b=plane(90), literal=plane(60))
+    space = rules.Space(images, a=plane(30), b=plane(90), literal=plane(60))
     # a - b points to -30°, a without its part along b to 0°.
-    assert SUBTRACT.scores(space, {"weight": 1.0}).argmax() == 0
-    assert SUBTRACT.scores(space, {"weight": 0.0}).argmax() == 2
+    assert rules.SUBTRACT.scores(space, {"weight": 1.0}).argmax() == 0
+    assert rules.SUBTRACT.scores(space, {"weight": 0.0}).argmax() == 2
     np.testing.assert_allclose(
-        ORTHOGONAL.scores(space, {})[0], np.cos(np.radians(30)) * images @ plane(0)[0], atol=1e-6
+        rules.ORTHOGONAL.scores(space, {})[0],
+        np.cos(np.radians(30)) * images @ plane(0)[0],
+        atol=1e-6,
     )
     # Caps of α = 60° around 30° and 90°: [-30°, 90°] less [30°, 150°] is [-30°, 30°], around 0°.
-    assert SPACEVLM.scores(space, {"t": 0.5}).argmax() == 1
+    assert rules.SPACEVLM.scores(space, {"t": 0.5}).argmax() == 1
     # Caps that do not intersect leave a unchanged.
-    assert SPACEVLM.scores(space, {"t": 0.99}).argmax() == 2
-    left = FILTER.scores(space, {"quantile": 0.75})[0]
+    assert rules.SPACEVLM.scores(space, {"t": 0.99}).argmax() == 2
+    left = rules.FILTER.scores(space, {"quantile": 0.75})[0]
     assert np.isneginf(left).tolist() == [False, False, False, False, True]
 
 
 def test_signed_space_is_subtracted_towards_minus_b() -> None:
-    images = unit(np.array([[1, 1, 0], [1, -1, 0], [1, 0, 0]], np.float32))
-    a, b = np.array([[1, 0, 0]], np.float32), unit(np.array([[0.1, -1, 0]], np.float32))
-    space = Space(images, a, b, a)
-    pushed = PUSH.scores(space, {"ratio": 1.0, "floor": 0.0, "push": 1.0})[0]
+    images = rules.unit(np.array([[1, 1, 0], [1, -1, 0], [1, 0, 0]], np.float32))
+    a, b = np.array([[1, 0, 0]], np.float32), rules.unit(np.array([[0.1, -1, 0]], np.float32))
+    space = rules.Space(images, a, b, a)
+    pushed = rules.PUSH.scores(space, {"ratio": 1.0, "floor": 0.0, "push": 1.0})[0]
     assert pushed.argmax() == 0
     assert pushed.argmin() == 1
-    zeroed = ZERO.scores(space, {"ratio": 1.0, "floor": 0.0})[0]
+    zeroed = rules.ZERO.scores(space, {"ratio": 1.0, "floor": 0.0})[0]
     assert zeroed[0] == pytest.approx(zeroed[1])
 
 
 def test_values_below_the_threshold_are_not_penalised() -> None:
     images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
-    space = Space(images, a=plane(30), b=plane(90), literal=plane(60))
+    space = rules.Space(images, a=plane(30), b=plane(90), literal=plane(60))
     # B's maximum is 1 except for the quantile: at half of it, sin 60° and sin 90° exceed it.
-    above = SUBTRACT_ABOVE.scores(space, {"weight": 1.0, "limit": 0.5})[0]
-    plain = ONLY_A.scores(space, {})[0]
+    above = rules.SUBTRACT_ABOVE.scores(space, {"weight": 1.0, "limit": 0.5})[0]
+    plain = rules.ONLY_A.scores(space, {})[0]
     assert (above < plain - 1e-6).tolist() == [False, False, True, True, True]
     assert (above[2] - plain[2]) == pytest.approx(0.5 * _strongest(space) - 0.5, abs=1e-6)
     np.testing.assert_allclose(
-        SUBTRACT_ABOVE.scores(space, {"weight": 0.7, "limit": 0.0})[0][1:],
-        SUBTRACT.scores(space, {"weight": 0.7})[0][1:],
+        rules.SUBTRACT_ABOVE.scores(space, {"weight": 0.7, "limit": 0.0})[0][1:],
+        rules.SUBTRACT.scores(space, {"weight": 0.7})[0][1:],
         atol=1e-6,
     )
 
 
-def _strongest(space: Space) -> float:
+def _strongest(space: rules.Space) -> float:
     return float(np.quantile(space.score(space.b), 0.99))
