@@ -271,6 +271,7 @@ def table_view(engine: SearchEngine) -> dict[str, list[Any]]:
     return {
         "id": table["dimension"].tolist(),
         "name": table["name"].tolist(),
+        "concept": table["concept"].tolist(),
         "images": table["firing_images"].round(5).tolist(),
         "texts": _or_none(table["firing_texts"].round(5).tolist()),
         "agreement": _or_none(table["agreement"].tolist()),

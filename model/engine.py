@@ -247,7 +247,8 @@ class SearchEngine:
 
     def dimension_table(self) -> pd.DataFrame:
         """Return the table of dimensions, one row each: see `sieve.model.dimensions.table`."""
-        return rename_rows(self.derived.dimensions, self.renamed())
+        table = rename_rows(self.derived.dimensions, self.renamed())
+        return table.assign(concept=self.concepts.of_dimension)
 
     def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:
         """Describe one dimension; raise a ValueError if there is no such dimension.

@@ -41,6 +41,8 @@ class NamingReport:
     given: int
     """Dimensions named in external codes."""
     unnamed: int
+    confident: int
+    """Named dimensions whose name passed its test, or was given."""
     words: int
     """Words of the vocabulary that the backbone knows."""
     words_in_list: int
@@ -54,6 +56,8 @@ class LabelReport:
     """Number of labels that are frequent enough."""
     with_dimension: float
     """Share of labels whose best dimension has an AUC of at least .95."""
+    with_concept: float
+    """Share of labels whose best concept, a sum of dimensions, has an AUC of at least .95."""
     name_right: float | None
     """Share of those whose dimension is named after the label or a synonym."""
     vocabulary_right: float | None
@@ -75,6 +79,11 @@ class InterpretabilityReport:
     """Share of dimensions that are active for any item."""
     live_in_both: float
     """Share of those that are active similarly often for images and captions."""
+    concepts: int
+    """Groups of live dimensions with the same meaning."""
+    dimensions_of_a_label: float | None
+    """Mean number of dimensions that hold 80% of the energy of "a LABEL"; None if labels cannot be
+    encoded."""
     means: dict[str, float]
     """Means of columns of the dimension table, over the dimensions that have a value."""
     naming: NamingReport
@@ -98,9 +107,15 @@ def interpretability_report(
     columns = {name: table[name].to_numpy(np.float64) for name in MEANS}
     means = {n: float(np.nanmean(v)) for n, v in columns.items() if not np.isnan(v).all()}
     fit = fit_labels(engine.collection, engine.image_codes.by_row)
+    live = np.flatnonzero(np.diff(engine.image_codes.by_dimension.indptr))
+    texts = [f"a {label}" for label in fit.labels] if fit else []
+    encoded = texts and engine.can.text_queries and all(map(engine.understands, texts))
+    codes = np.stack([engine.encode_text(text).code for text in texts]) if encoded else None
     return InterpretabilityReport(
         dimensions=len(table),
         **live_shares(engine.image_codes, engine.text_codes),
+        concepts=len(np.unique(engine.concepts.of_dimension[live])),
+        dimensions_of_a_label=None if codes is None else float(energy_dimensions(codes).mean()),
         means=means,
         naming=naming_report(engine),
         labels=None if fit is None else label_report(engine, fit, synonyms or {}),
@@ -116,6 +131,7 @@ def naming_report(engine: SearchEngine) -> NamingReport:
         vocabulary=sources.count(VOCABULARY),
         given=sources.count(GIVEN),
         unnamed=sources.count(""),
+        confident=int(engine.derived.dimensions["confident"].sum()),
         words=0 if engine.checkpoint.codes else len(engine.vocabulary()),
         words_in_list=len(english_words()),
     )
@@ -139,6 +155,7 @@ def label_report(
     return LabelReport(
         labels=len(fit.labels),
         with_dimension=len(good) / len(fit.labels),
+        with_concept=_share_with_concept(engine),
         name_right=float(np.mean(right)) if right else None,
         vocabulary_right=float(np.mean(vocabulary_right)) if right else None,
         mean_auc=float(auc.mean()),
@@ -146,6 +163,18 @@ def label_report(
         completeness=spread.completeness,
         informativeness=float(probe_auc.mean()),
     )
+
+
+def _share_with_concept(engine: SearchEngine) -> float:
+    _, summed = engine.concepts.sum(engine.image_codes.by_row)
+    fit = fit_labels(engine.collection, summed)
+    return 0.0 if fit is None else float((best_dimensions(fit)[1] >= GOOD_AUC).mean())
+
+
+def energy_dimensions(codes: np.ndarray, share: float = 0.8) -> np.ndarray:
+    """Return how many dimensions hold a share of the energy of each code: (t, m) → (t,) int64."""
+    energy = np.sort(codes**2, axis=1)[:, ::-1].cumsum(axis=1)
+    return (energy < share * energy[:, -1:]).sum(axis=1) + 1
 
 
 def leakage_report(engine: SearchEngine, fit: LabelFit) -> LeakageReport | None:

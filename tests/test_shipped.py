@@ -59,7 +59,7 @@ def test_live_dimensions_and_recall(engine: SearchEngine) -> None:
     texts = encode_codes(encoder, collection.text_embeddings, TEXT)
     lives = live_shares(images, texts)
     assert lives["live"] >= 0.95
-    assert lives["live_in_both"] >= 0.95
+    assert lives["live_in_both"] >= 0.9
     found = recall_of_split(images, texts, collection, "test")
     for rank, value in found["backbone"].items():
         assert found["codes"][rank] >= 0.9 * value, rank

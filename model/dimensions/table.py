@@ -53,7 +53,8 @@ def dimension_table(
         them) and monosemanticity_labels (by the labels of the items, which are independent of the
         codes): see `sieve.model.dimensions.clarity`;
         label (chosen on train items), label_auc and label_purity (on test items): see
-        `sieve.model.dimensions.labels`.
+        `sieve.model.dimensions.labels`. `SearchEngine.dimension_table` adds concept, the leading
+        dimension of each dimension's concept.
     """
     names = [checkpoint.names.get(j, _UNNAMED) for j in range(checkpoint.m)]
     codes = image_codes.by_dimension
