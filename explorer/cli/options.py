@@ -198,9 +198,7 @@ def backbone_name(name: str) -> str:
 def announce_backbone(name: str) -> None:
     """Log that a backbone is about to be loaded, before the slow imports that this needs."""
     if _may_be_downloaded(name):
-        log.warning(
-            "loading backbone %s; files that are not on this machine are downloaded", tidy(name)
-        )
+        log.warning("loading backbone %s; missing files are downloaded", tidy(name))
 
 
 def announce_backbone_of(collection: str) -> None:
