@@ -98,7 +98,7 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
             dimension: Its number, from 0.
 
         Returns:
-            name, naming, label, statistics, words, top_images, top_captions, similar, coactive.
+            name, naming, label, statistics, words, top_images, top_captions, concept, coactive.
         """  # noqa: D406, D407
         return page_json(engine.dimension(read_whole("dimension", dimension)))
 

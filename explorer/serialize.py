@@ -212,7 +212,8 @@ def _words_to_search(engine: SearchEngine, page: DimensionPage) -> str:
     """
     named = page.words and page.naming is not None
     caption = page.top_captions[0].text if page.top_captions else ""
-    text = " ".join(page.suggested.replace("·", " ").split()) if named else caption
+    name = page.naming.name if page.naming else ""
+    text = " ".join(name.replace("·", " ").split()) if named else caption
     if engine.collection.codes:
         return next((each for each in (page.suggested, caption) if engine.understands(each)), "")
     return text

@@ -258,7 +258,13 @@ class SearchEngine:
         self.collection.check_unchanged()
         self.check_dimension(dimension)
         return describe_dimension(
-            self.collection, self.checkpoint, self.derived, dimension, self.names(), seed
+            self.collection,
+            self.checkpoint,
+            self.derived,
+            self.concepts,
+            dimension,
+            self.names(),
+            seed,
         )
 
     def thumbnail(self, item_id: str) -> Path:

@@ -61,17 +61,17 @@ function naming({ name, suggested, naming: n }) {
   if (!n) return null;
   if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by the author of the codes");
   return el("p", { class: "sv-hint sv-naming", title: "How well the name fits the dimension, 0 to 1" },
-    `${name === suggested ? "Named" : `Suggested name “${suggested}”,`} from ${n.source === "captions" ? "caption words" : "a vocabulary"} (${number(n.score)})`);
+    `${name === suggested ? "Named" : `Suggested name “${suggested}”,`} from ${n.source === "captions" ? "caption words" : "a vocabulary"} (${number(n.score)})${
+      n.auc === null ? "" : `. Tested on other images: AUC at least ${number(n.auc)}`}`);
 }
 function scoredList(rows) {
   return el("ul", { class: "sv-rated-list" }, ...rows.map(([word, score, from]) =>
     Sieve.rated(el("span", { class: "sv-suggested" }, word, from && el("span", {}, from)), Math.min(score, 1), score)));
 }
-function suggestions({ suggested, naming: n }) {
+function suggestions({ naming: n }) {
   if (!n || n.source === "given") return null;
-  const first = suggested.split(" · ")[0];
   const rows = [
-    [first, n.score, n.source], [n.runner_up, n.runner_up_score, n.source],
+    [n.name, n.score, n.source], [n.runner_up, n.runner_up_score, n.source],
     ...(n.source === "vocabulary" ? [] : [[n.vocabulary, n.vocabulary_score, "vocabulary"]]),
     [n.vocabulary_runner_up, n.vocabulary_runner_up_score, "vocabulary"],
   ];
@@ -186,7 +186,7 @@ function fill(page) {
   const silent = el("p", { class: "sv-hint" }, "This dimension is not active in any image or caption of this collection.");
   const slot = el("div", { class: "sv-notes-slot" });
   body.replaceChildren(...[head(page), slot, naming(page), statistics(page), searches(page), ...(drawn ? evidence(page) : [silent]),
-    el("div", { class: "sv-two-lists" }, suggestions(page), words(page), links("Similar dimensions", "by decoder direction", page.similar), links("Co-active dimensions", "over the images", page.coactive)),
+    el("div", { class: "sv-two-lists" }, suggestions(page), words(page), links("Same concept", "“without” switches them off together", page.concept), links("Co-active dimensions", "over the images", page.coactive)),
   ].filter(Boolean));
   shown = page;
   emit("page", { dimension: page.dimension, annotations: page.annotations, slot });

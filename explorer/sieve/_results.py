@@ -329,8 +329,8 @@ class DimensionSummary:
         `file`.
     top_captions : pandas.DataFrame
         The captions in which it is strongest: `text`, `value` and `id`, the item.
-    similar, coactive : pandas.DataFrame
-        Dimensions with the most similar decoder directions, and those that fire on the same
+    concept, coactive : pandas.DataFrame
+        The other dimensions of its concept, and those that fire on the same
         images, indexed by dimension: `name` and `similarity` (a cosine).
 
     Examples
@@ -349,7 +349,7 @@ class DimensionSummary:
         self.top_images = pd.DataFrame(images, columns=["id", "value", "captions", "file"])
         self.top_captions = pd.DataFrame(page.top_captions, columns=["text", "value", "id"])
         columns = ["dimension", "name", "similarity"]
-        self.similar = pd.DataFrame(page.similar, columns=columns).set_index("dimension")
+        self.concept = pd.DataFrame(page.concept, columns=columns).set_index("dimension")
         self.coactive = pd.DataFrame(page.coactive, columns=columns).set_index("dimension")
         self._engine = engine
 

@@ -1,7 +1,7 @@
 """Two-dimensional map of the dimensions, with similar dimensions close to each other.
 
-Computed by t-SNE (van der Maaten and Hinton, 2008) from the cosines between decoder directions.
-External codes have no decoder; their dimensions are compared by co-activation.
+Computed by t-SNE (van der Maaten and Hinton, 2008) from the cosines of the dimensions' activations
+over images and captions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sieve.model.dimensions.code_cache import CodeCache, cache_folder, read_or_c
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Version of the layout; a cached map of another version is computed again."""
 FEWEST = 12
 """Minimum number of dimensions for t-SNE."""
@@ -56,11 +56,7 @@ def dimension_map(collection: Collection, checkpoint: Checkpoint, cache: CodeCac
     def compute() -> DimensionMap:
         live = live_dimensions(cache)
         log.info("computing the map of %s dimensions", len(live))
-        if checkpoint.codes:
-            features = firing_profiles(cache, live)
-        else:
-            features = checkpoint.encoder.directions[live]
-        return DimensionMap(live, *lay_out(features))
+        return DimensionMap(live, *lay_out(firing_profiles(cache, live)))
 
     folder = cache_folder(collection, checkpoint, f"map{VERSION}")
     return read_or_compute(folder, _load, compute, _save)

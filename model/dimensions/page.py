@@ -13,6 +13,7 @@ from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import DimensionName
 from sieve.model.dimensions.code_cache import CodeCache
+from sieve.model.dimensions.concepts import Concepts
 
 N_EXAMPLES = 12
 N_INTERVALS = 5
@@ -98,8 +99,8 @@ class DimensionPage:
     """From the highest to the lowest activations."""
     top_captions: tuple[CaptionExample, ...]
     histogram: Histogram
-    similar: tuple[Neighbour, ...]
-    """By cosine of decoder directions; empty for external codes."""
+    concept: tuple[Neighbour, ...]
+    """The other dimensions of its concept, by cosine of activations over the images."""
     coactive: tuple[Neighbour, ...]
     """By cosine of activations over the images."""
 
@@ -108,6 +109,7 @@ def describe_dimension(
     collection: Collection,
     checkpoint: Checkpoint,
     cache: CodeCache,
+    concepts: Concepts,
     dimension: int,
     names: Callable[[int], str],
     seed: int = 0,
@@ -123,10 +125,10 @@ def describe_dimension(
     generator = np.random.default_rng([seed, dimension])
     sample = np.sort(generator.permutation(len(rows))[:N_EXAMPLES])
     table = cache.dimensions.iloc[dimension]
-    similar = np.empty(0)
-    if not checkpoint.codes:
-        directions = checkpoint.encoder.directions
-        similar = directions @ directions[dimension]
+    coactivation = cache.coactivation(dimension)
+    members = concepts.members(dimension)
+    others = members[members != dimension]
+    others = others[np.argsort(-coactivation[others], kind="stable")].tolist()
     return DimensionPage(
         dimension=dimension,
         name=names(dimension),
@@ -144,8 +146,10 @@ def describe_dimension(
         intervals=_intervals(values, examples, generator),
         top_captions=_top_captions(collection, cache.text_codes, dimension),
         histogram=_histogram(values, cache.text_codes.postings(dimension)[1]),
-        similar=_nearest(names, similar, dimension),
-        coactive=_nearest(names, cache.coactivation(dimension), dimension),
+        concept=tuple(
+            Neighbour(j, concepts.label(j, names), float(coactivation[j])) for j in others
+        ),
+        coactive=_nearest(names, coactivation, dimension),
     )
 
 

@@ -124,11 +124,12 @@ def rename_rows(table: pd.DataFrame, renamed: Mapping[int, str]) -> pd.DataFrame
 def clearest_dimension(table: pd.DataFrame) -> int | None:
     """Return the dimension that is the clearest example, to show first.
 
-    Among named dimensions in `EXAMPLE_FIRING_RATES`, the one with the largest product of agreement,
-    monosemanticity and name score, each in [0, 1] and 1 if unknown; None if there are none.
+    Among dimensions with a certain name in `EXAMPLE_FIRING_RATES`, the one with the largest product
+    of agreement, monosemanticity and name score, each in [0, 1] and 1 if unknown; None if there are
+    none.
     """
     in_range = table["firing_images"].between(*EXAMPLE_FIRING_RATES)
-    named = pd.DataFrame(table[table["name_source"].ne("") & in_range])
+    named = pd.DataFrame(table[table["confident"] & in_range])
     if named.empty:
         return None
     scores = named[["agreement", "monosemanticity", "name_score"]].fillna(1).to_numpy(np.float64)

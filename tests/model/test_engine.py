@@ -213,7 +213,7 @@ def test_dimension_page_has_statistics_and_examples(engine: SearchEngine) -> Non
         assert page.histogram.images.sum() == len(engine.image_codes.postings(j)[0])
         assert sum(interval.count for interval in page.intervals) == page.histogram.images.sum()
         assert (page.words[0][0] if page.words else "") == table["top_word"][j]
-        assert j not in [other.dimension for other in page.similar]
+        assert j not in [other.dimension for other in page.concept]
     with pytest.raises(ValueError, match="no dimension 64"):
         engine.dimension(64)
 

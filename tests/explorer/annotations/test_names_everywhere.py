@@ -55,8 +55,8 @@ def test_name_appears_on_every_screen_at_once_despite_caches(
     assert table_view(engine)["name"][j] == MINE
     page = page_json(engine.dimension(j))
     assert (page["name"], page["suggested"]) == (MINE, engine.checkpoint.name_of(j))
-    near = page["similar"][0]["dimension"]
-    others = [*engine.dimension(near).similar, *engine.dimension(near).coactive]
+    near = page["coactive"][0]["dimension"]
+    others = engine.dimension(near).coactive
     assert {one.name for one in others if one.dimension == j} <= {MINE}
     notes.write(j, "name", "", version)
     again = handlers.ask(payload)
