@@ -9,7 +9,7 @@ const fault = find(".sv-fault");
 const RUNNING = ["starting", "training", "measuring"];
 const TERMS = {
   contrast: "image–text contrast", reconstruct: "reconstruction", cross: "cross-modal reconstruction", presence: "word presence",
-  narrow: "one dimension per word", exclude: "exclusion", balance: "modality balance", revive: "dead dimensions",
+  narrow: "one dimension per word", assign: "assigned dimensions", concentrate: "concentrated words", exclude: "exclusion", balance: "modality balance", revive: "dead dimensions",
 };
 const SHARES = { live: "Live dimensions" };
 const VALIDATION = { recall: "Recall@10", exclusion: "Exclusion AP@10" };

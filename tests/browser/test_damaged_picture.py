@@ -33,7 +33,7 @@ def damaged(tiny_engine, address: str, tmp_path: Path) -> Iterator[tuple[str, st
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.write_bytes(data)
-    served = start(engine, port=FIRST_PORT + 60)
+    served = start(engine, port=FIRST_PORT + 65)  # no picture of it is in the cache
     yield served.url, item
     served.app.close()
 

@@ -29,8 +29,11 @@ def test_trained_encoder_retrieves_as_well_as_its_backbone(word_checkpoint: Chec
 
 def test_losses_decrease(word_checkpoint: Checkpoint) -> None:
     curves = json.loads((word_checkpoint.path / "training.json").read_text())["curves"]
-    assert curves[-1]["total"] < 0.9 * curves[0]["total"]
-    assert curves[-1]["presence"] < curves[0]["presence"]
+    # Words are assigned during training, so the total has more terms at the end.
+    for name in ("reconstruct", "presence", "narrow", "exclude"):
+        assert curves[-1][name] < 0.9 * curves[0][name], name
+    assigned = [curve["assign"] for curve in curves if curve["assign"] > 0]
+    assert assigned[-1] < assigned[0]
 
 
 def test_killed_training_resumes_exactly(
