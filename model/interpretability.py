@@ -131,7 +131,7 @@ def naming_report(engine: SearchEngine) -> NamingReport:
         vocabulary=sources.count(VOCABULARY),
         given=sources.count(GIVEN),
         unnamed=sources.count(""),
-        confident=np.count_nonzero(engine.derived.dimensions["confident"]),
+        confident=engine.derived.dimensions["confident"].tolist().count(True),
         words=0 if engine.checkpoint.codes else len(engine.vocabulary()),
         words_in_list=len(english_words()),
     )

@@ -14,6 +14,7 @@ def table(**changed: Sequence[object]) -> pd.DataFrame:
     columns: dict[str, Sequence[object]] = {
         "name": ["everything", "forest", "snow", "dimension 3", "rare"],
         "name_source": ["captions", "captions", "captions", "", "captions"],
+        "confident": [True, True, True, False, True],
         "firing_images": [0.99, 0.1, 0.1, 0.1, 0.001],
         "agreement": [1.0, 0.9, 0.8, 1.0, 1.0],
         "monosemanticity": [1.0, 0.5, 0.5, 1.0, 1.0],
@@ -37,4 +38,4 @@ def test_missing_values_are_ignored_and_ties_break_by_index() -> None:
 
 def test_no_dimension_is_chosen_if_none_qualifies() -> None:
     assert clearest_dimension(table(firing_images=[0.9] * 5)) is None
-    assert clearest_dimension(table(name_source=[""] * 5)) is None
+    assert clearest_dimension(table(confident=[False] * 5)) is None
