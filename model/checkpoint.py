@@ -183,12 +183,12 @@ class Checkpoint:
     def name_of(self, dimension: int) -> str:
         """Return a dimension's name.
 
-        `#17, perhaps dog` if the name did not pass its test, `dimension 17` if there is none.
+        `perhaps dog` if the name did not pass its test, `dimension 17` if there is none.
         """
         named = self.names.get(dimension)
         if named is None:
             return f"dimension {dimension}"
-        return named.name if named.confident else f"#{dimension}, perhaps {named.name}"
+        return named.name if named.confident else f"perhaps {named.name}"
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:

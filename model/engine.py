@@ -324,13 +324,7 @@ class SearchEngine:
         notes += filter(None, [self._queries.reading_note(f"{text} {without}")])
         candidates = np.flatnonzero(exclusions.codes.any(axis=0))
         evidence = self.evidence(exclusions.embeddings, candidates)
-        proposal = propose_off(
-            code,
-            exclusions.codes,
-            self.checkpoint.calibration,
-            evidence,
-            self.concepts.of_dimension,
-        )
+        proposal = propose_off(code, exclusions.codes, self.checkpoint.calibration, evidence)
         if exclusions.codes.any() and not len(proposal.off):
             notes.append(nothing_proposed_note(text, parsed.without))
         without_code = exclusions.codes.max(axis=0, initial=0)

@@ -38,7 +38,7 @@ class Calibration:
     """Minimum value of a proposed dimension, as a share of the highest value among all dimensions
     of B, including those that belong to A: see `proposal_values`."""
     proposal_limit: int = 3
-    """Maximum number of concepts whose dimensions are proposed for each B; 0: no limit."""
+    """Maximum number of dimensions that are proposed for each B; 0: no limit."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -119,7 +119,6 @@ def propose_off(
     without: np.ndarray,
     calibration: Calibration | None = None,
     evidence: np.ndarray | None = None,
-    concepts: np.ndarray | None = None,
 ) -> Proposal:
     """Return the dimensions that "without B" proposes to switch off, and their weights.
 
@@ -132,13 +131,10 @@ def propose_off(
     evidence : (m,) or (t, m) float32, optional
         AUC with which each dimension separates the images of each B from all others: see
         `sieve.model.dimensions.evidence`.
-    concepts : (m,) int32, optional
-        A number for the concept of each dimension; by default each is its own.
     """
     without_tm = np.atleast_2d(without)
     evidence_tm = None if evidence is None else np.atleast_2d(evidence)
-    calibration = calibration or Calibration()
-    value_tm = proposal_values(code, without_tm, calibration, evidence_tm, concepts)
+    value_tm = proposal_values(code, without_tm, calibration or Calibration(), evidence_tm)
     weights_tm = scaled_weights(without_tm, value_tm > 0)
     value = value_tm.max(axis=0, initial=0)
     proposed = np.flatnonzero(value)
@@ -151,12 +147,11 @@ def proposal_values(
     without: np.ndarray,
     calibration: Calibration,
     evidence: np.ndarray | None = None,
-    concepts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the value of proposing each dimension for each B: (t, m) float32, 0 if not proposed.
 
     The value is √b (2 AUC - 1)², with b the activation in B and AUC the evidence, or b without
-    evidence. The limit of the calibration counts concepts, each by its most valuable dimension.
+    evidence.
 
     Parameters
     ----------
@@ -166,7 +161,6 @@ def proposal_values(
         Codes of B.
     calibration : Calibration
     evidence : (t, m) float32, optional
-    concepts : (m,) int32, optional
     """
     a, b = np.abs(code), np.abs(without)
     value = b
@@ -175,20 +169,11 @@ def proposal_values(
     floor = np.float32(calibration.proposal_floor) * value.max(axis=1, initial=0, keepdims=True)
     can = (b > np.float32(calibration.proposal_ratio) * a) & (value >= floor)
     value = np.where(can, value, 0)
-    if calibration.proposal_limit:
-        best = value if concepts is None else _best_of_concepts(value, concepts)
-        limit = min(calibration.proposal_limit, best.shape[1])
-        least = -np.partition(-best, limit - 1, axis=1)[:, limit - 1 : limit]
-        best = best if concepts is None else best[:, np.unique(concepts, return_inverse=True)[1]]
-        value = np.where(best >= least, value, 0)
+    limit = calibration.proposal_limit
+    if limit and limit < value.shape[1]:
+        least = -np.partition(-value, limit - 1, axis=1)[:, limit - 1 : limit]
+        value = np.where(value >= least, value, 0)
     return value.astype(np.float32)
-
-
-def _best_of_concepts(value: np.ndarray, concepts: np.ndarray) -> np.ndarray:
-    """Return the largest value of each concept, in the order of their numbers: (t, m) → (t, c)."""
-    order = np.argsort(concepts, kind="stable")
-    starts = np.unique(concepts[order], return_index=True)[1]
-    return np.maximum.reduceat(value[:, order], starts, axis=1)
 
 
 def scaled_weights(without: np.ndarray, proposed: np.ndarray) -> np.ndarray:

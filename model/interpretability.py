@@ -191,7 +191,6 @@ def leakage_report(engine: SearchEngine, fit: LabelFit) -> LeakageReport | None:
             lambda text: engine.evidence(engine.encode_text(text).embedding[None]),
             engine.checkpoint.calibration,
             engine.derived.mean_positive,
-            engine.concepts.of_dimension,
         )
     )
 

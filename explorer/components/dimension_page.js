@@ -186,7 +186,7 @@ function fill(page) {
   const silent = el("p", { class: "sv-hint" }, "This dimension is not active in any image or caption of this collection.");
   const slot = el("div", { class: "sv-notes-slot" });
   body.replaceChildren(...[head(page), slot, naming(page), statistics(page), searches(page), ...(drawn ? evidence(page) : [silent]),
-    el("div", { class: "sv-two-lists" }, suggestions(page), words(page), links("Same concept", "“without” switches them off together", page.concept), links("Co-active dimensions", "over the images", page.coactive)),
+    el("div", { class: "sv-two-lists" }, suggestions(page), words(page), links("Same concept", "active together", page.concept), links("Co-active dimensions", "over the images", page.coactive)),
   ].filter(Boolean));
   shown = page;
   emit("page", { dimension: page.dimension, annotations: page.annotations, slot });

@@ -2,8 +2,8 @@
 
 The similarity of two dimensions is the mean of two correlations: of their activations on the
 images, and of their mean activations on the images' captions. Average linkage joins dimensions as
-long as the mean similarity of two groups is at least `SIMILARITY`. A concept is switched as one.
-They are computed from a sample of the items, so that a search in an external index finds the same.
+long as the mean similarity of two groups is at least `SIMILARITY`. They
+are computed from a sample of the items, so that a search in an external index finds the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sieve.model.dimensions.code_cache import cache_folder, codes_of, read_or_co
 from sieve.model.dimensions.evidence import sample_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 
-VERSION = 1
+VERSION = 2
 """Version of the grouping; cached concepts of another version are computed again."""
 SIMILARITY = 0.3
 """Minimum mean similarity of two groups that are joined. Of .2 to .6, the value for which most
@@ -39,7 +39,7 @@ _LEAST_ACTIVE = 5
 class Concepts:
     """The concept of each dimension.
 
-    A concept is identified by its leading dimension, the one that is active on most images.
+    A concept is identified by its leading dimension, the one most similar to the others.
     """
 
     of_dimension: np.ndarray
@@ -154,7 +154,8 @@ def group_dimensions(images: csr_array, texts: csr_array) -> Concepts:
     group = fcluster(tree, 1 - SIMILARITY, "distance")
     for number in range(1, group.max() + 1):
         members = live[group == number]
-        of_dimension[members] = members[np.argmax(active[members])]
+        within = similarity[np.ix_(group == number, group == number)]
+        of_dimension[members] = members[np.argmax(within.sum(axis=0))]
     return Concepts(of_dimension)
 
 

@@ -115,13 +115,11 @@ def pair_reports(
     evidence: Callable[[str], np.ndarray | None],
     calibration: Calibration,
     mean_positive: np.ndarray,
-    concepts: np.ndarray,
 ) -> list[PairReport]:
     """Measure leakage and survival of each pair.
 
     `codes` are those of all images. `encode_text` returns the code of "a LABEL", (m,) float32, and
     `evidence` that of each dimension for it, (m,) float32, or None without embeddings.
-    `concepts` are the concepts of the dimensions, (m,) int32.
     """
     probes: dict[int, _Probe] = {}
     label_codes = {
@@ -132,7 +130,7 @@ def pair_reports(
     for a, b in pairs:
         code = label_codes[a]
         off, without = propose_off(
-            code, label_codes[b], calibration, evidence(f"a {fit.labels[b]}"), concepts
+            code, label_codes[b], calibration, evidence(f"a {fit.labels[b]}")
         )
         weights = off_weights(code, without, off, mean_positive)
         switched = tuple(off.tolist()), tuple(weights.tolist())

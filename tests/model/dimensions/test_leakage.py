@@ -55,7 +55,6 @@ def report_of(
         lambda _: None,
         Calibration(),
         np.ones(M),
-        np.arange(M),
     )
     return report
 
