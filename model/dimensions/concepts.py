@@ -3,7 +3,7 @@
 The similarity of two dimensions is the mean of two correlations: of their activations on the
 images, and of their mean activations on the images' captions. Average linkage joins dimensions as
 long as the mean similarity of two groups is at least `SIMILARITY`. They
-are computed from a sample of the items, so that a search in an external index finds the same.
+are computed from a sample of the items.
 """
 
 from __future__ import annotations
