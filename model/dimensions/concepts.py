@@ -2,8 +2,8 @@
 
 The similarity of two dimensions is the mean of two correlations: of their activations on the
 images, and of their mean activations on the images' captions. Average linkage joins dimensions as
-long as the mean similarity of two groups is at least `SIMILARITY`. They
-are computed from a sample of the items.
+long as the mean similarity of two groups is at least `SIMILARITY`. Computed from a sample of the
+items.
 """
 
 from __future__ import annotations
