@@ -8,7 +8,6 @@ items.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,32 +49,6 @@ class Concepts:
         leading = self.of_dimension[dimension]
         members = np.flatnonzero(self.of_dimension == leading)
         return np.concatenate([[leading], members[members != leading]])
-
-    def all(self) -> list[np.ndarray]:
-        """Return the members of every concept, by the leading dimension."""
-        return [self.members(leading) for leading in np.unique(self.of_dimension).tolist()]
-
-    def name(self, dimension: int, name_of: Callable[[int], str]) -> str:
-        """Return the name of a dimension's concept: that of its leading dimension."""
-        return name_of(int(self.of_dimension[dimension]))
-
-    def label(self, dimension: int, name_of: Callable[[int], str]) -> str:
-        """Return the name of a dimension within its concept: "beach: umbrella".
-
-        Words of the concept's name are not repeated. A concept of one dimension has its name.
-        """
-        concept, own = self.name(dimension, name_of), name_of(dimension)
-        if self.of_dimension[dimension] == dimension or own == concept:
-            return own
-        repeated = set(concept.split(" · "))
-        rest = [part for part in own.split(" · ") if part not in repeated]
-        return f"{concept}: {' · '.join(rest) or own}"
-
-    def grouped(self, dimensions: np.ndarray) -> list[np.ndarray]:
-        """Group some dimensions by their concepts, in order of first appearance."""
-        of = self.of_dimension[dimensions]
-        _, first = np.unique(of, return_index=True)
-        return [dimensions[of == of[at]] for at in np.sort(first)]
 
     def sum(self, codes: csr_array) -> tuple[np.ndarray, csr_array]:
         """Sum the activations of each concept: leading dimensions (c,), and (n, c) float32."""

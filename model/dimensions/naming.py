@@ -65,7 +65,7 @@ _Z = 1.2816
 """Quantile of the normal distribution for the interval of an AUC."""
 
 
-class Candidate(NamedTuple):
+class _Candidate(NamedTuple):
     """A possible name of a dimension."""
 
     fit: float
@@ -115,9 +115,9 @@ def names_from_captions(
         WordPresence(words.words, csr_array(words.presence[chooses])),
     )
     candidates = list(chosen_from)
-    matched = match(candidates, words.words)
+    matched = _distribute(candidates, words.words)
     auc = _test(csr_array(images[tests]), csr_array(words.presence[tests]), matched)
-    alternatives: dict[int, list[Candidate]] = {}
+    alternatives: dict[int, list[_Candidate]] = {}
     for candidate in candidates:
         if len(candidate.words) == 1:
             alternatives.setdefault(candidate.dimension, []).append(candidate)
@@ -143,7 +143,7 @@ def names_from_captions(
     return named
 
 
-def _candidates(images: csr_array, both: csr_array, words: WordPresence) -> Iterator[Candidate]:
+def _candidates(images: csr_array, both: csr_array, words: WordPresence) -> Iterator[_Candidate]:
     """Yield the possible names of each dimension with positive fits."""
     image_columns, both_columns = csc_array(images), csc_array(both)
     by_word = csc_array(words.presence)
@@ -171,12 +171,12 @@ def _candidates(images: csr_array, both: csr_array, words: WordPresence) -> Iter
         for row, j in enumerate(range(start, min(start + _DIMENSIONS_AT_ONCE, m))):
             for at in best[row].tolist():
                 if fits[row, at] > 0:
-                    yield Candidate(float(fits[row, at]), j, (at,))
+                    yield _Candidate(float(fits[row, at]), j, (at,))
             for one, other in pairs_of[row]:
                 at = column.get((min(one, other), max(one, other)))
                 first = fits[row, one] >= fits[row, other]
                 if at is not None and first and pair_fits[row, at] > 0:
-                    yield Candidate(float(pair_fits[row, at]), j, (one, other))
+                    yield _Candidate(float(pair_fits[row, at]), j, (one, other))
 
 
 def _fits(codes: csr_array, activations: csr_array, presence: csr_array) -> np.ndarray:
@@ -185,17 +185,17 @@ def _fits(codes: csr_array, activations: csr_array, presence: csr_array) -> np.n
     return word_association(activations, presence) * np.maximum(2 * auc - 1, 0)
 
 
-def match(candidates: Sequence[Candidate], words: Sequence[str]) -> dict[int, Candidate]:
+def _distribute(candidates: Sequence[_Candidate], words: Sequence[str]) -> dict[int, _Candidate]:
     """Give each dimension its best free name, the best fits first."""
 
-    def rank(candidate: Candidate) -> float:
+    def rank(candidate: _Candidate) -> float:
         first, *others = candidate.words
         if others:
             return candidate.fit
         is_phrase = " " in words[first]
         return candidate.fit * WORD_ADVANTAGE * (PHRASE_ADVANTAGE if is_phrase else 1)
 
-    matched: dict[int, Candidate] = {}
+    matched: dict[int, _Candidate] = {}
     taken: set[frozenset[str]] = set()
     for candidate in sorted(candidates, key=rank, reverse=True):
         name = frozenset(words[at] for at in candidate.words)
@@ -206,7 +206,7 @@ def match(candidates: Sequence[Candidate], words: Sequence[str]) -> dict[int, Ca
 
 
 def _test(
-    images: csr_array, presence: csr_array, matched: Mapping[int, Candidate]
+    images: csr_array, presence: csr_array, matched: Mapping[int, _Candidate]
 ) -> dict[int, float]:
     """Return the lower bound of the AUC of each name on the testing items, at least 0.5."""
     found: dict[int, float] = {}

@@ -146,9 +146,7 @@ def describe_dimension(
         intervals=_intervals(values, examples, generator),
         top_captions=_top_captions(collection, cache.text_codes, dimension),
         histogram=_histogram(values, cache.text_codes.postings(dimension)[1]),
-        concept=tuple(
-            Neighbour(j, concepts.label(j, names), float(coactivation[j])) for j in others
-        ),
+        concept=tuple(Neighbour(j, names(j), float(coactivation[j])) for j in others),
         coactive=_nearest(names, coactivation, dimension),
     )
 
