@@ -55,7 +55,9 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
 
         Returns:
             query, without, excluded (its phrases), dimensions (dimension, name, strength,
-            without_strength, off), notes and suggestion (another reading, or null).
+            without_strength, off, concept), concepts (concept, name, strength, without_strength,
+            off: null for a part, dimensions), notes and suggestion (another reading, or null). A
+            concept is identified by its leading dimension.
         """  # noqa: D406, D407
         return query_json(encoded(text, without))
 
@@ -79,8 +81,8 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
             copies: Whether every copy of a picture is a result of its own.
 
         Returns:
-            query, without, off, results (id, file, score, captions, labels, copies, contributions)
-            and notes.
+            query, without, off, off_concepts, results (id, file, score, captions, labels, copies,
+            contributions, concepts: contributions by concept) and notes.
         """  # noqa: D406, D407
         query = encoded(text, without)
         level, number = read_strictness(strictness), read_whole("top", top)
@@ -98,7 +100,8 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
             dimension: Its number, from 0.
 
         Returns:
-            name, naming, label, statistics, words, top_images, top_captions, concept, coactive.
+            name, naming, label, statistics, words, top_images, top_captions, concept_dimension and
+            concept_name, name_in_concept, concept (its other dimensions), coactive.
         """  # noqa: D406, D407
         return page_json(engine.dimension(read_whole("dimension", dimension)))
 

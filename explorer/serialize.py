@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from sieve.model.dimensions.map import DimensionMap
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part, Standing
 from sieve.model.interpretability import interpretability_report
+from sieve.model.search_results import Contribution, OffDimension, by_concept
 
 
 def to_json(value: Any) -> Any:
@@ -51,7 +52,8 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "query": query.text,
         "without": query.without,
         "excluded": list(query.excluded),
-        "off": [asdict(off) for off in outcome.off],
+        "off": [_without_concept_name(off) for off in outcome.off],
+        "off_concepts": off_concepts(outcome),
         "results": [
             {
                 "id": result.id,
@@ -60,7 +62,8 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
                 "captions": list(result.captions),
                 "labels": list(result.labels),
                 "copies": to_json(result.copies),
-                "contributions": [asdict(part) for part in result.contributions],
+                "contributions": [_without_concept_name(part) for part in result.contributions],
+                "concepts": [asdict(part) for part in result.concepts],
             }
             for result in outcome.results
         ],
@@ -68,6 +71,28 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "suggestion": query.suggested,
         "seconds": outcome.seconds,
     }
+
+
+def off_concepts(outcome: SearchOutcome) -> list[dict[str, Any]]:
+    """Serialise the dimensions that are off, by concept."""
+    return [
+        {
+            "concept": parts[0].concept,
+            "name": parts[0].concept_name,
+            "dimensions": [part.dimension for part in parts],
+        }
+        for parts in by_concept(outcome.off)
+    ]
+
+
+def describe_concept(concept: Mapping[str, Any]) -> str:
+    """Describe a concept by its name and dimensions: `beach (#17, #203)`."""
+    return f"{concept['name']} ({', '.join(f'#{j}' for j in concept['dimensions'])})"
+
+
+def _without_concept_name(part: Contribution | OffDimension) -> dict[str, Any]:
+    """Serialise a part of a score, whose concept's name is reported once."""
+    return {name: value for name, value in asdict(part).items() if name != "concept_name"}
 
 
 def backbone_name(collection: Collection) -> str:
@@ -174,8 +199,23 @@ def query_json(query: EncodedQuery) -> dict[str, Any]:
                 "strength": _number(active.strength),
                 "without_strength": _number(active.without_strength),
                 "off": active.proposed_off,
+                "concept": active.concept,
             }
             for active in query.dimensions
+        ],
+        "concepts": [
+            {
+                "concept": active.concept,
+                "name": active.name,
+                "strength": _number(active.strength),
+                "without_strength": _number(active.without_strength),
+                "off": active.proposed_off,
+                "dimensions": [
+                    {"dimension": part.dimension, "name": part.name_in_concept}
+                    for part in active.dimensions
+                ],
+            }
+            for active in query.concepts
         ],
         "notes": list(query.notes),
         "suggestion": query.suggested,

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.sparse import csc_array
 
 from sieve.model.backbone import Backbone, BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
@@ -27,7 +28,7 @@ from sieve.model.dimensions import (
     open_code_cache,
     rename_rows,
 )
-from sieve.model.dimensions.concepts import Concepts, open_concepts
+from sieve.model.dimensions.concepts import Concepts, DimensionNames, open_concepts
 from sieve.model.dimensions.evidence import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
@@ -172,6 +173,7 @@ class SearchEngine:
 
     def warm_up(self) -> None:
         """Load the text encoder, so that the first query does not wait for it."""
+        self.concepts  # noqa: B018  # a search lists concepts
         if self.can.text_queries:
             self.encode_text("a photo")
 
@@ -214,10 +216,9 @@ class SearchEngine:
         """Codes of all captions."""
         return self.derived.text_codes
 
-    def names(self) -> Callable[[int], str]:
-        """Return a function that gives each dimension's name, from one snapshot of all names."""
-        renamed = self.renamed()
-        return lambda dimension: renamed.get(dimension) or self.checkpoint.name_of(dimension)
+    def names(self) -> DimensionNames:
+        """Return the names of dimensions and concepts, from one snapshot of the user's names."""
+        return DimensionNames(self.checkpoint.name_of, self.renamed(), lambda: self.concepts)
 
     def name_of(self, dimension: int) -> str:
         """Return a dimension's name: the user's, else the checkpoint's."""
@@ -227,6 +228,27 @@ class SearchEngine:
         """Return the table of dimensions, one row each: see `sieve.model.dimensions.table`."""
         table = rename_rows(self.derived.dimensions, self.renamed())
         return table.assign(concept=self.concepts.of_dimension)
+
+    def concept_table(self) -> pd.DataFrame:
+        """Return the table of concepts, the largest first.
+
+        Columns: concept, its leading dimension; name; members, its dimensions; size, their number;
+        firing_images, the share of the images that have any of them.
+        """
+        names = self.names()
+        leading, summed = self.concepts.sum(self.image_codes.by_row)
+        firing = np.diff(csc_array(summed).indptr) / self.image_codes.n
+        members = [tuple(self.concepts.members(j).tolist()) for j in leading.tolist()]
+        table = pd.DataFrame(
+            {
+                "concept": leading,
+                "name": [names(j) for j in leading.tolist()],
+                "members": members,
+                "size": [len(each) for each in members],
+                "firing_images": firing,
+            }
+        )
+        return table.sort_values("size", ascending=False, kind="stable", ignore_index=True)
 
     def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:
         """Describe one dimension; raise a ValueError if there is no such dimension.
@@ -302,7 +324,13 @@ class SearchEngine:
         notes += filter(None, [self._queries.reading_note(f"{text} {without}")])
         candidates = np.flatnonzero(exclusions.codes.any(axis=0))
         evidence = self.evidence(exclusions.embeddings, candidates)
-        proposal = propose_off(code, exclusions.codes, self.checkpoint.calibration, evidence)
+        proposal = propose_off(
+            code,
+            exclusions.codes,
+            self.checkpoint.calibration,
+            evidence,
+            self.concepts.of_dimension,
+        )
         if exclusions.codes.any() and not len(proposal.off):
             notes.append(nothing_proposed_note(text, parsed.without))
         without_code = exclusions.codes.max(axis=0, initial=0)
@@ -395,7 +423,7 @@ class SearchEngine:
         before = builder.find(self.index, Query(query.code), top) if off else found
         results, left = builder.compare(found, before, weighted)
         weights = tuple(
-            OffDimension(j, builder.names(j), weight)
+            OffDimension(j, builder.names(j), weight, *builder.names.concept(j))
             for j, weight in zip(off, weighted.weights, strict=True)
         )
         return SearchOutcome(weights, results, left, seconds, bool(off) and not len(is_on))
@@ -403,7 +431,15 @@ class SearchEngine:
     def named(self, query: EncodedQuery) -> EncodedQuery:
         """Return an encoded query with the current names of its dimensions."""
         names = self.names()
-        listed = tuple(replace(part, name=names(part.dimension)) for part in query.dimensions)
+        listed = tuple(
+            replace(
+                part,
+                name=names(part.dimension),
+                concept_name=names(part.concept),
+                name_in_concept=names.in_concept(part.dimension),
+            )
+            for part in query.dimensions
+        )
         return replace(query, dimensions=listed)
 
     def question(

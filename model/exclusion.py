@@ -35,10 +35,10 @@ class Calibration:
     proposal_ratio: float = 1.0
     """ρ: "without B" proposes the dimensions with b_j > ρ a_j."""
     proposal_floor: float = 0.2
-    """Minimum value of a proposed dimension, as a share of the highest value among all dimensions
-    of B, including those that belong to A: see `proposal_values`."""
+    """Minimum value of a proposed concept, as a share of the highest value among all dimensions of
+    B, including those that belong to A: see `proposal_values`."""
     proposal_limit: int = 3
-    """Maximum number of dimensions that are proposed for each B; 0: no limit."""
+    """Maximum number of concepts whose dimensions are proposed for each B; 0: no limit."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -119,6 +119,7 @@ def propose_off(
     without: np.ndarray,
     calibration: Calibration | None = None,
     evidence: np.ndarray | None = None,
+    concepts: np.ndarray | None = None,
 ) -> Proposal:
     """Return the dimensions that "without B" proposes to switch off, and their weights.
 
@@ -131,10 +132,13 @@ def propose_off(
     evidence : (m,) or (t, m) float32, optional
         AUC with which each dimension separates the images of each B from all others: see
         `sieve.model.dimensions.evidence`.
+    concepts : (m,) int32, optional
+        A number for the concept of each dimension; by default each is its own.
     """
     without_tm = np.atleast_2d(without)
     evidence_tm = None if evidence is None else np.atleast_2d(evidence)
-    value_tm = proposal_values(code, without_tm, calibration or Calibration(), evidence_tm)
+    calibration = calibration or Calibration()
+    value_tm = proposal_values(code, without_tm, calibration, evidence_tm, concepts)
     weights_tm = scaled_weights(without_tm, value_tm > 0)
     value = value_tm.max(axis=0, initial=0)
     proposed = np.flatnonzero(value)
@@ -147,11 +151,13 @@ def proposal_values(
     without: np.ndarray,
     calibration: Calibration,
     evidence: np.ndarray | None = None,
+    concepts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the value of proposing each dimension for each B: (t, m) float32, 0 if not proposed.
 
     The value is √b (2 AUC - 1)², with b the activation in B and AUC the evidence, or b without
-    evidence.
+    evidence. The value of a concept is that of its best dimension. The concepts with the highest
+    values are proposed, each with all its dimensions that have b_j > ρ a_j and evidence.
 
     Parameters
     ----------
@@ -161,19 +167,32 @@ def proposal_values(
         Codes of B.
     calibration : Calibration
     evidence : (t, m) float32, optional
+    concepts : (m,) int32, optional
+        A number for the concept of each dimension; by default each is its own.
     """
     a, b = np.abs(code), np.abs(without)
     value = b
     if evidence is not None:
         value = np.where(evidence > MIN_EVIDENCE, np.sqrt(b) * (2 * evidence - 1) ** 2, 0)
     floor = np.float32(calibration.proposal_floor) * value.max(axis=1, initial=0, keepdims=True)
-    can = (b > np.float32(calibration.proposal_ratio) * a) & (value >= floor)
-    value = np.where(can, value, 0)
+    value = np.where(b > np.float32(calibration.proposal_ratio) * a, value, 0)
+    best, column = value, np.arange(value.shape[1])
+    if concepts is not None:
+        _, column = np.unique(concepts, return_inverse=True)
+        best = _largest_of_concepts(value, column)
+    best = np.where(best >= floor, best, 0)
     limit = calibration.proposal_limit
-    if limit and limit < value.shape[1]:
-        least = -np.partition(-value, limit - 1, axis=1)[:, limit - 1 : limit]
-        value = np.where(value >= least, value, 0)
-    return value.astype(np.float32)
+    if limit and limit < best.shape[1]:
+        least = -np.partition(-best, limit - 1, axis=1)[:, limit - 1 : limit]
+        best = np.where(best >= least, best, 0)
+    return np.where(best[:, column] > 0, value, 0).astype(np.float32)
+
+
+def _largest_of_concepts(value: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Return the largest value of each concept: (t, m) → (t, c), for the columns (m,) in [0, c)."""
+    order = np.argsort(column, kind="stable")
+    starts = np.unique(column[order], return_index=True)[1]
+    return np.maximum.reduceat(value[:, order], starts, axis=1)
 
 
 def scaled_weights(without: np.ndarray, proposed: np.ndarray) -> np.ndarray:

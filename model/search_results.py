@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
+from sieve.model.dimensions.concepts import DimensionNames
 from sieve.model.duplicates import Copies
 from sieve.model.exclusion import Query, best, contributions
 from sieve.model.index import Index
@@ -26,6 +27,31 @@ class ActiveDimension:
     without_strength: float
     """b_j: activation in B's code; 0 if there is no B."""
     proposed_off: bool
+    concept: int
+    """Leading dimension of its concept."""
+    concept_name: str
+    name_in_concept: str
+    """Name within its concept: see `sieve.model.dimensions.concepts.DimensionNames.in_concept`."""
+
+
+@dataclass(frozen=True)
+class ActiveConcept:
+    """A concept of a query: its active dimensions, which are switched together."""
+
+    concept: int
+    """Its leading dimension, which may not be active itself."""
+    name: str
+    strength: float
+    """Sum of the activations in A's code."""
+    without_strength: float
+    """Sum of the activations in B's code."""
+    dimensions: tuple[ActiveDimension, ...]
+
+    @property
+    def proposed_off(self) -> bool | None:
+        """Whether all its active dimensions are proposed to be off; None for only some of them."""
+        proposed = {part.proposed_off for part in self.dimensions}
+        return proposed.pop() if len(proposed) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -67,6 +93,28 @@ class EncodedQuery:
         """Dimensions that "without" proposes to switch off."""
         return tuple(d.dimension for d in self.dimensions if d.proposed_off)
 
+    @property
+    def concepts(self) -> tuple[ActiveConcept, ...]:
+        """Its concepts: those with dimensions that are proposed to be off first, then by strength.
+
+        The proposed ones are in the order of their best evidence.
+        """
+        concepts = [
+            ActiveConcept(
+                parts[0].concept,
+                parts[0].concept_name,
+                sum(part.strength for part in parts),
+                sum(part.without_strength for part in parts),
+                tuple(parts),
+            )
+            for parts in by_concept(self.dimensions)
+        ]
+        return tuple(
+            sorted(
+                concepts, key=lambda one: -one.strength if one.proposed_off is False else -np.inf
+            )
+        )
+
 
 @dataclass(frozen=True)
 class Contribution:
@@ -75,6 +123,21 @@ class Contribution:
     dimension: int
     name: str
     value: float
+    concept: int
+    """Leading dimension of its concept."""
+    concept_name: str
+
+
+@dataclass(frozen=True)
+class ConceptContribution:
+    """The sum of the contributions of a concept's dimensions to a score."""
+
+    concept: int
+    """Its leading dimension, which may not contribute itself."""
+    name: str
+    value: float
+    dimensions: tuple[int, ...]
+    """Dimensions that contribute."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +147,9 @@ class OffDimension:
     dimension: int
     name: str
     weight: float
+    concept: int
+    """Leading dimension of its concept."""
+    concept_name: str
 
 
 class Copy(NamedTuple):
@@ -113,6 +179,20 @@ class Result:
     copies: tuple[Copy, ...] = ()
     """Other items that show the same picture and are folded into this result."""
 
+    @property
+    def concepts(self) -> tuple[ConceptContribution, ...]:
+        """Contributions summed by concept, the largest first; their sum is the score."""
+        sums = [
+            ConceptContribution(
+                parts[0].concept,
+                parts[0].concept_name,
+                sum(part.value for part in parts),
+                tuple(part.dimension for part in parts),
+            )
+            for parts in by_concept(self.contributions)
+        ]
+        return tuple(sorted(sums, key=lambda one: -one.value))
+
 
 @dataclass(frozen=True)
 class SearchOutcome:
@@ -128,8 +208,24 @@ class SearchOutcome:
     """Whether all dimensions of the query are off, so that nothing was searched for."""
 
 
+class _HasConcept(Protocol):
+    @property
+    def concept(self) -> int: ...
+
+
+_Part = TypeVar("_Part", bound=_HasConcept)
+
+
+def by_concept(parts: Iterable[_Part]) -> list[list[_Part]]:
+    """Group the parts of a query or of a score by concept, in order of appearance."""
+    groups: dict[int, list[_Part]] = {}
+    for part in parts:
+        groups.setdefault(part.concept, []).append(part)
+    return list(groups.values())
+
+
 def list_active(
-    code: np.ndarray, without: np.ndarray, proposed: np.ndarray, names: Callable[[int], str]
+    code: np.ndarray, without: np.ndarray, proposed: np.ndarray, names: DimensionNames
 ) -> tuple[ActiveDimension, ...]:
     """Return the dimensions of A and those that "without B" proposes to switch off, these first.
 
@@ -139,14 +235,21 @@ def list_active(
         Codes of A and of B.
     proposed : (p,) int64
         Best evidence first; see `sieve.model.exclusion.propose_off`.
-    names : callable
-        Returns a dimension's name.
+    names : DimensionNames
     """
     off = set(proposed.tolist())
     shown = np.setdiff1d(np.flatnonzero(code), proposed)
     shown = shown[np.argsort(-code[shown], kind="stable")].tolist()
     return tuple(
-        ActiveDimension(j, names(j), float(code[j]), float(without[j]), j in off)
+        ActiveDimension(
+            j,
+            names(j),
+            float(code[j]),
+            float(without[j]),
+            j in off,
+            *names.concept(j),
+            names.in_concept(j),
+        )
         for j in [*proposed.tolist(), *shown]
     )
 
@@ -169,8 +272,7 @@ class ResultBuilder:
     """Groups of items, of which only the best one becomes a result."""
     query_row: int | None
     """Row of the query's own item, which is no result."""
-    names: Callable[[int], str]
-    """Returns a dimension's name."""
+    names: DimensionNames
 
     def find(self, index: Index, query: Query, top: int) -> list[Hit]:
         """Return the best hits for a weighted query, one for each picture."""
@@ -232,7 +334,7 @@ class ResultBuilder:
         assert hit.codes is not None
         dimensions, values = contributions(hit.codes, query, hit.position)
         return tuple(
-            Contribution(j, self.names(j), value)
+            Contribution(j, self.names(j), value, *self.names.concept(j))
             for j, value in zip(dimensions.tolist(), values.tolist(), strict=True)
         )
 

@@ -45,6 +45,8 @@ def print_facts(facts: dict[str, Any], indent: str = "") -> None:
 
 def print_outcome(report: dict[str, Any]) -> None:
     """Write the report of a search, from `sieve.explorer.serialize.search_report`."""
+    from sieve.explorer.serialize import describe_concept
+
     for note in report["notes"]:
         print_text(f"{tidy(note)}\n")
     if suggestion := report["suggestion"]:
@@ -54,7 +56,7 @@ def print_outcome(report: dict[str, Any]) -> None:
         find = f"find: “{tidy(report['query'])}”  " if report["query"] else ""
         excluded = " or ".join(f"“{tidy(phrase)}”" for phrase in report["excluded"])
         print_text(f"{find}without: {excluded}\n")
-    off = ", ".join(f"{d['dimension']} {tidy(d['name'])}" for d in report["off"]) or "none"
+    off = ", ".join(tidy(describe_concept(one)) for one in report["off_concepts"]) or "none"
     print_text(f"off: {off}\n")
     if not report["results"]:
         print_text("No results: lower the strictness, or switch a dimension back on.\n")
@@ -69,7 +71,7 @@ def print_outcome(report: dict[str, Any]) -> None:
     room = max(map(len, captions), default=0)
     for rank, (result, file, caption) in enumerate(zip(results, files, captions, strict=True), 1):
         earned = ", ".join(
-            f"{tidy(part['name'])} {part['value']:+.2f}" for part in result["contributions"][:3]
+            f"{tidy(part['name'])} {part['value']:+.2f}" for part in result["concepts"][:3]
         )
         text = f"  {caption:<{room}}" if room else ""
         print_text(

@@ -143,6 +143,20 @@ class Engine:
         return self._engine.dimension_table().set_index("dimension")
 
     @property
+    def concepts(self) -> pd.DataFrame:
+        """Table of the concepts: groups of dimensions that fire together and mean the same.
+
+        Indexed by concept, which is its leading dimension: `name`; `members`, its dimensions, the
+        leading one first; `size`, their number; `firing_images`, the share in [0, 1] of the images
+        in which any of them fires. The largest concepts come first.
+
+        Examples
+        --------
+        >>> engine.concepts.query("name == 'beach'").members
+        """
+        return self._engine.concept_table().set_index("concept")
+
+    @property
     def codes(self) -> NamedCodes:
         """Codes of all images: (n, m), rows in the order of `items`."""
         return self._named(self._engine.image_codes.by_row.copy())

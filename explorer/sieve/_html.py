@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -50,19 +50,23 @@ def heading(text: str) -> Markup:
     return Markup('<p class="title">{}</p>').format(text)
 
 
-def off_line(off: Mapping[int, str]) -> Markup:
-    """Return the dimensions that are off as chips, one per name; empty if there are none."""
-    if not off:
-        return Markup()
-    by_name: dict[str, list[str]] = {}
-    for dimension, name in off.items():
-        by_name.setdefault(name, []).append(f"#{dimension}")
+def off_line(off: Iterable[Mapping[str, Any]]) -> Markup:
+    """Return the concepts that are off as chips; empty if there are none.
+
+    `off` is from `sieve.explorer.serialize.off_concepts`.
+    """
     chip = Markup('<span class="chip" title="off: {}"><s>{}</s>{}</span>')
-    chips = _join(
-        chip.format(", ".join(ids), name, f" ×{len(ids)}" if len(ids) > 1 else "")
-        for name, ids in by_name.items()
-    )
-    return Markup('<p><span class="muted">Off: </span>{}</p>').format(chips)
+    chips = [
+        chip.format(
+            ", ".join(f"#{j}" for j in one["dimensions"]),
+            one["name"],
+            f" ×{len(one['dimensions'])}" if len(one["dimensions"]) > 1 else "",
+        )
+        for one in off
+    ]
+    if not chips:
+        return Markup()
+    return Markup('<p><span class="muted">Off: </span>{}</p>').format(_join(chips))
 
 
 def notes(lines: Iterable[str]) -> Markup:

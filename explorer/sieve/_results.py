@@ -13,7 +13,12 @@ from scipy.sparse import csr_array
 from sieve import _html
 from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.images import open_original, open_thumbnail
-from sieve.explorer.serialize import describe_difference, summary
+from sieve.explorer.serialize import (
+    describe_concept,
+    describe_difference,
+    off_concepts,
+    summary,
+)
 from sieve.model.explain import explain, overlap
 
 if TYPE_CHECKING:
@@ -101,17 +106,30 @@ class SearchResult:
         self.copies = tuple(copy.id for copy in result.copies)
         self._engine, self._row = engine, result.row
         self._parts = result.contributions
+        self._concepts = result.concepts
         self._off = frozenset(off)
 
     @property
     def contributions(self) -> pd.DataFrame:
         """Contribution of each dimension to the score, the largest first.
 
-        Indexed by dimension, with the columns `name`, `value` and `off`; the values sum to the
-        score, and those of off dimensions are not positive.
+        Indexed by dimension, with the columns `name`, `value`, `off` and `concept`, the leading
+        dimension of its concept; the values sum to the score, and those of off dimensions are not
+        positive.
         """
         table = _contribution_table(self._parts, self._off)
         return table.set_index("dimension")
+
+    @property
+    def concepts(self) -> pd.DataFrame:
+        """Contributions summed by concept, the largest first; the values sum to the score.
+
+        Indexed by concept, with the columns `name`, `value` and `dimensions`, those that
+        contribute. See `Engine.concepts`.
+        """
+        rows = [(one.concept, one.name, one.value, one.dimensions) for one in self._concepts]
+        columns = ["concept", "name", "value", "dimensions"]
+        return pd.DataFrame(rows, columns=columns).set_index("concept")
 
     @property
     def image(self) -> Image:
@@ -204,20 +222,42 @@ class SearchResults(Sequence[SearchResult]):
         """Dimensions of the query, indexed by dimension, those proposed to be off first.
 
         Columns: `name`; `strength`, the activation by what is searched for; `without_strength`,
-        that by what is excluded; `off`.
+        that by what is excluded; `off`; `concept`, the leading dimension of its concept.
         """
         rows = [
-            (one.dimension, one.name, one.strength, one.without_strength, one.dimension in self.off)
+            (
+                one.dimension,
+                one.name,
+                one.strength,
+                one.without_strength,
+                one.dimension in self.off,
+                one.concept,
+            )
             for one in self._query.dimensions
         ]
-        columns = ["dimension", "name", "strength", "without_strength", "off"]
+        columns = ["dimension", "name", "strength", "without_strength", "off", "concept"]
         return pd.DataFrame(rows, columns=columns).set_index("dimension")
+
+    @property
+    def concepts(self) -> pd.DataFrame:
+        """Concepts of the query, indexed by concept, those proposed to be off first.
+
+        Columns: `name`; `strength` and `without_strength`, the sums over the concept's dimensions
+        in `dimensions`; `dimensions`; `off`, the share of them that are off.
+        """
+        rows = []
+        for one in self._query.concepts:
+            parts = tuple(part.dimension for part in one.dimensions)
+            off = sum(part in self.off for part in parts) / len(parts)
+            rows.append((one.concept, one.name, one.strength, one.without_strength, parts, off))
+        columns = ["concept", "name", "strength", "without_strength", "dimensions", "off"]
+        return pd.DataFrame(rows, columns=columns).set_index("concept")
 
     @property
     def contributions(self) -> pd.DataFrame:
         """Contributions to all scores: one line per result and dimension.
 
-        Columns: `rank`, `id`, `dimension`, `name`, `value`, `off`; see
+        Columns: `rank`, `id`, `dimension`, `name`, `value`, `off`, `concept`; see
         `SearchResult.contributions`.
         """
         parts = [_contribution_table(each._parts, self.off) for each in self]
@@ -266,7 +306,8 @@ class SearchResults(Sequence[SearchResult]):
         return Explanation._of_ranking(self._engine, found)
 
     def __repr__(self) -> str:
-        lines = [tidy(_title(self)), *(f"off: #{j} {tidy(name)}" for j, name in self.off.items())]
+        off = off_concepts(self._outcome)
+        lines = [tidy(_title(self)), *(f"off: {tidy(describe_concept(one))}" for one in off)]
         for result in self:
             caption = tidy(next(iter(result.captions), ", ".join(result.labels)))[:60]
             lines.append(f"{result.rank:>3}  {result.score:+.3f}  {result.id}  {caption}")
@@ -275,19 +316,22 @@ class SearchResults(Sequence[SearchResult]):
     def _repr_html_(self) -> str:
         return _html.page(
             _html.heading(_title(self)),
-            _html.off_line(self.off),
+            _html.off_line(off_concepts(self._outcome)),
             _html.notes(self.notes),
             _html.grid([_tile(result) for result in self], self._engine),
         )
 
 
-_CONTRIBUTION_COLUMNS = ["dimension", "name", "value", "off"]
+_CONTRIBUTION_COLUMNS = ["dimension", "name", "value", "off", "concept"]
 
 
 def _contribution_table(parts: Iterable[Contribution], off: Iterable[int]) -> pd.DataFrame:
     """Return one line per dimension, the largest value first."""
     off = set(off)
-    rows = [(part.dimension, part.name, part.value, part.dimension in off) for part in parts]
+    rows = [
+        (part.dimension, part.name, part.value, part.dimension in off, part.concept)
+        for part in parts
+    ]
     return pd.DataFrame(rows, columns=_CONTRIBUTION_COLUMNS)
 
 
@@ -303,7 +347,8 @@ def _title(results: SearchResults) -> str:
 
 def _tile(result: SearchResult) -> _html.Tile:
     bars = [
-        _html.Bar(part.name, part.value, part.dimension in result._off) for part in result._parts
+        _html.Bar(part.name, part.value, result._off.issuperset(part.dimensions))
+        for part in result._concepts
     ]
     caption = next(iter(result.captions), ", ".join(result.labels) or result.file)
     head = f"{result.rank}" if result.rank else f"was {result.rank_before}"
@@ -329,9 +374,12 @@ class DimensionSummary:
         `file`.
     top_captions : pandas.DataFrame
         The captions in which it is strongest: `text`, `value` and `id`, the item.
+    concept_name : str
+        Name of its concept: see `Engine.concepts`.
     concept, coactive : pandas.DataFrame
         The other dimensions of its concept, and those that fire on the same
-        images, indexed by dimension: `name` and `similarity` (a cosine).
+        images, indexed by dimension: `name`, `similarity` (a cosine), and `name_in_concept`, which
+        says how a dimension differs from the others of its concept.
 
     Examples
     --------
@@ -348,7 +396,8 @@ class DimensionSummary:
         images = [(each.id, each.value, each.captions, each.file) for each in page.top_images]
         self.top_images = pd.DataFrame(images, columns=["id", "value", "captions", "file"])
         self.top_captions = pd.DataFrame(page.top_captions, columns=["text", "value", "id"])
-        columns = ["dimension", "name", "similarity"]
+        columns = ["dimension", "name", "similarity", "name_in_concept"]
+        self.concept_name = page.concept_name
         self.concept = pd.DataFrame(page.concept, columns=columns).set_index("dimension")
         self.coactive = pd.DataFrame(page.coactive, columns=columns).set_index("dimension")
         self._engine = engine

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from sieve.model.backbone import resolve_device
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
 from sieve.model.collection import Collection
+from sieve.model.dimensions.concepts import encoder_concepts
 from sieve.model.dimensions.evidence import ZeroShotEvidence
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes, encode_dense
 from sieve.model.evaluation import recall_at
@@ -286,15 +287,22 @@ def _decomposed(space: Space, dictionary: np.ndarray, weight: float) -> Space:
     image_codes = csr_array(unit(decompose(images, dictionary, weight)))
     a, b, literal = np.split(codes, 3)
     evidence = ZeroShotEvidence(image_codes, images).auc(space.b)
-    return Space(image_codes, a, b, literal, evidence, dictionary, images)
+    return Space(image_codes, a, b, literal, evidence, None, dictionary, images)
 
 
 def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncoder]) -> Method:
     """Create a method of the codes of trained encoders; the dense control has all rules."""
+    concepts_of = [
+        None if name == CONTROL else encoder_concepts(encoder, source.collection).of_dimension
+        for encoder in encoders
+    ]
 
     def represent(pair_set: PairSet) -> list[Spaces]:
         space = source.space(pair_set)
-        return [{"codes": _coded_space(encoder, space)} for encoder in encoders]
+        return [
+            {"codes": _coded_space(encoder, space, concepts)}
+            for encoder, concepts in zip(encoders, concepts_of, strict=True)
+        ]
 
     def recall(rows: np.ndarray) -> list[dict[str, float]]:
         return [code_recall(source, rows, encoder) for encoder in encoders]
@@ -306,14 +314,15 @@ def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncode
     return Method(name, CODE_RULES, represent, variants, recall)
 
 
-def _coded_space(encoder: SparseEncoder, space: Space) -> Space:
+def _coded_space(encoder: SparseEncoder, space: Space, concepts: np.ndarray | None) -> Space:
     images = np.asarray(space.images)
     codes = codes_of(encoder, images, IMAGE)
     queries = (_dense(codes_of(encoder, part, TEXT)) for part in (space.a, space.b, space.literal))
     coded = Space(codes, *queries)
     if isinstance(codes, np.ndarray):
         return coded
-    return replace(coded, evidence=ZeroShotEvidence(codes, images).auc(space.b))
+    evidence = ZeroShotEvidence(codes, images).auc(space.b)
+    return replace(coded, evidence=evidence, concepts=concepts)
 
 
 def oracle() -> Method:

@@ -13,7 +13,7 @@ from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import DimensionName
 from sieve.model.dimensions.code_cache import CodeCache
-from sieve.model.dimensions.concepts import Concepts
+from sieve.model.dimensions.concepts import Concepts, DimensionNames
 
 N_EXAMPLES = 12
 N_INTERVALS = 5
@@ -63,6 +63,8 @@ class Neighbour(NamedTuple):
     dimension: int
     name: str
     similarity: float
+    name_in_concept: str
+    """Name within its concept."""
 
 
 class Histogram(NamedTuple):
@@ -99,6 +101,11 @@ class DimensionPage:
     """From the highest to the lowest activations."""
     top_captions: tuple[CaptionExample, ...]
     histogram: Histogram
+    name_in_concept: str
+    """See `sieve.model.dimensions.concepts.DimensionNames.in_concept`."""
+    concept_dimension: int
+    """Leading dimension of its concept."""
+    concept_name: str
     concept: tuple[Neighbour, ...]
     """The other dimensions of its concept, by cosine of activations over the images."""
     coactive: tuple[Neighbour, ...]
@@ -111,10 +118,10 @@ def describe_dimension(
     cache: CodeCache,
     concepts: Concepts,
     dimension: int,
-    names: Callable[[int], str],
+    names: DimensionNames,
     seed: int = 0,
 ) -> DimensionPage:
-    """Describe one dimension; `names` returns the name of a dimension, `seed` draws the samples."""
+    """Describe one dimension; `seed` draws the samples."""
     rows, values = cache.image_codes.postings(dimension)
     order = np.argsort(-values, kind="stable")
     rows, values = rows[order], values[order]
@@ -126,6 +133,7 @@ def describe_dimension(
     sample = np.sort(generator.permutation(len(rows))[:N_EXAMPLES])
     table = cache.dimensions.iloc[dimension]
     coactivation = cache.coactivation(dimension)
+    leading, concept_name = names.concept(dimension)
     members = concepts.members(dimension)
     others = members[members != dimension]
     others = others[np.argsort(-coactivation[others], kind="stable")].tolist()
@@ -146,7 +154,12 @@ def describe_dimension(
         intervals=_intervals(values, examples, generator),
         top_captions=_top_captions(collection, cache.text_codes, dimension),
         histogram=_histogram(values, cache.text_codes.postings(dimension)[1]),
-        concept=tuple(Neighbour(j, names(j), float(coactivation[j])) for j in others),
+        name_in_concept=names.in_concept(dimension),
+        concept_dimension=leading,
+        concept_name=concept_name,
+        concept=tuple(
+            Neighbour(j, names(j), float(coactivation[j]), names.in_concept(j)) for j in others
+        ),
         coactive=_nearest(names, coactivation, dimension),
     )
 
@@ -190,8 +203,8 @@ def _histogram(images: np.ndarray, texts: np.ndarray) -> Histogram:
 
 
 def _nearest(
-    names: Callable[[int], str], similarity: np.ndarray, dimension: int, count: int = 8
+    names: DimensionNames, similarity: np.ndarray, dimension: int, count: int = 8
 ) -> tuple[Neighbour, ...]:
     others = np.argsort(-similarity, kind="stable")
     others = [int(j) for j in others if j != dimension and similarity[j] > 0][:count]
-    return tuple(Neighbour(j, names(j), float(similarity[j])) for j in others)
+    return tuple(Neighbour(j, names(j), float(similarity[j]), names.in_concept(j)) for j in others)

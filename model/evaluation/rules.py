@@ -32,6 +32,8 @@ class Space:
     """(p, w) float32: the text "A without B" of each pair"""
     evidence: np.ndarray | None = None
     """(p, w) float32: evidence of each dimension for B; see `sieve.model.dimensions.evidence`"""
+    concepts: np.ndarray | None = None
+    """(w,) int32: concept of each dimension; see `sieve.model.dimensions.concepts`"""
     dictionary: np.ndarray | None = None
     """(w, d) float32: decoder of the codes; needed with `rebuilt`"""
     rebuilt: np.ndarray | None = None
@@ -123,7 +125,7 @@ def dimensions_off(space: Space, values: Mapping[str, float]) -> np.ndarray:
         proposal_floor=values.get("floor", Calibration.proposal_floor),
         proposal_limit=round(values.get("limit", 0)),
     )
-    return proposal_values(space.a, space.b, calibration, space.evidence) > 0
+    return proposal_values(space.a, space.b, calibration, space.evidence, space.concepts) > 0
 
 
 def _pushed(space: Space, values: Mapping[str, float]) -> np.ndarray:

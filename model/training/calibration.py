@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 
 from sieve.model.collection import Collection
+from sieve.model.dimensions.concepts import encoder_concepts
 from sieve.model.dimensions.evidence import ZeroShotEvidence
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
@@ -100,7 +101,8 @@ def code_space(
     row = {text: at for at, text in enumerate(pairs.texts)}
     a, b = ([row[text] for text in side] for side in (pairs.a, pairs.b))
     evidence = ZeroShotEvidence(images, embeddings).auc(texts)
-    return Space(images, codes[a], codes[b], codes[a], evidence[b])
+    concepts = encoder_concepts(encoder, collection).of_dimension
+    return Space(images, codes[a], codes[b], codes[a], evidence[b], concepts)
 
 
 def mean_ap(rule: Rule, space: Space, values: Mapping[str, float], pairs: PairSet) -> float:

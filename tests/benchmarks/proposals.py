@@ -1,10 +1,11 @@
-"""Measure exclusion by the maximum number of dimensions that "without" switches off.
+"""Measure exclusion by the maximum number of concepts that "without" switches off.
 
     python -m tests.benchmarks.proposals COLLECTION CHECKPOINT
 
-The table gives AP@10 on the validation split with tuning pairs (best of the calibration grid), with
-and without evidence. The last lines count the dimensions that the explorer proposes for the report
-pairs on the test split, and those that do not separate B's items (AUC below 0.60).
+The table gives AP@10 on the validation split with tuning pairs (best of the calibration grid): of
+concepts, with and without evidence, and of single dimensions. The last line counts the concepts and
+dimensions that the explorer proposes for the report pairs on the test split, and the dimensions
+that do not separate B's items (AUC below 0.60).
 """
 
 from __future__ import annotations
@@ -74,21 +75,24 @@ def main() -> None:
     space = code_space(engine.checkpoint.encoder, engine.collection, pairs, encode(pairs.texts))
     bare = replace(space, evidence=None)
     print(f"{len(pairs)} pairs, {len(pairs.rows)} validation items")
-    print("| dimensions | AP@10 | without evidence |\n|---|---|---|")
+    single = replace(space, concepts=None)
+    print("| limit | concepts | without evidence | dimensions |\n|---|---|---|---|")
     for limit in LIMITS:
-        figures = (best(FEW, one, pairs, {"limit": (limit,)}) for one in (space, bare))
+        figures = (best(FEW, one, pairs, {"limit": (limit,)}) for one in (space, bare, single))
         print(f"| {limit} |", " | ".join(f"{figure:.3f}" for figure in figures), "|")
-    print(f"| all | – | {best(PUSH, bare, pairs, {'floor': FLOORS}):.3f} |")
+    print(f"| all | – | {best(PUSH, bare, pairs, {'floor': FLOORS}):.3f} | – |")
     report = report_pairs(engine)
     codes = engine.image_codes.by_row[report.rows]
     auc = auc_matrix(codes, csr_array(report.has_b.T.astype(np.float32)))  # (m, p)
     queries = [engine.encode(a, b) for a, b in zip(report.a, report.b, strict=True)]
     found = [auc[list(query.proposed), at] for at, query in enumerate(queries)]
     counts, values = [len(each) for each in found], np.concatenate(found)
+    concepts = [len(engine.concepts.grouped(query.proposed)) for query in queries]
     print(
-        f"{len(report)} report pairs, {len(report.rows)} test items: {np.median(counts):.0f} "
-        f"dimensions proposed (median; at most {max(counts)}); {(values < CHANCE).sum()} of "
-        f"{len(values)} with AUC for B below {CHANCE:.2f}"
+        f"{len(report)} report pairs, {len(report.rows)} test items: {np.median(concepts):.0f} "
+        f"concepts proposed (median; at most {max(concepts)}), of {np.median(counts):.0f} "
+        f"dimensions (at most {max(counts)}); {(values < CHANCE).sum()} of {len(values)} with AUC "
+        f"for B below {CHANCE:.2f}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,8 @@ def test_search_returns_the_results_of_the_engine(client: Client, tiny_engine) -
     found = client.predict("a circle", "the snow", None, "never", 5, api_name="/search")
     query = tiny_engine.encode("a circle", "the snow")
     outcome = tiny_engine.search(query, never=True, top=5)
-    assert without_time(found) == without_time(search_report(query, outcome))
+    wanted = json.loads(json.dumps(search_report(query, outcome)))
+    assert without_time(found) == without_time(wanted)
     assert found["seconds"] < 1
 
 
@@ -59,7 +61,33 @@ def test_encode_proposes_dimensions(client: Client, tiny_engine) -> None:
     found = client.predict("a circle", "the snow", api_name="/encode")
     off = [row["dimension"] for row in found["dimensions"] if row["off"]]
     assert tuple(off) == tiny_engine.encode("a circle", "the snow").proposed
-    assert set(found) == {"query", "without", "excluded", "dimensions", "notes", "suggestion"}
+    assert set(found) == {
+        "query", "without", "excluded", "dimensions", "concepts", "notes", "suggestion"
+    }  # fmt: skip
+
+
+def test_concepts_are_returned_beside_dimensions(client: Client) -> None:
+    found = client.predict("a circle", "the snow", api_name="/encode")
+    by_concept = {}
+    for row in found["dimensions"]:
+        by_concept.setdefault(row["concept"], []).append(row)
+    assert {row["concept"] for row in found["concepts"]} == set(by_concept)
+    for row in found["concepts"]:
+        parts = by_concept[row["concept"]]
+        assert [one["dimension"] for one in row["dimensions"]] == [
+            one["dimension"] for one in parts
+        ]
+        for name in ("strength", "without_strength"):
+            assert row[name] == pytest.approx(sum(one[name] for one in parts), abs=1e-5)
+        states = {one["off"] for one in parts}
+        assert row["off"] == (None if len(states) == 2 else states.pop())
+    searched = client.predict("a circle", "the snow", api_name="/search")
+    off = [one["dimension"] for one in searched["off"]]
+    assert sorted(j for row in searched["off_concepts"] for j in row["dimensions"]) == sorted(off)
+    for result in searched["results"]:
+        values = [part["value"] for part in result["concepts"]]
+        assert sum(values) == pytest.approx(result["score"], abs=1e-5)
+        assert values == sorted(values, reverse=True)
 
 
 def test_dimension_is_described(client: Client, tiny_engine) -> None:
@@ -72,6 +100,8 @@ def test_dimension_is_described(client: Client, tiny_engine) -> None:
         known.statistics["monosemanticity"], abs=1e-5
     )
     assert [one["id"] for one in found["top_images"]] == [one.id for one in known.top_images]
+    leading = client.predict(found["concept_dimension"], api_name="/dimension")
+    assert leading["name"] == leading["name_in_concept"] == found["concept_name"]
 
 
 def test_figure_is_a_file(url: str, tiny_engine, tmp_path: Path) -> None:

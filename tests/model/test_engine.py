@@ -41,7 +41,8 @@ def test_search_reports_what_changed(engine: SearchEngine) -> None:
 
 def test_proposed_dimensions_are_the_best_of_each_exclusion(engine: SearchEngine) -> None:
     query = engine.encode("a dog", "a beach, a cat")
-    assert sorted(map(engine.name_of, query.proposed)) == ["beach", "cat"]
+    off_concepts = [one.name for one in query.concepts if one.proposed_off is not False]
+    assert sorted(off_concepts) == ["beach", "cat"]
     off = tuple(one.dimension for one in engine.search(query).off)
     assert off == query.proposed != tuple(sorted(off)), "by evidence, not by number"
 

@@ -17,7 +17,7 @@ REPORT = {
     "notes": [CONTROL],
     "suggestion": {"query": CONTROL, "without": CONTROL},
     "excluded": [CONTROL],
-    "off": [{"dimension": 3, "name": CONTROL}],
+    "off_concepts": [{"concept": 3, "name": CONTROL, "dimensions": [3, 5]}],
     "results": [
         {
             "score": 0.5,
@@ -26,7 +26,7 @@ REPORT = {
             "copies": [{"id": "0" * 16, "file": CONTROL}],
             "captions": [CONTROL],
             "labels": [CONTROL],
-            "contributions": [{"name": CONTROL, "value": 0.5}],
+            "concepts": [{"name": CONTROL, "value": 0.5}],
         }
     ],
     "seconds": 0.001,

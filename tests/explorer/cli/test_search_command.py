@@ -16,20 +16,24 @@ from sieve.model.engine import SearchEngine
 def test_search_prints_json(sieve: Sieve, opened: tuple) -> None:
     found = sieve("search", *opened, "a circle", "--without", "the snow", "-k", "7", "--json").data
     assert list(found) == [
-        "query", "without", "excluded", "off", "results", "notes", "suggestion", "seconds",
+        "query", "without", "excluded", "off", "off_concepts", "results", "notes", "suggestion",
+        "seconds",
     ]  # fmt: skip
     assert (found["query"], found["without"]) == ("a circle", "the snow")
-    assert found["off"] and set(found["off"][0]) == {"dimension", "name", "weight"}
+    assert found["off"] and set(found["off"][0]) == {"dimension", "name", "weight", "concept"}
     assert len(found["results"]) == 7
     assert 0 <= found["seconds"] < 5
     for result in found["results"]:
         assert list(result) == [
-            "id", "file", "score", "captions", "labels", "copies", "contributions"
+            "id", "file", "score", "captions", "labels", "copies", "contributions",
+            "concepts",
         ]  # fmt: skip
         assert re.fullmatch(r"\d{3}\.png", result["file"]) and result["copies"] == []
         earned = sum(part["value"] for part in result["contributions"])
         assert result["score"] == pytest.approx(earned, abs=1e-5)
-        assert set(result["contributions"][0]) == {"dimension", "name", "value"}
+        by_concept = sum(part["value"] for part in result["concepts"])
+        assert result["score"] == pytest.approx(by_concept, abs=1e-5)
+        assert set(result["contributions"][0]) == {"dimension", "name", "value", "concept"}
     scores = [result["score"] for result in found["results"]]
     assert scores == sorted(scores, reverse=True)
 
@@ -125,3 +129,10 @@ def test_search_prints_readable_output(sieve: Sieve, opened: tuple) -> None:
     assert "Read as “a circle” without “the night”." in answer.out
     assert re.search(r"^  1  \+0\.\d{3}  [0-9a-f]{16}  \d{3}\.png  a ", answer.out, re.MULTILINE)
     assert re.search(r"^3 results in \d+\.\d ms$", answer.out, re.MULTILINE)
+
+
+def test_concepts_are_printed(sieve: Sieve) -> None:
+    found = sieve("search", "scenes", "a dog", "--without", "a beach", "-k", "3")
+    assert re.search(r"^off: beach \((#\d+, )*#\d+\)$", found.out, re.M), found.out
+    listed = [line for line in found.out.splitlines() if re.match(r" *\d+  \+0", line)]
+    assert len(listed) == 3 and all("  dog +0." in line for line in listed), found.out

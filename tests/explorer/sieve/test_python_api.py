@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -76,6 +77,23 @@ def test_contributions_sum_to_the_scores(engine: sieve.Engine) -> None:
     first = results[0].contributions
     assert set(first.index[first["off"]]) <= set(results.off)
     assert (first.loc[first["off"], "value"] <= 0).all()
+
+
+def test_concepts_group_dimensions_and_contributions(engine: sieve.Engine) -> None:
+    concepts = engine.concepts
+    assert sorted(j for members in concepts["members"] for j in members) == list(range(64))
+    assert (concepts["size"] == concepts["members"].map(len)).all()
+    assert concepts["size"].is_monotonic_decreasing
+    results = engine.search("a circle", without="the snow", top=8)
+    for result in results:
+        parts = result.concepts
+        assert parts["value"].sum() == pytest.approx(result.score, abs=1e-6)
+        by_concept = result.contributions.groupby("concept")["value"].sum()
+        pd.testing.assert_series_equal(parts["value"].sort_index(), by_concept, check_exact=False)
+    listed = results.concepts
+    assert (listed["name"] == concepts["name"].loc[listed.index]).all()
+    off = listed.index[listed["off"] > 0]
+    assert {j for one in off for j in listed.loc[one, "dimensions"]} >= set(results.off)
 
 
 def test_never_removes_every_item_with_an_off_dimension(engine: sieve.Engine) -> None:
