@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sieve import assets
-from sieve.model.schemas import Line
+from sieve.model.files import Line
 from sieve.model.words.text import lemma
 
 CAPTIONS = "captions"
