@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save
 
 from sieve import assets
 from sieve.model.collection import BackboneIdentity, CodesIdentity, Collection, file_sha256
-from sieve.model.dimension_name import DimensionName
+from sieve.model.dimension_name import DimensionName, guess
 from sieve.model.encoder import SparseEncoder
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
@@ -183,12 +183,12 @@ class Checkpoint:
     def name_of(self, dimension: int) -> str:
         """Return a dimension's name.
 
-        `perhaps dog` if the name did not pass its test, `dimension 17` if there is none.
+        `#17, perhaps dog` if the name did not pass its test, `dimension 17` if there is none.
         """
         named = self.names.get(dimension)
         if named is None:
             return f"dimension {dimension}"
-        return named.name if named.confident else f"perhaps {named.name}"
+        return named.name if named.confident else guess(dimension, named.name)
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:

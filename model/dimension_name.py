@@ -1,8 +1,8 @@
 """Names of dimensions with their scores and sources.
 
-Words that label people by ethnicity, religion, nationality, sexual orientation or disability, and
-names of persons, are never used as automatic names. `sieve.data_prep.wordnet` builds
-the list of them, which `assets/words/SOURCE.md` describes.
+Words that label people by ethnicity, religion, nationality, body or sexual orientation, and names
+of persons, are never used as automatic names. `assets/words/SOURCE.md` describes the lists of them:
+one is built by `sieve.data_prep.wordnet`, the other, with reasons, by hand.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from sieve import assets
 from sieve.model.schemas import Line
@@ -24,15 +25,29 @@ CONFIDENT = 0.75
 """A name is certain if its AUC is at least this on items that did not choose it."""
 
 _COLOURS = frozenset(
-    {"black", "white", "brown", "yellow", "dark", "dark-skinned", "light-skinned", "colored"}
+    {"black", "blind", "brown", "colored", "dark", "pale", "tan", "tanned", "white", "yellow"}
 )
 _PERSONS = frozenset(
     """
-    baby boy child crowd dude family female gentleman girl guy infant kid lady male man people
-    person teen teenager toddler woman youth
+    adult baby boy bride child couple crowd dude family female gentleman girl groom guy infant kid
+    lady male man mother father people person player skin skinned teen teenager toddler woman worker
+    youth
     """.split()  # noqa: SIM905
 )
 _PART = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_GUESS = re.compile(r"#\d+, perhaps ")
+
+
+def guess(dimension: int, name: str) -> str:
+    """Format a name that did not pass its test: `#17, perhaps dog`."""
+    return f"#{dimension}, perhaps {name}"
+
+
+def numbered(dimension: int, name: str, quotes: str = "") -> str:
+    """Format a dimension's number and name: `#17 dog`, `#17 “dog”`, or `#17, perhaps dog`."""
+    if _GUESS.match(name):
+        return name
+    return f"#{dimension} {quotes[:1]}{name}{quotes[1:]}"
 
 
 @dataclass(frozen=True)
@@ -95,13 +110,13 @@ def _allowed(*fits: tuple[str, float]) -> list[tuple[str, float]]:
 
 @lru_cache(maxsize=1)
 def _listed() -> tuple[frozenset[str], frozenset[str]]:
-    """Read the words, and the phrases of such words that do not label people: french fries."""
+    """Read the words and phrases, and those that do not label people: french fries."""
     folder = assets.ROOT / "words"
     lines = [
         line
         for name in ("person_labels.txt", "person_labels_extra.txt")
         for line in (folder / name).read_text(encoding="utf-8").split("\n")
-        if line
+        if line and not line.startswith("#")
     ]
     phrases = frozenset(line[1:] for line in lines if line.startswith("+"))
     return frozenset(line for line in lines if not line.startswith("+")), phrases
@@ -119,5 +134,6 @@ def labels_people(name: str) -> bool:
         " ".join(part) not in phrases
         # Also the parts of a word: african-american, obama's.
         and any(labels.intersection({word, *re.split("[-'’]", word)}) for word in part)
+        or any(" ".join(pair) in labels for pair in pairwise(part))
         for part in parts
     )
