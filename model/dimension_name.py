@@ -8,6 +8,7 @@ one is built by `sieve.data_prep.wordnet`, the other, with reasons, by hand.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -29,9 +30,8 @@ _COLOURS = frozenset(
 )
 _PERSONS = frozenset(
     """
-    adult baby boy bride child couple crowd dude family female gentleman girl groom guy infant kid
-    lady male man mother father people person player skin skinned teen teenager toddler woman worker
-    youth
+    adult baby boy child couple crowd dude family father female gentleman girl guy infant kid lady
+    male man mother people person skin skinned teen teenager toddler woman youth
     """.split()  # noqa: SIM905
 )
 _PART = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -100,6 +100,19 @@ class DimensionName:
         untested = self.auc is not None and first[0] != self.name
         auc = 0.5 if untested else self.auc
         return DimensionName(*first, *second, source, *general[0], *general[1], auc)
+
+
+def allowed_names(names: Mapping[int, DimensionName]) -> dict[int, DimensionName]:
+    """Replace the names of all dimensions by `without_labels`; no two get the same name."""
+    allowed = {j: name.without_labels() for j, name in names.items()}
+    taken = {name.name for j, name in names.items() if allowed[j] == name}
+    found: dict[int, DimensionName] = {}
+    for j, name in allowed.items():
+        if name is None or (name != names[j] and name.name != names[j].name and name.name in taken):
+            continue
+        taken.add(name.name)
+        found[j] = name
+    return found
 
 
 def _allowed(*fits: tuple[str, float]) -> list[tuple[str, float]]:

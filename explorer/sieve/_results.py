@@ -267,7 +267,10 @@ class SearchResults(Sequence[SearchResult]):
         return Explanation._of_ranking(self._engine, found)
 
     def __repr__(self) -> str:
-        lines = [tidy(_title(self)), *(f"off: {numbered(j, tidy(name))}" for j, name in self.off.items())]
+        lines = [
+            tidy(_title(self)),
+            *(f"off: {numbered(j, tidy(name))}" for j, name in self.off.items()),
+        ]
         for result in self:
             caption = tidy(next(iter(result.captions), ", ".join(result.labels)))[:60]
             lines.append(f"{result.rank:>3}  {result.score:+.3f}  {result.id}  {caption}")
