@@ -105,7 +105,7 @@ function showNamed(guessed) {
   const n = guessed.filter((one) => !one).length;
   const left = guessed.length - n;
   find(".sv-named").replaceChildren(`${whole(n)} of ${whole(guessed.length)} `, Sieve.term("named with confidence", CONFIDENT),
-    left ? `; the other ${left === 1 ? "name is a guess" : "names are guesses"}, in grey` : "");
+    left ? "; guesses are grey" : "");
 }
 function showCount() {
   const all = whole(table.id.length);
