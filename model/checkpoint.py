@@ -33,15 +33,19 @@ from sieve.model.encoder import SparseEncoder
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.files import (
+    Count,
+    Line,
     OpenedFiles,
+    Schema,
     atomic_folder,
     check_files,
+    read_head,
+    read_json,
     reason_of,
     sieve_home,
     write_checksums,
 )
 from sieve.model.hyperparameters import SparseEncoderConfig
-from sieve.model.schemas import Count, Line, Schema, read_head, read_json
 
 log = logging.getLogger(__name__)
 

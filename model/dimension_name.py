@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from sieve import assets
-from sieve.model.schemas import Line
+from sieve.model.files import Line
 from sieve.model.words.text import lemma
 
 CAPTIONS = "captions"
