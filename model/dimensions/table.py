@@ -20,7 +20,7 @@ from sieve.model.dimensions.clarity import (
 from sieve.model.dimensions.labels import best_labels, fit_labels, label_presence
 from sieve.model.dimensions.statistics import agreement, firing_rate, mean_caption_codes
 
-VERSION = 6
+VERSION = 7
 """Version of the columns and of the cached codes; a cache of another version is computed again."""
 MIN_IMAGES = 5
 """Dimensions with fewer images get no clarity and label scores, which would be noise."""
