@@ -28,20 +28,24 @@ from safetensors.torch import load_file, save
 
 from sieve import assets
 from sieve.model.collection import BackboneIdentity, CodesIdentity, Collection, file_sha256
-from sieve.model.dimension_name import DimensionName
+from sieve.model.dimension_name import DimensionName, allowed_names, guess
 from sieve.model.encoder import SparseEncoder
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.files import (
+    Count,
+    Line,
     OpenedFiles,
+    Schema,
     atomic_folder,
     check_files,
+    read_head,
+    read_json,
     reason_of,
     sieve_home,
     write_checksums,
 )
 from sieve.model.hyperparameters import SparseEncoderConfig
-from sieve.model.schemas import Count, Line, Schema, read_head, read_json
 
 log = logging.getLogger(__name__)
 
@@ -183,12 +187,12 @@ class Checkpoint:
     def name_of(self, dimension: int) -> str:
         """Return a dimension's name.
 
-        `perhaps dog` if the name did not pass its test, `dimension 17` if there is none.
+        `#17, perhaps dog` if the name did not pass its test, `dimension 17` if there is none.
         """
         named = self.names.get(dimension)
         if named is None:
             return f"dimension {dimension}"
-        return named.name if named.confident else f"perhaps {named.name}"
+        return named.name if named.confident else guess(dimension, named.name)
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
@@ -224,8 +228,8 @@ def _read_names(path: Path, m: int) -> dict[int, DimensionName]:
         raise ValueError(
             f"{path} is damaged (it names dimension {max(dimensions)}; there are {m}); {_AGAIN}"
         )
-    names = [name.without_labels() for name in read_json(path, list[DimensionName], _AGAIN)]
-    return {j: name for j, name in zip(dimensions, names, strict=True) if name is not None}
+    names = read_json(path, list[DimensionName], _AGAIN)
+    return allowed_names(dict(zip(dimensions, names, strict=True)))
 
 
 def _load_encoder(path: Path, config: SparseEncoderConfig | None) -> SparseEncoder | None:

@@ -17,7 +17,7 @@ from scipy.sparse import csc_array, csr_array
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.dimension_name import CONFIDENT
-from sieve.model.dimensions.association import auc_matrix
+from sieve.model.dimensions.statistics import auc_matrix
 from sieve.model.engine import SearchEngine
 from sieve.model.words.text import presence_in
 

@@ -114,7 +114,7 @@ def test_uncertain_name_is_shown_as_a_guess(word_checkpoint: Checkpoint, tmp_pat
     reseal(folder)
     found = Checkpoint.load(folder)
     assert [found.name_of(j) for j in range(4)] == [
-        "dog 0", "perhaps dog 1", "dog 2", "dimension 3",
+        "dog 0", "#1, perhaps dog 1", "dog 2", "dimension 3",
     ]  # fmt: skip
 
 
