@@ -22,8 +22,8 @@ VOCABULARY = "vocabulary"
 GIVEN = "given"
 PERSON = "person"
 """Source of a name that a user gave in the explorer; no checkpoint has it."""
-CONFIDENT = 0.75
-"""A name is certain if its AUC is at least this on items that did not choose it."""
+CONFIDENT = 0.8
+"""A name is certain if the AUC that is expected of it on other items is at least this."""
 
 _COLOURS = frozenset(
     {"black", "blind", "brown", "colored", "dark", "pale", "tan", "tanned", "white", "yellow"}
@@ -71,8 +71,9 @@ class DimensionName:
     vocabulary_runner_up: Line = ""
     vocabulary_runner_up_score: float = 0.0
     auc: float | None = None
-    """AUC with which having the name predicts the activation, on items that did not choose the
-    name: the lower end of its interval. None if it was not tested."""
+    """AUC with which having the name predicts the activation, as expected on items that did not
+    choose the name: see `sieve.model.dimensions.naming`. 0.5 if none of the testing items has the
+    name; None if it was not tested at all."""
 
     @property
     def confident(self) -> bool:

@@ -15,7 +15,7 @@ const COLUMNS = {
 };
 const TEXT_COLUMNS = ["name", "word"];
 const NAMED_FIRST = "named"; // the default order: most frequent first, dimensions without a certain name last
-const CONFIDENT = "Some images chose the names, the others test them. A name is certain if, of a test image that has the name and one that does not, the first activates the dimension more in at least 75 of 100 pairs (lower end of an 80% interval).";
+const CONFIDENT = "Training images chose the names, validation images test them. A name is certain if, of an image that has the name and one that does not, the first is expected to activate the dimension more in at least 80 of 100 pairs.";
 let table = null;
 let columns = {};
 let begun = false;

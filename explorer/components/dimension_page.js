@@ -63,7 +63,7 @@ function naming({ name, suggested, naming: n }) {
   if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by the author of the codes");
   return el("p", { class: "sv-hint sv-naming", title: "How well the name fits the dimension, 0 to 1" },
     `${name !== suggested ? `Suggested name “${suggested}”,` : Sieve.isGuess(name) ? "Guessed" : "Named"} from ${n.source === "captions" ? "caption words" : "a vocabulary"} (${number(n.score)})${
-      n.auc === null ? "" : `. Tested on other images: AUC at least ${number(Math.floor(n.auc * 100) / 100)}`}`);
+      n.auc === null ? "" : n.auc <= 0.5 ? ". Not confirmed by other images" : `. Expected AUC on other images: ${number(n.auc)}`}`);
 }
 function scoredList(rows) {
   return el("ul", { class: "sv-rated-list" }, ...rows.map(([word, score, from]) =>

@@ -50,7 +50,7 @@ def test_names_that_failed_their_test_are_grey_guesses_listed_last(page: Page, t
     n = int(table["confident"].sum())
     expect(page.locator(".sv-named")).to_contain_text(f"{n} of {len(table)} named with confidence")
     page.get_by_role("button", name="named with confidence").press("Enter")
-    expect(page.locator(".sv-bubble")).to_contain_text("at least 75 of 100 pairs")
+    expect(page.locator(".sv-bubble")).to_contain_text("at least 80 of 100 pairs")
     links = page.locator(".sv-table tbody th a")
     colours = links.evaluate_all(
         "all => all.map((a) => getComputedStyle(a.querySelector('span') ?? a).color)"
