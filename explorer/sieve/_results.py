@@ -426,7 +426,7 @@ class DimensionSummary:
             for text, value, _ in self.top_captions.itertuples(index=False)
         ]
         return _html.page(
-            _html.heading(f"#{self.dimension} {self.name}"),
+            _html.heading(numbered(self.dimension, self.name)),
             _html.facts(facts),
             _html.grid(tiles, self._engine),
             _html.columns({"Words": words, "Top captions": captions[:8]}),
@@ -512,7 +512,7 @@ class Explanation:
         lists: dict[str, list[_html.Bar]] = {title: [] for title in self._titles}
         for j, name, effect, off in self.table[["name", "effect", "off"]].itertuples():
             if effect:
-                bar = _html.Bar(f"#{j} {name}", abs(effect), off)
+                bar = _html.Bar(numbered(j, name), abs(effect), off)
                 lists[self._titles[0 if effect > 0 else -1]].append(bar)
         shown = {title: bars[:_MAX_EFFECTS] for title, bars in lists.items()}
         return _html.page(
@@ -529,7 +529,7 @@ def _overlap_sentence(found: Overlap, names: Callable[[int], str]) -> str:
     if not found.shared:
         return "a and b share no dimension."
     first = ", ".join(
-        f"#{part.dimension} “{names(part.dimension)}” ({part.share:.0%})"
+        f"{numbered(part.dimension, names(part.dimension), '“”')} ({part.share:.0%})"
         for part in found.shared[:3]
     )
     n = len(found.shared)

@@ -26,16 +26,16 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import DimensionName
-from sieve.model.dimensions.association import auc_matrix, word_association
 from sieve.model.dimensions.code_cache import cache_folder, codes_of, read_or_compute
 from sieve.model.dimensions.evidence import sample_rows
 from sieve.model.dimensions.naming import (
     MIN_ITEMS,
     WORD_ADVANTAGE,
+    auc_error,
     held_out_items,
-    lower_bound,
     nameable,
 )
+from sieve.model.dimensions.statistics import auc_matrix, word_association
 from sieve.model.dimensions.vocabulary import are_related
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.words.text import WordPresence, concept_presence, hypernyms_of, word_presence
@@ -54,6 +54,8 @@ _LEAST_ACTIVE = 5
 """Dimensions that are active on fewer images are not joined with others."""
 _RIDGE = 0.1
 """Ridge penalty of the word weights, for words of unit variance."""
+_Z = 1.2816
+"""Quantile of the normal distribution for the lower end of the 80% interval of an AUC."""
 _PRESENT = 0.25
 """An image shows a concept if its sum of activations exceeds this share of the largest one."""
 _MOST_WORDS = 2000
@@ -332,7 +334,8 @@ def _differences(
     strongest = np.eye(len(names), dtype=np.float32)[codes.argmax(1)]
     auc, n_having = _word_auc(strongest[~tests], words.presence[~tests])
     tested, _ = _word_auc(strongest[tests], words.presence[tests])
-    bound = lower_bound(tested, strongest[tests].sum(0)[:, None], int(tests.sum()))
+    error = auc_error(tested, strongest[tests].sum(0)[:, None], int(tests.sum()))
+    bound = tested - _Z * error
     passes = (bound >= MIN_DIFFERENCE) & (auc >= MIN_DIFFERENCE) & (n_having >= MIN_ITEMS)
     passes[0] = False
     (_, first), *_ = names.items()
