@@ -19,6 +19,7 @@ from sieve.explorer.serialize import (
     off_concepts,
     summary,
 )
+from sieve.model.dimension_name import numbered
 from sieve.model.explain import explain, overlap
 
 if TYPE_CHECKING:
