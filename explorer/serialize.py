@@ -20,6 +20,7 @@ import pandas as pd
 from sieve.data_prep.bundled import locate_collection
 from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.model.checkpoint import TRAINING, Checkpoint, checkpoint_path, find_checkpoint
+from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import numbered
 from sieve.model.dimensions import DimensionPage
@@ -261,8 +262,10 @@ def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict
     """Serialise results for the page, with the dense baseline's if they are requested."""
     shown = [*outcome.results, *outcome.left]
     named = [*(part for result in shown for part in result.contributions), *outcome.off]
+    names = {str(part.dimension): part.name for part in named}
     return {
-        "names": {str(part.dimension): part.name for part in named},
+        "names": names | {str(part.concept): part.concept_name for part in named},
+        "concepts": {str(part.dimension): part.concept for part in named},
         "off": [off.dimension for off in outcome.off],
         "results": [_result(result) for result in outcome.results],
         "left": [_result(result) for result in outcome.left],
@@ -288,20 +291,65 @@ def summary(outcome: SearchOutcome) -> str:
         return f"{found}, every dimension on"
     entered = sum(result.rank_before is None for result in outcome.results)
     moved = sum(result.rank_before not in (None, result.rank) for result in outcome.results)
-    off = f"{len(outcome.off)} off"
+    off = f"{len(by_concept(outcome.off))} off"
     if not (entered or moved or outcome.left):
         return f"{found}, {off}: the same as with every dimension on"
     return f"{found}, {off}: {entered} new, {len(outcome.left)} dropped, {moved} moved"
 
 
-def query_dimension_rows(
+def query_rows(
     engine: SearchEngine, query: EncodedQuery, off: Sequence[int] | None
-) -> list[dict[str, Any]]:
-    """Serialise the active dimensions, after those that are off but not active in the query."""
+) -> dict[str, Any]:
+    """Serialise the active dimensions of a query, and their concepts in the order of the list.
+
+    Dimensions that are off but not active in the query come first.
+    """
+    names = engine.names()
     listed = {active.dimension for active in query.dimensions}
     strengths = [(j, 0.0, 0.0) for j in off or () if j not in listed]
     strengths += [(one.dimension, one.strength, one.without_strength) for one in query.dimensions]
-    return [{**dimension_row(engine, j), "q": _number(q), "b": _number(b)} for j, q, b in strengths]
+    by_leading = engine.concepts.grouped(j for j, *_ in strengths)
+    order = {one.concept: at for at, one in enumerate(query.concepts)}
+    return {
+        "dimensions": [
+            {
+                "d": j,
+                "name": names(j),
+                "label": names.in_concept(j),
+                "concept": names.concept(j)[0],
+                "q": _number(q),
+                "b": _number(b),
+            }
+            for j, q, b in strengths
+        ],
+        "concepts": [
+            concept_row(engine, leading, members)
+            for leading, members in sorted(
+                by_leading.items(), key=lambda group: order.get(group[0], -1)
+            )
+        ],
+    }
+
+
+def concept_row(engine: SearchEngine, leading: int, members: Sequence[int]) -> dict[str, Any]:
+    """Serialise a concept briefly, by some of its dimensions: top images and best caption."""
+    rows, values = _summed(engine.image_codes, members)
+    top = rows[np.argsort(-values, kind="stable")[:N_THUMBNAILS]]
+    captions, strengths = _summed(engine.text_codes, members)
+    best = int(captions[np.argmax(strengths)]) if len(captions) else -1
+    return {
+        "d": leading,
+        "name": engine.name_of(leading),
+        "items": engine.collection.items["id"].iloc[top].tolist(),
+        "caption": engine.collection.caption_texts[best] if best >= 0 else "",
+    }
+
+
+def _summed(codes: SparseCodes, dimensions: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that have any of some dimensions, and the sums of their activations."""
+    parts = [codes.postings(j) for j in dimensions]
+    rows, place = np.unique(np.concatenate([rows for rows, _ in parts]), return_inverse=True)
+    return rows, np.bincount(place, np.concatenate([values for _, values in parts]), len(rows))
 
 
 def table_view(engine: SearchEngine) -> dict[str, list[Any]]:
@@ -352,7 +400,13 @@ def item_view(engine: SearchEngine, item_id: str) -> dict[str, Any]:
         **item_summaries(engine, [row])[0],
         "copies": item_summaries(engine, engine.copies.of(row)),
         "code": [
-            {"dimension": int(j), "name": names(int(j)), "value": _number(value)}
+            {
+                "dimension": int(j),
+                "name": names(int(j)),
+                "value": _number(value),
+                "concept": names.concept(int(j))[0],
+                "concept_name": names.concept(int(j))[1],
+            }
             for j, value in zip(dimensions[order], values[order], strict=True)
         ],
     }
@@ -370,20 +424,6 @@ def item_summaries(engine: SearchEngine, rows: Sequence[int]) -> list[dict[str, 
         }
         for row in rows
     ]
-
-
-def dimension_row(engine: SearchEngine, dimension: int) -> dict[str, Any]:
-    """Serialise a dimension briefly: its name, top images and best caption."""
-    rows, values = engine.image_codes.postings(dimension)
-    top = rows[np.argsort(-values, kind="stable")[:N_THUMBNAILS]]
-    captions, strengths = engine.text_codes.postings(dimension)
-    best = int(captions[np.argmax(strengths)]) if len(captions) else -1
-    return {
-        "d": dimension,
-        "name": engine.name_of(dimension),
-        "items": engine.collection.items["id"].iloc[top].tolist(),
-        "caption": engine.collection.caption_texts[best] if best >= 0 else "",
-    }
 
 
 def describe_rank(standing: Standing, itself: int | None = None) -> str:

@@ -17,6 +17,7 @@ from sieve.model.exclusion import Query, contributions, scores
 
 if TYPE_CHECKING:
     from sieve.model.codes import SparseCodes
+    from sieve.model.dimensions.concepts import Concepts
     from sieve.model.engine import SearchEngine
     from sieve.model.search_results import EncodedQuery
 
@@ -181,6 +182,22 @@ def explain(
     one, other = engine.row_of(left), engine.row_of(right)
     itself = engine.row_of(query.item) if query.item else None
     return compare_items(engine.image_codes, weighted, one, other, itself, engine.copies.groups)
+
+
+def sum_by_concept(comparison: ItemComparison, concepts: Concepts) -> ItemComparison:
+    """Sum the parts of a comparison by concept, each identified by its leading dimension.
+
+    A concept is off if all its parts are.
+    """
+    by_dimension = {part.dimension: part for part in comparison.parts}
+    summed = []
+    for leading, members in concepts.grouped(by_dimension).items():
+        parts = [by_dimension[j] for j in members]
+        left, right = sum(part.left for part in parts), sum(part.right for part in parts)
+        summed.append(Part(leading, left, right, all(part.off for part in parts)))
+    ordered = tuple(sorted(summed, key=lambda part: -abs(part.difference)))
+    ahead = 1 if comparison.left.score >= comparison.right.score else -1
+    return replace(comparison, parts=ordered, reasons=_reasons(ordered, ahead))
 
 
 def cosine(left: np.ndarray, right: np.ndarray) -> float | None:

@@ -4,7 +4,6 @@ const SHOWN = 12;
 const groups = { off: find(".sv-group-off"), on: find(".sv-group-on") };
 const hint = find(".sv-hint");
 const bulk = find(".sv-bulk");
-let boxes = new Map();
 let proposed = [];
 find(".sv-skip").addEventListener("click", () => document.querySelector(".sv-results .sv-columns .sv-tile-open")?.focus());
 
@@ -46,41 +45,32 @@ find("legend").replaceChildren(Sieve.term("Strictness",
   definition("never:", "results that have any of them are removed.")));
 const OFF = "Dimensions that are off do not raise a score; the strictness above sets how much they lower it. Check one to switch it on again.";
 const offTerm = (without) => Sieve.term("Off",
-  without ? definition("Proposed:", `these match “${without}” more than they match the query.`) : null, el("p", {}, OFF));
+  without ? definition("Proposed:", `these concepts match “${without}” more than the query. Each is switched with all its dimensions; open it to switch one.`) : null, el("p", {}, OFF));
 
-// A toggle changes the checkbox and the request, never the list.
-function currentOff() {
-  return [...boxes].filter(([, box]) => !box.checked).map(([d]) => d);
-}
-function showOff(row, off) {
-  row.classList.toggle("sv-is-off", off);
+// A toggle changes the checkboxes and the request, never the list.
+const switches = Sieve.conceptSwitches(() => {
   showCounts();
-}
-// Number of dimensions of a group that are off or on, as its name says.
+  Sieve.change({ off: switches.off });
+});
+// Number of concepts of a group that are off or on, as its name says.
 function showCounts() {
   for (const [kind, group] of Object.entries(groups)) {
-    const rows = [...group.querySelectorAll(".sv-dim")];
-    const same = rows.filter((row) => row.classList.contains("sv-is-off") === (kind === "off")).length;
+    const boxes = [...group.querySelectorAll(".sv-dim > label input")];
+    const same = boxes.filter((box) => !box.indeterminate && box.checked === (kind === "on")).length;
     const count = group.querySelector(".sv-count");
-    if (count) count.textContent = same === rows.length ? ` · ${same}` : ` · ${same} of ${rows.length} ${kind}`;
+    if (count) count.textContent = same === boxes.length ? ` · ${same}` : ` · ${same} of ${boxes.length} ${kind}`;
   }
 }
-function toggled(box) {
-  showOff(box.closest(".sv-dim"), !box.checked);
-  Sieve.change({ off: currentOff() });
-}
-function setAll(isOff) {
-  for (const [d, box] of boxes) {
-    box.checked = !isOff(d);
-    showOff(box.closest(".sv-dim"), !box.checked);
-  }
-  Sieve.change({ off: currentOff() });
+function setAll(isOn) {
+  switches.setAll(isOn);
+  showCounts();
+  Sieve.change({ off: switches.off });
 }
 bulk.addEventListener("click", ({ target }) => {
   const choice = target.dataset.bulk;
-  if (choice === "on") setAll(() => false);
-  if (choice === "off") setAll(() => true);
-  if (choice === "reset") setAll((d) => proposed.includes(d));
+  if (choice === "on") setAll(() => true);
+  if (choice === "off") setAll(() => false);
+  if (choice === "reset") setAll((d) => !proposed.includes(d));
 });
 
 function sourceOf(row) {
@@ -88,18 +78,19 @@ function sourceOf(row) {
   if (row.b > 0) return "without";
   return row.q > 0 ? "query" : "added";
 }
-function makeRow(row, largest, off) {
-  const source = sourceOf(row);
-  const box = el("input", { type: "checkbox", onchange: () => toggled(box) });
-  box.checked = !off;
-  boxes.set(row.d, box);
-  const point = (d) => () => Sieve.emit("point", d, { keep: false });
-  const bars = [...(row.q > 0 || source === "added" ? [["q", row.q / largest]] : []), ...(row.b > 0 ? [["b", row.b / largest]] : [])];
-  return Sieve.dimensionRow(row, {
-    box, isOff: off, bars, source, value: source === "added" ? "–" : number(Math.max(row.q, row.b)),
-    from: { class: `sv-source sv-from-${source}` }, activation: { title: "Activation in the query and in “without”" },
-    onmouseenter: point(row.d), onmouseleave: point(null), onfocusin: point(row.d), onfocusout: point(null),
-  });
+function optionsOf(largest) {
+  const amount = (row) => (row.q || row.b ? number(Math.max(row.q, row.b)) : "–");
+  return (concept) => {
+    const source = sourceOf(concept);
+    const point = (dimensions) => () => Sieve.emit("point", dimensions, { keep: false });
+    const all = concept.members.map((one) => one.d);
+    return {
+      amount, source, value: amount(concept),
+      bars: [...(concept.q > 0 || source === "added" ? [["q", concept.q / largest]] : []), ...(concept.b > 0 ? [["b", concept.b / largest]] : [])],
+      from: { class: `sv-source sv-from-${source}` }, activation: { title: "Activation in the query and in “without”" },
+      onmouseenter: point(all), onmouseleave: point(null), onfocusin: point(all), onfocusout: point(null),
+    };
+  };
 }
 
 function showWelcome(welcome) {
@@ -107,18 +98,16 @@ function showWelcome(welcome) {
   find(".sv-switches").hidden = welcome;
 }
 on("dimensions", (answer) => {
-  const off = new Set(answer.off);
   proposed = answer.proposed;
-  const first = new Set([...proposed, ...answer.dimensions.filter((row) => !row.q && !row.b).map((row) => row.d)]);
-  const largest = Math.max(...answer.dimensions.map((row) => Math.max(row.q, row.b)), 1e-9);
-  boxes = new Map();
-  const make = (rows) => rows.map((row) => makeRow(row, largest, off.has(row.d)));
-  const offRows = answer.dimensions.filter((row) => first.has(row.d));
-  const onRows = answer.dimensions.filter((row) => !first.has(row.d));
+  const concepts = Sieve.conceptsOf(answer.list);
+  const isFirst = ({ members }) => members.some((one) => proposed.includes(one.d) || (!one.q && !one.b));
+  const largest = Math.max(...concepts.map((one) => Math.max(one.q, one.b)), 1e-9);
+  const nodes = switches.fill(concepts, answer.off, optionsOf(largest));
+  const pick = (first) => nodes.filter((_, at) => isFirst(concepts[at]) === first);
   const why = proposed.length ? `, for “${answer.without}”` : ", from its page";
-  fill(groups.off, [offTerm(proposed.length ? answer.without : ""), why], make(offRows), 6);
-  fill(groups.on, [viewState.item || viewState.upload ? "In the image" : `In “${answer.q}”`], make(onRows), SHOWN);
-  hint.hidden = answer.dimensions.length > 0;
+  fill(groups.off, [offTerm(proposed.length ? answer.without : ""), why], pick(true), 6);
+  fill(groups.on, [viewState.item || viewState.upload ? "In the image" : `In “${answer.q}”`], pick(false), SHOWN);
+  hint.hidden = concepts.length > 0;
   showWelcome(false);
 });
 
@@ -139,7 +128,7 @@ function fill(group, title, rows, shown) {
   group.append(button);
 }
 function showNothing() {
-  boxes = new Map();
+  switches.clear();
   proposed = [];
   showWelcome(true);
 }

@@ -11,7 +11,6 @@ const slots = { left: { ...NOTHING }, right: { ...NOTHING } };
 const tiles = new Map();
 let off = null; // null: what “without” in a text proposes
 let proposed = [];
-let boxes = new Map();
 let sample = null; // an item for the examples
 
 // Slots.
@@ -93,8 +92,6 @@ for (const side of ["left", "right"]) {
 }
 
 // Rows of dimensions.
-const rowOf = (row, { bars, about = "", ...rest }) =>
-  Sieve.dimensionRow(row, { ...rest, bars: bars.filter(([, size]) => size > 0), from: { title: about } });
 function fillGroup(group, rows, make = (row) => row) {
   const ul = group.querySelector("ul");
   group.querySelector(".sv-more")?.remove();
@@ -111,14 +108,14 @@ function fillGroup(group, rows, make = (row) => row) {
 // One slot filled: its dimensions and their results.
 function showOne(one) {
   proposed = one.proposed;
-  if (one.dimensions) fillDimensions(one);
+  if (one.list) fillConcepts(one);
   find(".sv-one .sv-summary").textContent = one.summary;
   const isOff = new Set(one.off);
   const { text, ...slot } = isEmpty(slots.left) ? slots.right : slots.left;
   const query = { q: slot.item || slot.upload ? "" : text, without: "", ...slot, off: one.off, strictness: 1, never: false };
   grid.replaceChildren(...one.results.map((item, at) => {
     const next = (one.results[at + 1] ?? one.results[at - 1])?.id;
-    return tileOf({ ...item, names: one.names, off: one.off, query, next }, isOff.size > 0);
+    return tileOf({ ...item, names: one.names, concepts: one.concepts, off: one.off, query, next }, isOff.size > 0);
   }));
   find(".sv-one .sv-empty").hidden = one.results.length > 0;
   find(".sv-one .sv-empty").textContent = "No results with these dimensions off. Switch some on.";
@@ -137,35 +134,27 @@ function tileOf(item, anyOff) {
     el("span", { class: `sv-badge sv-badge-${kind}` }, sign), el("span", { class: "sv-score" }, number(item.score))),
   el("span", { class: "sv-text" }, title)));
 }
-function fillDimensions({ dimensions, off: now }) {
-  const isOff = new Set(now);
-  const activation = (row) => Math.max(row.q, row.b);
-  const rows = [...dimensions].sort((a, b) => activation(b) - activation(a));
-  const largest = Math.max(...rows.map(activation), 1e-9);
-  find(".sv-one h2").textContent = count(rows.length, "active dimension");
-  boxes = new Map(rows.map((row) => {
-    const box = el("input", { type: "checkbox", onchange: () => { mark(box); switched(); } });
-    box.checked = !isOff.has(row.d);
-    return [row.d, box];
-  }));
-  fillGroup(list, rows, (row) => rowOf(row, {
-    box: boxes.get(row.d), isOff: !boxes.get(row.d).checked, value: number(activation(row)), source: row.b > row.q ? "without" : "",
-    bars: [["q", row.q / largest], ["b", row.b / largest]],
-  }));
+const switches = Sieve.conceptSwitches(switched);
+function fillConcepts({ list: listed, off: now }) {
+  const amount = (row) => Math.max(row.q, row.b);
+  const concepts = Sieve.conceptsOf(listed).sort((a, b) => amount(b) - amount(a));
+  const largest = Math.max(...concepts.map(amount), 1e-9);
+  const n = concepts.reduce((total, { members }) => total + members.length, 0);
+  find(".sv-one h2").textContent = n === concepts.length ? count(n, "active dimension") : `${count(concepts.length, "concept")} of ${count(n, "active dimension")}`;
+  fillGroup(list, switches.fill(concepts, now, (row) => ({
+    amount: (one) => number(amount(one)), value: number(amount(row)), source: row.b > row.q ? "without" : "",
+    bars: [["q", row.q / largest], ["b", row.b / largest]].filter(([, size]) => size > 0),
+  })));
 }
-const mark = (box) => box.closest(".sv-dim")?.classList.toggle("sv-is-off", !box.checked);
 function switched() {
-  off = [...boxes].filter(([, box]) => !box.checked).map(([d]) => d).sort((a, b) => a - b);
+  off = switches.off.sort((a, b) => a - b);
   if (String(off) === String([...proposed].sort((a, b) => a - b))) off = null;
   inspect({ rows: false });
 }
 find(".sv-one .sv-bulk").addEventListener("click", ({ target }) => {
   const { bulk } = target.dataset;
   if (!bulk) return;
-  for (const [d, box] of boxes) {
-    box.checked = bulk === "reset" ? !proposed.includes(d) : bulk === "on";
-    mark(box);
-  }
+  switches.setAll((d) => (bulk === "reset" ? !proposed.includes(d) : bulk === "on"));
   switched();
 });
 
@@ -177,20 +166,21 @@ function pairItem(side, view) {
 }
 const fact = (name, value, title) => el("div", { title }, el("dt", {}, name), el("dd", {}, value));
 function showPair(pair, views) {
-  const all = (side) => pair.shared.length + pair[side].length;
   find(".sv-pair-head").replaceChildren(pairItem("left", views.left), el("dl", { class: "sv-facts" },
     fact("Cosine of codes", number(pair.cosine), "Cosine similarity of the two codes: the sum of the products below"),
     fact("Cosine of embeddings", pair.backbone === null ? "–" : number(pair.backbone), "Cosine similarity of the backbone's embeddings"),
-    fact("Shared dimensions", String(pair.shared.length), `Of ${all("left")} on the left and ${all("right")} on the right`)), pairItem("right", views.right));
-  find(".sv-pair h2").textContent = pair.shared.length ? `Shared dimensions · ${pair.shared.length}` : "No shared dimensions";
+    fact("Shared dimensions", String(pair.dimensions.shared), `Of ${pair.dimensions.left} on the left and ${pair.dimensions.right} on the right`)), pairItem("right", views.right));
+  find(".sv-pair h2").textContent = pair.shared.length ? `Shared concepts · ${pair.shared.length}` : "No shared dimensions";
   find(".sv-pair .sv-hint").textContent = [
-    pair.shared.length ? "Each bar is the product of the left and right activations. The products add up to the cosine of the codes." : "The cosine of their codes is 0.",
+    pair.shared.length ? "Each bar is the product of the left and right activations, summed over the dimensions of a concept. The products add up to the cosine of the codes." : "The cosine of their codes is 0.",
     pair.backbone === null && "The codes are external, so there are no embeddings to compare.",
   ].filter(Boolean).join(" ");
   const largest = Math.max(...pair.shared.map((row) => row.product), 1e-9);
-  fillGroup(find(".sv-pair .sv-group"), pair.shared, (row) => rowOf(row, {
-    bars: [["q", row.product / largest]], source: percent(row.share), about: `${percent(row.share)} of the cosine of the codes`,
-    value: `${number(row.left)} × ${number(row.right)}`,
+  fillGroup(find(".sv-pair .sv-group"), pair.shared, (row) => Sieve.conceptRow({ ...row, members: row.parts.map((part) => ({ ...part, label: part.name })) }, {
+    bars: [["q", row.product / largest]], source: percent(row.share), from: { title: `${percent(row.share)} of the cosine of the codes` },
+    value: row.parts.length > 1 ? number(row.product) : `${number(row.parts[0].left)} × ${number(row.parts[0].right)}`,
+    member: (part) => el("li", { class: "sv-member" }, el("span", { class: "sv-dim-name" }, el("span", { class: "sv-name" }, Sieve.nameNode(part.name))),
+      el("span", { class: "sv-value" }, `${number(part.left)} × ${number(part.right)}`), Sieve.dimensionLink(part.d, `#${part.d} ›`, { class: "sv-open" })),
   }));
   for (const side of ["left", "right"]) showOnly(side, pair[side]);
 }

@@ -6,31 +6,50 @@ let shownId = "";
 // A click outside the panel closes it.
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 
-function bars(parts, offSet) {
-  const widest = Math.max(...parts.map(({ value }) => Math.abs(value)), 1e-9);
-  return el("ul", { class: "sv-bars" }, ...parts.map(({ dimension, name, value }) => {
-    const isOff = offSet.has(dimension);
+// Bars of concepts; one with several dimensions opens to theirs.
+function bars(sums, names) {
+  const widest = Math.max(...sums.flatMap(({ value, parts }) => [value, ...parts.map(([, part]) => part)]).map(Math.abs), 1e-9);
+  const link = (dimension, name, isOff) => {
     const open = (event) => { event.preventDefault(); dialog.close(); Sieve.showDimension(dimension); };
-    const link = Sieve.dimensionLink(dimension, name, { class: isOff ? "sv-off-name" : "", onclick: open });
-    return Sieve.rated(link, Math.abs(value) / widest, value, value < 0 || isOff ? "sv-bar-b" : "sv-bar-q");
+    return Sieve.dimensionLink(dimension, name, { class: isOff ? "sv-off-name" : "", onclick: open });
+  };
+  const rated = (label, value, isOff) => Sieve.rated(label, Math.abs(value) / widest, value, value < 0 || isOff ? "sv-bar-b" : "sv-bar-q");
+  return el("ul", { class: "sv-bars" }, ...sums.flatMap(({ concept, value, parts, isOff }) => {
+    if (parts.length === 1) return [rated(link(parts[0][0], names[concept], isOff), value, isOff)];
+    const inner = parts.map(([d, part]) => {
+      const node = rated(link(d, names[d], isOff), part, isOff);
+      node.classList.add("sv-bars-member");
+      node.hidden = true;
+      return node;
+    });
+    const opener = el("button", { type: "button", class: `sv-opener${isOff ? " sv-off-name" : ""}`, "aria-expanded": "false", title: "Show its dimensions", onclick: () => {
+      const shown = opener.getAttribute("aria-expanded") === "false";
+      opener.setAttribute("aria-expanded", String(shown));
+      for (const node of inner) node.hidden = !shown;
+    } }, Sieve.nameNode(names[concept]), el("span", { class: "sv-number" }, String(parts.length)));
+    return [rated(opener, value, isOff), ...inner];
   }));
 }
 
-function longList(parts, offSet, shown = 10) {
-  const box = el("div", {}, bars(parts.slice(0, shown), offSet));
-  if (parts.length > shown + 1) {
-    box.append(el("button", { type: "button", class: "sv-more", onclick: () => box.replaceChildren(bars(parts, offSet)) }, `Show all ${parts.length}`));
+function longList(sums, names, shown = 10) {
+  const box = el("div", {}, bars(sums.slice(0, shown), names));
+  if (sums.length > shown + 1) {
+    box.append(el("button", { type: "button", class: "sv-more", onclick: () => box.replaceChildren(bars(sums, names)) }, `Show all ${sums.length}`));
   }
   return box;
 }
 
 function scoreOf(item) {
   if (!item.parts) return null;
-  const off = new Set(item.off);
-  const parts = item.parts.map(([dimension, value]) => ({ dimension, value, name: item.names[dimension] }));
-  parts.sort((a, b) => off.has(b.dimension) - off.has(a.dimension) || Math.abs(b.value) - Math.abs(a.value));
+  const sums = Sieve.sumByConcept(item.parts, item.concepts, new Set(item.off));
+  sums.sort((a, b) => b.isOff - a.isOff || Math.abs(b.value) - Math.abs(a.value));
   const lead = item.rank ? `Why it ranks number ${item.rank}` : `Why it dropped out: it was number ${item.before}`;
-  return el("section", {}, el("h3", {}, lead, el("span", { class: "sv-sum" }, `score ${number(item.score)}`)), longList(parts, off, 12));
+  return el("section", {}, el("h3", {}, lead, el("span", { class: "sv-sum" }, `score ${number(item.score)}`)), longList(sums, item.names, 12));
+}
+function codeOf(code, off) {
+  const names = Object.fromEntries(code.flatMap((part) => [[part.dimension, part.name], [part.concept, part.concept_name]]));
+  const conceptOf = Object.fromEntries(code.map((part) => [part.dimension, part.concept]));
+  return longList(Sieve.sumByConcept(code.map((part) => [part.dimension, part.value]), conceptOf, new Set(off)), names, 8);
 }
 
 // Explain the rank of a result compared with the next one.
@@ -64,7 +83,7 @@ function copiesOf({ copies }) {
 
 async function show(item) {
   shownId = item.id;
-  const code = el("section", {}, el("h3", {}, "Active dimensions"), el("p", { class: "sv-hint" }, "…"));
+  const code = el("section", {}, el("h3", {}, "Active concepts"), el("p", { class: "sv-hint" }, "…"));
   const labels = item.labels ?? [];
   const file = el("p", { class: "sv-id" }, ...(item.file ? ["file ", copyText(item.file, "Copy the file name")] : []));
   const copies = el("div", {});
@@ -86,7 +105,7 @@ async function show(item) {
   if (shownId !== item.id) return;
   if (found.file) file.replaceChildren("file ", copyText(found.file, "Copy the file name"));
   copies.replaceChildren(...[copiesOf(found)].filter(Boolean));
-  code.replaceChildren(el("h3", {}, "Active dimensions"),
-    found.error ? el("p", { class: "sv-fault" }, found.error) : longList(found.code, new Set(item.off ?? []), 8));
+  code.replaceChildren(el("h3", {}, "Active concepts"),
+    found.error ? el("p", { class: "sv-fault" }, found.error) : codeOf(found.code, item.off ?? []));
 }
 on("detail", show);

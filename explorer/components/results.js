@@ -54,15 +54,16 @@ function badgeOf(item, anyOff) {
   if (up === 0) return ["same", ...BADGES.same];
   return up > 0 ? ["up", `▲${up}`, `up ${up}`] : ["down", `▼${-up}`, `down ${-up}`];
 }
-function chip([d, value], names, off) {
-  const isOff = off.has(d);
-  return el("span", { class: `sv-chip${isOff ? " sv-chip-off" : ""}`, title: `${names[d]}, dimension ${d}${isOff ? ", off" : ""}` },
-    el("span", {}, Sieve.nameNode(names[d].split(" · ")[0])), ` ${number(value)}`);
+function chip({ concept, value, isOff, parts }, names) {
+  const count = parts.length > 1 ? `, ${parts.length} dimensions` : `, dimension ${parts[0][0]}`;
+  return el("span", { class: `sv-chip${isOff ? " sv-chip-off" : ""}`, title: `${names[concept]}${count}${isOff ? ", off" : ""}` },
+    el("span", {}, Sieve.nameNode(names[concept].split(" · ")[0])), ` ${number(value)}`);
 }
-function chipsOf(item, names, off) {
-  const earned = item.parts.filter(([d, value]) => value > 0 && !off.has(d)).slice(0, 3);
-  const pushed = item.parts.filter(([d, value]) => off.has(d) && Math.abs(value) >= 0.005).slice(-2);
-  return [...earned, ...pushed].map((part) => chip(part, names, off));
+function chipsOf({ parts, concepts }, names, off) {
+  const sums = Sieve.sumByConcept(parts, concepts, off);
+  const earned = sums.filter(({ value, isOff }) => value > 0 && !isOff).slice(0, 3);
+  const pushed = sums.filter(({ value, anyOff }) => anyOff && value <= -0.005).slice(-2);
+  return [...earned, ...pushed].map((sum) => chip(sum, names));
 }
 
 function fillTile(tile, item, names, off) {
@@ -118,7 +119,7 @@ function show(items, names, off) {
 
 function showDropped(items, names, off, results) {
   dropped.querySelector("ol").replaceChildren(...items.map((item) => {
-    const had = item.parts.filter(([d]) => off.has(d)).map(([d]) => names[d]).reverse();
+    const had = Sieve.sumByConcept(item.parts, item.concepts, off).filter(({ anyOff }) => anyOff).map(({ concept }) => names[concept]).reverse();
     const why = had[0] ?? "overtaken";
     return el("li", {}, el("button", {
       type: "button", class: "sv-dropped", "aria-label": `Was number ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
@@ -156,8 +157,9 @@ on("answer", (answer) => {
   find(".sv-switch").hidden = !Sieve.about.can.dense_search;
   showExport(answer.results.length > 0);
   toFigure.hidden = !Sieve.row(); // a recipe cannot contain an uploaded image
-  show(answer.results, answer.names, off);
-  showDropped(answer.left, answer.names, off, answer.results);
+  const withConcepts = (items) => items.map((item) => ({ ...item, concepts: answer.concepts }));
+  show(withConcepts(answer.results), answer.names, off);
+  showDropped(withConcepts(answer.left), answer.names, off, answer.results);
   dropped.hidden = answer.results.length === 0 && answer.left.length === 0;
   showDense(answer);
   empty.hidden = answer.results.length > 0;
@@ -167,19 +169,19 @@ on("answer", (answer) => {
     ? "No results with these dimensions off. Switch some on, or choose “push away” instead of “never”."
     : "No image shares a dimension with the query. Try simpler words, such as the names of objects.";
 });
-// Hovering over a dimension highlights the results that have it.
+// Hovering over a concept highlights the results that have it.
 let pointing = 0;
-on("point", (d) => {
+on("point", (dimensions) => {
   clearTimeout(pointing);
   pointing = setTimeout(() => {
     let any = false;
     for (const { node, shown } of tiles.values()) {
-      const has = d !== null && Boolean(shown?.parts?.some(([one]) => one === d));
+      const has = dimensions !== null && Boolean(shown?.parts?.some(([one]) => dimensions.includes(one)));
       node.classList.toggle("sv-pointed", has);
       any ||= has && node.isConnected;
     }
     grid.classList.toggle("sv-pointing", any);
-  }, d === null ? 0 : 150);
+  }, dimensions === null ? 0 : 150);
 });
 function showAlone(words) {
   summary.textContent = words;

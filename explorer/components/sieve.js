@@ -89,10 +89,10 @@ window.Sieve ??= (() => {
   function searches() {
     try { return JSON.parse(sessionStorage.getItem(searchesKey())) ?? []; } catch { return []; }
   }
-  function remember({ q, without, like, dimensions }) {
+  function remember({ q, without, like, list }) {
     const { item, upload } = viewState;
     if (upload) return; // the image is lost when the page is closed
-    const now = { q, without, item, like, dimensions: dimensions.map((row) => row.d) };
+    const now = { q, without, item, like, dimensions: list.dimensions.map((row) => row.d) };
     const same = (one) => one.q === q && one.without === without && one.item === item;
     const recent = [now, ...searches().filter((one) => !same(one))].slice(0, MAX_SEARCHES);
     try { sessionStorage.setItem(searchesKey(), JSON.stringify(recent)); } catch { /* storage may be blocked or full */ }
@@ -317,18 +317,6 @@ window.Sieve ??= (() => {
     const open = (event) => { event.preventDefault(); showDimension(dimension); };
     return el("a", { href: `?tab=dimensions&dimension=${dimension}`, onclick: open, ...attributes }, nameNode(words));
   }
-  // A dimension with its top images and caption. `bars` are kinds and shares of the largest activation.
-  function dimensionRow(row, { box = null, isOff = false, bars, value, source = "", from = {}, activation = {}, ...listeners }) {
-    const name = el("span", { class: "sv-name" }, nameNode(row.name));
-    return el("li", { class: `sv-dim${isOff ? " sv-is-off" : ""}`, "data-d": row.d, ...listeners },
-      el(box ? "label" : "span", { class: "sv-dim-name" }, box, name),
-      el("span", { class: "sv-source", ...from }, source),
-      dimensionLink(row.d, `#${row.d} ›`, { class: "sv-open", "aria-label": `Page of dimension ${row.d}, ${row.name}` }),
-      el("span", { class: "sv-activation", ...activation }, ...bars.map(([kind, share]) => bar(`sv-bar-${kind}`, share))),
-      el("span", { class: "sv-value" }, value),
-      el("span", { class: "sv-thumbs" }, ...row.items.map((id) => image(id))),
-      el("span", { class: "sv-caption", title: row.caption }, row.caption || "no caption activates it"));
-  }
   // A paragraph that explains a word.
   const definition = (word, meaning) => el("p", {}, el("strong", {}, word), ` ${meaning}`);
   const openItem = (item) => emit("detail", item, { keep: false });
@@ -339,7 +327,7 @@ window.Sieve ??= (() => {
   return {
     on, emit, viewState, search, refuse, clear, change, hasQuery, query, sameQuery, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
-    el, parts, image, thumbnail, titleOf, bar, rated, isGuess, nameNode, dimensionLink, dimensionRow, definition, openItem, same,
+    el, parts, image, thumbnail, titleOf, bar, rated, isGuess, nameNode, dimensionLink, definition, openItem, same,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and the results are mounted
     get about() { return about; },
     get foreign() { return foreign; },

@@ -114,7 +114,7 @@ function partsOf({ parts, left, right }) {
   const rest = parts.slice(SHOWN);
   const sum = el("tfoot", {}, el("tr", {}, el("th", { scope: "row" }, "score"), el("td", {}, number(left.score)), el("td", {}, number(right.score)), el("td", {})));
   const table = el("table", { class: "sv-why-table" }, el("colgroup", {}, el("col"), el("col"), el("col"), el("col")),
-    el("thead", {}, el("tr", {}, column("Dimension"), column("left"), column("right"),
+    el("thead", {}, el("tr", {}, column("Concept"), column("left"), column("right"),
       el("th", { scope: "col" }, el("span", { class: "sv-why-head" }, el("span", {}, "← left"), el("span", {}, "right →"))))), body, sum);
   const more = rest.length > 0 && el("button", { type: "button", class: "sv-more", onclick: () => {
     body.append(...rest.map((part) => partRow(part, largest)));

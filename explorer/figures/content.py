@@ -20,7 +20,7 @@ Encode = Callable[[str, str, str], "EncodedQuery"]
 """Encodes a text, an excluded text and an item id as a query."""
 
 _MAX_NAMES = 4
-"""Maximum number of names of off dimensions in a label; the others are counted."""
+"""Maximum number of names of off concepts in a label; the others are counted."""
 
 
 class Tile(NamedTuple):
@@ -167,10 +167,11 @@ def _search_row(
         tiles.append(Tile(found.row, found.score, caption, violates))
     pushed = [part.dimension for part in sorted(outcome.off, key=lambda part: -part.weight)]
     strict = "strictness never" if row.never else _strictness(row.push)
-    small = (f"off: {_names(map(names, pushed))}", strict) if pushed else ()
+    leading = list(engine.concepts.grouped(pushed))
+    small = (f"off: {_names(map(names, leading))}", strict) if pushed else ()
     title, image = (query.text, None) if not query.item else ("", engine.row_of(query.item))
     shown = tuple(filter(None, small))
-    return Content(title, query.without, shown, image, tuple(tiles), tuple(pushed))
+    return Content(title, query.without, shown, image, tuple(tiles), tuple(leading))
 
 
 def _dimension_row(

@@ -200,7 +200,7 @@ class CompareHandlers:
     ) -> Column:
         scores = comparison.sparse_scores(engine, query, off, request.strictness, request.never)
         trained = self._trained(engine.checkpoint, engine.collection)
-        return Column(f"Sparse · {name}", self._describe_off(off, request), scores, trained)
+        return Column(f"Sparse · {name}", self._describe_off(engine, off, request), scores, trained)
 
     def _other(self, request: CompareRequest, query: EncodedQuery) -> Column:
         if request.method.startswith(_CHECKPOINT):
@@ -221,10 +221,12 @@ class CompareHandlers:
         return Column(f"Dense · {method.name}", how, scores)
 
     @staticmethod
-    def _describe_off(off: tuple[int, ...], request: CompareRequest) -> str:
+    def _describe_off(engine: SearchEngine, off: tuple[int, ...], request: CompareRequest) -> str:
         if not off:
-            return "no dimension is off"
-        count = f"{len(off)} dimension{'s' if len(off) > 1 else ''} off"
+            return "nothing is off"
+        names = [engine.name_of(leading) for leading in engine.concepts.grouped(off)]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        count = f"{', '.join(names[:3])}{more} off"
         if request.never:
             return f"{count}, never shown"
         return f"{count}, {'pushed away' if request.strictness else 'ignored'}"

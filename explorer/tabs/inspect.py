@@ -10,17 +10,17 @@ from pydantic.dataclasses import dataclass
 from sieve.explorer.components import component
 from sieve.explorer.json_validation import Line, read_object, validate
 from sieve.explorer.serialize import (
+    concept_row,
     describe_difference,
     describe_rank,
-    dimension_row,
     item_summaries,
-    query_dimension_rows,
+    query_rows,
     results_view,
 )
 from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.explorer.view_state import ItemId, ViewState
 from sieve.model.engine import EncodedQuery, SearchEngine
-from sieve.model.explain import ItemComparison, Standing, cosine, explain, overlap
+from sieve.model.explain import ItemComparison, Standing, cosine, explain, overlap, sum_by_concept
 
 N_RETRIEVED = 12
 N_CHOICES = 24
@@ -90,30 +90,54 @@ def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     one = results_view(engine.search(query, off, top=N_RETRIEVED), None)
     one["proposed"] = list(query.proposed)
     if given.get("list") is True:
-        one["dimensions"] = query_dimension_rows(engine, query, off)
+        one["list"] = query_rows(engine, query, off)
     return view | {"one": one}
 
 
 def _pair_view(engine: SearchEngine, left: EncodedQuery, right: EncodedQuery) -> dict[str, Any]:
-    def values(parts: tuple[tuple[int, float], ...]) -> list[dict[str, Any]]:
-        return [{"d": j, "name": engine.name_of(j), "value": value} for j, value in parts]
-
     shared = overlap(left.code, right.code)
+    names, grouped = engine.names(), engine.concepts.grouped
+
+    def summed(parts: tuple[tuple[int, float], ...]) -> list[dict[str, Any]]:
+        value = dict(parts)
+        rows = [
+            {"d": leading, "name": names(leading), "value": sum(value[j] for j in members)}
+            for leading, members in grouped(value).items()
+        ]
+        return sorted(rows, key=lambda row: -row["value"])
+
+    by_dimension = {part.dimension: part for part in shared.shared}
+    rows = []
+    for leading, members in grouped(by_dimension).items():
+        parts = [by_dimension[j] for j in members]
+        rows.append(
+            {
+                **concept_row(engine, leading, members),
+                "product": sum(part.product for part in parts),
+                "share": sum(part.share for part in parts),
+                "parts": [
+                    {
+                        "d": part.dimension,
+                        "name": names.in_concept(part.dimension),
+                        "left": part.left,
+                        "right": part.right,
+                        "product": part.product,
+                    }
+                    for part in parts
+                ],
+            }
+        )
     return {
         "cosine": round(shared.cosine, 6),
         "backbone": cosine(_embedding(engine, left), _embedding(engine, right)),
-        "shared": [
-            {
-                **dimension_row(engine, part.dimension),
-                "left": part.left,
-                "right": part.right,
-                "product": part.product,
-                "share": part.share,
-            }
-            for part in shared.shared
-        ],
-        "left": values(shared.left),
-        "right": values(shared.right),
+        "shared": sorted(rows, key=lambda row: -row["product"]),
+        "left": summed(shared.left),
+        "right": summed(shared.right),
+        "dimensions": {
+            "shared": len(shared.shared),
+            "left": len(shared.shared) + len(shared.left),
+            "right": len(shared.shared) + len(shared.right),
+        },
     }
 
 
@@ -151,7 +175,7 @@ def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     }
     if not (a and b):
         return view | {"why": None}
-    comparison = explain(engine, query, a, b, *settings)
+    comparison = sum_by_concept(explain(engine, query, a, b, *settings), engine.concepts)
     return view | {"why": _why(engine, comparison, query)}
 
 

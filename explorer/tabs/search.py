@@ -27,7 +27,7 @@ from sieve.explorer.serialize import (
     backbone_name,
     item_summaries,
     item_view,
-    query_dimension_rows,
+    query_rows,
     results_view,
 )
 from sieve.explorer.uploads import Uploads
@@ -183,7 +183,7 @@ class SearchHandlers:
             "link": "" if request.upload else self._link(request, query, outcome),
         }
         if request.list:
-            answer["dimensions"] = query_dimension_rows(self.engine, query, request.off)
+            answer["list"] = query_rows(self.engine, query, request.off)
             answer["proposed"] = list(query.proposed)
         return answer
 
