@@ -265,7 +265,7 @@ def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict
     names = {str(part.dimension): part.name for part in named}
     return {
         "names": names | {str(part.concept): part.concept_name for part in named},
-        "concepts": {str(part.dimension): part.concept for part in named},
+        "concept_of": {str(part.dimension): part.concept for part in named},
         "off": [off.dimension for off in outcome.off],
         "results": [_result(result) for result in outcome.results],
         "left": [_result(result) for result in outcome.left],

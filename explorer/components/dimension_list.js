@@ -56,7 +56,7 @@ const switches = Sieve.conceptSwitches(() => {
 function showCounts() {
   for (const [kind, group] of Object.entries(groups)) {
     const boxes = [...group.querySelectorAll(".sv-dim > label input")];
-    const same = boxes.filter((box) => !box.indeterminate && box.checked === (kind === "on")).length;
+    const same = boxes.filter((box) => box.checked === (kind === "on")).length; // a concept that is partly off counts as off
     const count = group.querySelector(".sv-count");
     if (count) count.textContent = same === boxes.length ? ` · ${same}` : ` · ${same} of ${boxes.length} ${kind}`;
   }
@@ -99,7 +99,7 @@ function showWelcome(welcome) {
 }
 on("dimensions", (answer) => {
   proposed = answer.proposed;
-  const concepts = Sieve.conceptsOf(answer.list);
+  const concepts = Sieve.conceptsOf(answer);
   const isFirst = ({ members }) => members.some((one) => proposed.includes(one.d) || (!one.q && !one.b));
   const largest = Math.max(...concepts.map((one) => Math.max(one.q, one.b)), 1e-9);
   const nodes = switches.fill(concepts, answer.off, optionsOf(largest));

@@ -108,14 +108,14 @@ function fillGroup(group, rows, make = (row) => row) {
 // One slot filled: its dimensions and their results.
 function showOne(one) {
   proposed = one.proposed;
-  if (one.list) fillConcepts(one);
+  if (one.dimensions) fillConcepts(one);
   find(".sv-one .sv-summary").textContent = one.summary;
   const isOff = new Set(one.off);
   const { text, ...slot } = isEmpty(slots.left) ? slots.right : slots.left;
   const query = { q: slot.item || slot.upload ? "" : text, without: "", ...slot, off: one.off, strictness: 1, never: false };
   grid.replaceChildren(...one.results.map((item, at) => {
     const next = (one.results[at + 1] ?? one.results[at - 1])?.id;
-    return tileOf({ ...item, names: one.names, concepts: one.concepts, off: one.off, query, next }, isOff.size > 0);
+    return tileOf({ ...item, names: one.names, concept_of: one.concept_of, off: one.off, query, next }, isOff.size > 0);
   }));
   find(".sv-one .sv-empty").hidden = one.results.length > 0;
   find(".sv-one .sv-empty").textContent = "No results with these dimensions off. Switch some on.";
@@ -135,13 +135,13 @@ function tileOf(item, anyOff) {
   el("span", { class: "sv-text" }, title)));
 }
 const switches = Sieve.conceptSwitches(switched);
-function fillConcepts({ list: listed, off: now }) {
+function fillConcepts(one) {
   const amount = (row) => Math.max(row.q, row.b);
-  const concepts = Sieve.conceptsOf(listed).sort((a, b) => amount(b) - amount(a));
+  const concepts = Sieve.conceptsOf(one).sort((a, b) => amount(b) - amount(a));
   const largest = Math.max(...concepts.map(amount), 1e-9);
   const n = concepts.reduce((total, { members }) => total + members.length, 0);
   find(".sv-one h2").textContent = n === concepts.length ? count(n, "active dimension") : `${count(concepts.length, "concept")} of ${count(n, "active dimension")}`;
-  fillGroup(list, switches.fill(concepts, now, (row) => ({
+  fillGroup(list, switches.fill(concepts, one.off, (row) => ({
     amount: (one) => number(amount(one)), value: number(amount(row)), source: row.b > row.q ? "without" : "",
     bars: [["q", row.q / largest], ["b", row.b / largest]].filter(([, size]) => size > 0),
   })));

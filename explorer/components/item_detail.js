@@ -41,7 +41,7 @@ function longList(sums, names, shown = 10) {
 
 function scoreOf(item) {
   if (!item.parts) return null;
-  const sums = Sieve.sumByConcept(item.parts, item.concepts, new Set(item.off));
+  const sums = Sieve.sumByConcept(item.parts, item.concept_of, new Set(item.off));
   sums.sort((a, b) => b.isOff - a.isOff || Math.abs(b.value) - Math.abs(a.value));
   const lead = item.rank ? `Why it ranks number ${item.rank}` : `Why it dropped out: it was number ${item.before}`;
   return el("section", {}, el("h3", {}, lead, el("span", { class: "sv-sum" }, `score ${number(item.score)}`)), longList(sums, item.names, 12));

@@ -59,8 +59,8 @@ function chip({ concept, value, isOff, parts }, names) {
   return el("span", { class: `sv-chip${isOff ? " sv-chip-off" : ""}`, title: `${names[concept]}${count}${isOff ? ", off" : ""}` },
     el("span", {}, Sieve.nameNode(names[concept].split(" · ")[0])), ` ${number(value)}`);
 }
-function chipsOf({ parts, concepts }, names, off) {
-  const sums = Sieve.sumByConcept(parts, concepts, off);
+function chipsOf({ parts, concept_of }, names, off) {
+  const sums = Sieve.sumByConcept(parts, concept_of, off);
   const earned = sums.filter(({ value, isOff }) => value > 0 && !isOff).slice(0, 3);
   const pushed = sums.filter(({ value, anyOff }) => anyOff && value <= -0.005).slice(-2);
   return [...earned, ...pushed].map((sum) => chip(sum, names));
@@ -119,7 +119,7 @@ function show(items, names, off) {
 
 function showDropped(items, names, off, results) {
   dropped.querySelector("ol").replaceChildren(...items.map((item) => {
-    const had = Sieve.sumByConcept(item.parts, item.concepts, off).filter(({ anyOff }) => anyOff).map(({ concept }) => names[concept]).reverse();
+    const had = Sieve.sumByConcept(item.parts, item.concept_of, off).filter(({ anyOff }) => anyOff).map(({ concept }) => names[concept]).reverse();
     const why = had[0] ?? "overtaken";
     return el("li", {}, el("button", {
       type: "button", class: "sv-dropped", "aria-label": `Was number ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
@@ -157,7 +157,7 @@ on("answer", (answer) => {
   find(".sv-switch").hidden = !Sieve.about.can.dense_search;
   showExport(answer.results.length > 0);
   toFigure.hidden = !Sieve.row(); // a recipe cannot contain an uploaded image
-  const withConcepts = (items) => items.map((item) => ({ ...item, concepts: answer.concepts }));
+  const withConcepts = (items) => items.map((item) => ({ ...item, concept_of: answer.concept_of }));
   show(withConcepts(answer.results), answer.names, off);
   showDropped(withConcepts(answer.left), answer.names, off, answer.results);
   dropped.hidden = answer.results.length === 0 && answer.left.length === 0;

@@ -89,10 +89,10 @@ window.Sieve ??= (() => {
   function searches() {
     try { return JSON.parse(sessionStorage.getItem(searchesKey())) ?? []; } catch { return []; }
   }
-  function remember({ q, without, like, list }) {
+  function remember({ q, without, like, dimensions }) {
     const { item, upload } = viewState;
     if (upload) return; // the image is lost when the page is closed
-    const now = { q, without, item, like, dimensions: list.dimensions.map((row) => row.d) };
+    const now = { q, without, item, like, dimensions: dimensions.map((row) => row.d) };
     const same = (one) => one.q === q && one.without === without && one.item === item;
     const recent = [now, ...searches().filter((one) => !same(one))].slice(0, MAX_SEARCHES);
     try { sessionStorage.setItem(searchesKey(), JSON.stringify(recent)); } catch { /* storage may be blocked or full */ }

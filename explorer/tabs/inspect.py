@@ -90,7 +90,7 @@ def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     one = results_view(engine.search(query, off, top=N_RETRIEVED), None)
     one["proposed"] = list(query.proposed)
     if given.get("list") is True:
-        one["list"] = query_rows(engine, query, off)
+        one |= query_rows(engine, query, off)
     return view | {"one": one}
 
 

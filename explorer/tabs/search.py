@@ -183,7 +183,7 @@ class SearchHandlers:
             "link": "" if request.upload else self._link(request, query, outcome),
         }
         if request.list:
-            answer["list"] = query_rows(self.engine, query, request.off)
+            answer |= query_rows(self.engine, query, request.off)
             answer["proposed"] = list(query.proposed)
         return answer
 

@@ -48,12 +48,14 @@ def found(page: Page) -> list[str]:
 
 
 def switches(page: Page, group: str = "on") -> Locator:
-    """Locate the checkboxes of the proposed dimensions, or of the others."""
-    return page.locator(f".sv-group-{group} input[type=checkbox]")
+    """Locate the checkboxes of the proposed concepts, or of the others."""
+    return page.locator(f".sv-group-{group} .sv-dim > label > input[type=checkbox]")
 
 
-def number_of(switch: Locator) -> int:
-    return int(switch.evaluate("box => box.closest('.sv-dim').dataset.d"))
+def dimensions_of(switch: Locator) -> list[int]:
+    """Return the dimensions that the checkbox of a concept switches."""
+    listed = switch.evaluate("box => box.closest('.sv-dim').dataset.dimensions")
+    return [int(number) for number in listed.split()]
 
 
 def has_sideways_scroll(page: Page) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from page_api import RPC_URL, request_body, server_functions
 from playwright.sync_api import Page, expect
 
-from browser.steps import found, go, number_of, search, settle, switches
+from browser.steps import found, go, dimensions_of, search, settle, switches
 from sieve.explorer.concurrency import BUSY
 
 
@@ -58,7 +58,7 @@ def test_busy_server_shows_one_line_and_retry_restores_the_toggle(
         release.clear()
         send_until_busy(pool, address)
         switch = switches(page).first
-        off = number_of(switch)
+        off = dimensions_of(switch)
         switch.uncheck()
         expect(page.locator(".sv-messages .sv-fault")).to_have_text(BUSY["error"])
         expect(again).to_be_visible()

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from playwright.sync_api import Page, expect
 
 from browser.conftest import PAYLOAD
-from browser.steps import go, number_of, preview, search, settle, switches
+from browser.steps import go, dimensions_of, preview, search, settle, switches
 from sieve.explorer.figures import Recipe, Row, parse_recipe
 from sieve.explorer.figures.drawing import draw_figure
 
@@ -41,7 +41,7 @@ def test_search_can_be_exported_as_a_figure(page: Page, tiny_engine, tmp_path: P
     switches(page).first.uncheck()
     settle(page)
     proposed = tiny_engine.encode("a circle", "the snow").proposed
-    off = tuple(sorted({*proposed, number_of(switches(page).first)}))
+    off = tuple(sorted({*proposed, *dimensions_of(switches(page).first)}))
     page.get_by_text("never", exact=True).click()
     settle(page)
     to_figure(page)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from browser.steps import go, search, settle
+from browser.steps import dimensions_of, go, search, settle
 
 
 def inspect(page: Page, left: str = "", right: str = "") -> None:
@@ -20,41 +20,45 @@ def retrieved(page: Page) -> list[str]:
     return tiles.evaluate_all("tiles => tiles.map(tile => tile.dataset.id)")
 
 
+def switches_of(page: Page) -> Locator:
+    """Locate the checkboxes of the concepts of the input."""
+    return page.locator(".sv-one .sv-dim > label > input[type=checkbox]")
+
+
 def test_text_is_decomposed_and_its_dimensions_switched(page: Page, tiny_engine) -> None:
     go(page, "?tab=inspect")
     inspect(page, "a circle")
-    boxes = page.locator(".sv-one .sv-dim input[type=checkbox]")
-    expect(boxes.first).to_be_checked()
+    expect(switches_of(page).first).to_be_checked()
     query = tiny_engine.encode("a circle")
-    strongest = query.dimensions[0].dimension
+    strongest = max(query.concepts, key=lambda concept: concept.strength)
+    off = tuple(sorted(part.dimension for part in strongest.dimensions))
     assert retrieved(page) == [result.id for result in tiny_engine.search(query, top=12).results]
-    page.locator(f".sv-one .sv-dim[data-d='{strongest}'] input").uncheck()
+    switches_of(page).first.uncheck()
     settle(page)
-    expected = tiny_engine.search(query, (strongest,), top=12).results
+    expected = tiny_engine.search(query, off, top=12).results
     assert retrieved(page) == [result.id for result in expected]
-    assert f"inspect=left:a+circle,off:{strongest}" in page.url
+    assert f"inspect=left:a+circle,off:{'+'.join(map(str, off))}" in page.url
     page.reload()
     settle(page)
-    expect(page.locator(f".sv-one .sv-dim[data-d='{strongest}'] input")).not_to_be_checked()
+    expect(switches_of(page).first).not_to_be_checked()
     assert retrieved(page) == [result.id for result in expected]
 
 
 def test_dimensions_of_another_checkpoint_are_not_off(page: Page, tiny_engine) -> None:
     strongest = tiny_engine.encode("a circle").dimensions[0].dimension
     go(page, f"?tab=inspect&inspect=left:a+circle,off:{strongest}&checkpoint=another")
-    box = page.locator(f".sv-one .sv-dim[data-d='{strongest}'] input")
-    expect(box).to_be_checked()
+    for box in switches_of(page).all():
+        expect(box).to_be_checked()
 
 
 def test_fast_clicks_end_in_the_last_state(page: Page, tiny_engine) -> None:
     go(page, "?tab=inspect&inspect=left:a+circle")
     query = tiny_engine.encode("a circle")
-    numbers = [one.dimension for one in query.dimensions[:4]]
-    for j in numbers:
-        page.locator(f".sv-one .sv-dim[data-d='{j}'] input").uncheck()
-    page.locator(f".sv-one .sv-dim[data-d='{numbers[1]}'] input").check()
+    for at in range(4):
+        switches_of(page).nth(at).uncheck()
+    switches_of(page).nth(1).check()
     settle(page)
-    off = tuple(j for j in numbers if j != numbers[1])
+    off = tuple(j for at in (0, 2, 3) for j in dimensions_of(switches_of(page).nth(at)))
     expected = tiny_engine.search(query, off, top=12).results
     assert retrieved(page) == [result.id for result in expected]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Page, expect
 
-from browser.steps import found, go, number_of, search, settle, switches
+from browser.steps import dimensions_of, found, go, search, settle, switches
 
 
 def test_toggle_changes_the_results_and_second_toggle_restores_them(page: Page) -> None:
@@ -40,7 +40,7 @@ def test_without_proposes_off_dimensions_at_the_top(page: Page, tiny_engine) -> 
     search(page, "a circle", "the snow")
     proposed = tiny_engine.encode("a circle", "the snow").proposed
     off = switches(page, "off")
-    assert [number_of(row) for row in off.all()] == list(proposed)
+    assert sorted(j for row in off.all() for j in dimensions_of(row)) == sorted(proposed)
     assert not any(row.is_checked() for row in off.all())
     assert all(row.is_checked() for row in switches(page).all())
 
@@ -72,12 +72,13 @@ def test_fast_clicks_end_in_the_last_state(page: Page, tiny_engine) -> None:
     boxes = switches(page)
     clicks = [0, 1, 2, 0, 1, 0, 3, 2, 0, 1]
     page.evaluate(
-        "clicks => { const boxes = document.querySelectorAll('.sv-group-on input');"
+        "clicks => { const boxes = document.querySelectorAll('.sv-group-on .sv-dim > label input');"
         " for (const i of clicks) boxes[i].click(); }",
         clicks,
     )
     settle(page)
-    off = tuple(number_of(boxes.nth(i)) for i in range(4) if clicks.count(i) % 2)
+    switched = [i for i in range(4) if clicks.count(i) % 2]
+    off = tuple(j for i in switched for j in dimensions_of(boxes.nth(i)))
     assert off
     outcome = tiny_engine.search(tiny_engine.encode("a red circle"), off)
     assert found(page) == [result.id for result in outcome.results]
@@ -174,7 +175,7 @@ def test_group_counts_follow_the_switches(page: Page) -> None:
     title = page.locator(".sv-group-on h3")
     n = page.locator(".sv-group-on .sv-dim").count()
     expect(title).to_have_text(f"In “a circle” · {n}")
-    page.locator(".sv-group-on input").first.click()
+    switches(page).first.click()
     expect(title).to_have_text(f"In “a circle” · {n - 1} of {n} on")
 
 
@@ -246,3 +247,62 @@ def test_empty_results_explain_what_to_do(page: Page) -> None:
     settle(page)
     assert found(page) == []
     expect(page.get_by_text("Switch at least one on")).to_be_visible()
+
+
+def test_concept_switches_its_dimensions_and_opens_to_them(page: Page, tiny_engine) -> None:
+    go(page, "?q=a+red+circle")
+    concept = next(
+        one for one in tiny_engine.encode("a red circle").concepts if len(one.dimensions) > 1
+    )
+    members = sorted(part.dimension for part in concept.dimensions)
+    row = page.locator(f".sv-group-on .sv-dim[data-d='{concept.concept}']")
+    more = page.locator(".sv-group-on .sv-more")
+    if more.count():
+        more.click()
+    expect(row.locator("> .sv-dim-name .sv-name")).to_have_text(concept.name)
+    whole, opener = row.locator("> label > input"), row.get_by_role("button")
+    whole.uncheck()
+    settle(page)
+    assert f"off={','.join(map(str, members))}" in page.url
+    whole.check()
+    settle(page)
+    expect(opener).to_have_text(str(len(members)))
+    opener.click()
+    parts = row.locator(".sv-member")
+    expect(parts.locator(".sv-name").first).to_be_visible()
+    wanted = [part.name_in_concept for part in concept.dimensions]
+    assert parts.locator(".sv-name").all_inner_texts() == wanted
+    parts.locator("input").first.uncheck()
+    settle(page)
+    first = concept.dimensions[0].dimension
+    assert f"off={first}&" in page.url
+    outcome = tiny_engine.search(tiny_engine.encode("a red circle"), (first,))
+    assert found(page) == [result.id for result in outcome.results]
+    assert whole.evaluate("box => box.indeterminate && !box.checked")
+    page.reload()
+    settle(page)
+    if more.count():
+        more.click()
+    assert whole.evaluate("box => box.indeterminate && !box.checked")
+    opener.click()
+    states = [box.is_checked() for box in parts.locator("input").all()]
+    assert states == [False, *[True] * (len(members) - 1)]
+    whole.check()
+    settle(page)
+    assert "off=" not in page.url and all(box.is_checked() for box in parts.locator("input").all())
+
+
+def test_chips_add_up_by_concept(page: Page, tiny_engine) -> None:
+    go(page, "?q=a+circle&without=the+snow")
+    outcome = tiny_engine.search(tiny_engine.encode("a circle", "the snow"))
+    page.locator(".sv-columns > .sv-grid .sv-tile-open").first.click()
+    detail = page.get_by_role("dialog")
+    section = detail.locator("section").first
+    more = section.get_by_role("button", name="Show all")
+    if more.count():
+        more.click()
+    shown = section.locator(".sv-bars > li:not(.sv-bars-member) > .sv-value").all_inner_texts()
+    values = [float(text.replace("−", "-")) for text in shown]
+    concepts = outcome.results[0].concepts
+    assert len(values) == len(concepts)
+    assert abs(sum(values) - outcome.results[0].score) < 0.005 * len(values)
