@@ -38,6 +38,8 @@ function scaled(column) {
 
 const safe = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const short = (name) => (name.length > 18 ? `${name.slice(0, 17)}…` : name);
+// A concept is labelled once, at its leading dimension.
+const isLeading = (id) => listed.table.concept[id] === id;
 // Label the most frequent dimensions without overlaps.
 function labels(ids) {
   const { table } = listed;
@@ -46,7 +48,7 @@ function labels(ids) {
   const taken = [];
   const found = [];
   const at = new Map(points.id.map((id, i) => [id, i]));
-  for (const id of ids.filter((id) => !Sieve.isGuess(table.name[id])).sort((a, b) => table.images[b] - table.images[a])) {
+  for (const id of ids.filter((id) => !Sieve.isGuess(table.name[id]) && isLeading(id)).sort((a, b) => table.images[b] - table.images[a])) {
     const i = at.get(id);
     const [px, py] = [(points.x[i] - x[0]) * width, (points.y[i] - y[0]) * height];
     if (px < 0 || py < 0 || px > plot.clientWidth || py > plot.clientHeight) continue;
@@ -160,7 +162,10 @@ function listen(Plotly) {
 function showTip(point, event) {
   const id = point.customdata;
   tip.firstElementChild.textContent = listed.table.name[id];
-  tip.lastElementChild.textContent = `#${id} · ${listed.columns[listed.colour].name.toLowerCase()} ${valueText(listed.colour, listed.table[listed.colour][id])}`;
+  const { concept, name } = listed.table;
+  const size = concept.filter((one) => one === concept[id]).length;
+  const group = size > 1 ? ` · concept “${name[concept[id]]}”, ${size} dimensions` : "";
+  tip.lastElementChild.textContent = `#${id}${group} · ${listed.columns[listed.colour].name.toLowerCase()} ${valueText(listed.colour, listed.table[listed.colour][id])}`;
   tip.hidden = false;
   const box = plot.getBoundingClientRect();
   const [x, y] = [event.clientX - box.left, event.clientY - box.top];

@@ -15,10 +15,10 @@ function tile(example, side = 0) {
 }
 const gallery = (examples, kind = "") => el("ol", { class: `sv-gallery ${kind}` }, ...examples.map((one) => tile(one, kind ? 1 : 0)));
 const heading = (text, note = "") => el("h3", {}, text, note ? el("span", {}, note) : null);
-function links(title, note, near) {
+function links(title, note, near, nameOf = (one) => one.name) {
   if (!near.length) return null;
   return el("section", {}, heading(title, note), el("ul", { class: "sv-rated-list" }, ...near.map((one) =>
-    Sieve.rated(Sieve.dimensionLink(one.dimension, one.name), Math.min(one.similarity, 1), one.similarity))));
+    Sieve.rated(Sieve.dimensionLink(one.dimension, nameOf(one)), Math.min(one.similarity, 1), one.similarity))));
 }
 function fact(name, value, title) {
   return el("div", { title }, el("dt", {}, name), el("dd", {}, value));
@@ -187,7 +187,7 @@ function fill(page) {
   const silent = el("p", { class: "sv-hint" }, "This dimension is not active in any image or caption of this collection.");
   const slot = el("div", { class: "sv-notes-slot" });
   body.replaceChildren(...[head(page), slot, naming(page), statistics(page), searches(page), ...(drawn ? evidence(page) : [silent]),
-    el("div", { class: "sv-two-lists" }, suggestions(page), words(page), links("Same concept", "active together", page.concept), links("Co-active dimensions", "over the images", page.coactive)),
+    el("div", { class: "sv-two-lists" }, suggestions(page), words(page), links(`Concept “${page.concept_name}”`, "active together, with the same meaning", page.concept, (one) => one.name_in_concept), links("Co-active dimensions", "over the images", page.coactive)),
   ].filter(Boolean));
   shown = page;
   emit("page", { dimension: page.dimension, annotations: page.annotations, slot });

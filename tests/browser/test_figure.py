@@ -9,7 +9,7 @@ from urllib.parse import quote
 from playwright.sync_api import Page, expect
 
 from browser.conftest import PAYLOAD
-from browser.steps import go, dimensions_of, preview, search, settle, switches
+from browser.steps import dimensions_of, go, preview, search, settle, switches
 from sieve.explorer.figures import Recipe, Row, parse_recipe
 from sieve.explorer.figures.drawing import draw_figure
 
