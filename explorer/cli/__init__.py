@@ -30,7 +30,13 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 
 from sieve.explorer.cli.experiments import Evaluate, Train, registry
 from sieve.explorer.cli.explore import Dimensions, Explore, Info, Search
-from sieve.explorer.cli.export import AnnotationsCommand, Export, Figure, IndexCommand
+from sieve.explorer.cli.export import (
+    AnnotationsCommand,
+    Export,
+    Figure,
+    ImportEncoder,
+    IndexCommand,
+)
 from sieve.explorer.cli.preparation import Add, Merge, Prepare
 from sieve.explorer.errors import one_line
 
@@ -42,6 +48,7 @@ _COMMANDS: dict[str, type] = {
     "add": Add,
     "merge": Merge,
     "train": Train,
+    "import-encoder": ImportEncoder,
     "search": Search,
     "index": IndexCommand,
     "evaluate": Evaluate,
