@@ -33,16 +33,16 @@ from sieve.model.checkpoint import Checkpoint, save_checkpoint
 from sieve.model.codes import MAX_DIMENSIONS
 from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.dimensions.naming import name_encoder
-from sieve.model.dimensions.statistics import code_quality
 from sieve.model.dimensions.vocabulary import TextTower
 from sieve.model.encoder import MODALITIES, SparseEncoder
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import INPUT_MEAN, find_weights, tool_of_config
+from sieve.model.files import Schema, Size, read_json
 from sieve.model.hyperparameters import ImportSettings, InputNorm, SparseEncoderConfig
-from sieve.model.schemas import Schema, Size, read_json
 from sieve.model.tensor_files import TensorFile
 from sieve.model.training.calibration import calibrate
 from sieve.model.training.data import modality_means
+from sieve.model.training.validation import code_quality
 
 _MAX_CONFIG = 1 << 20
 _SAVE = "save it again with the tool that made it"

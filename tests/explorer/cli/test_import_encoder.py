@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from sieve.explorer.tabs.search import SearchHandlers
-from sieve.model.compare import DENSE_METHODS, dense_scores, embed_query, sparse_scores
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
+from sieve.model.compare import DENSE_METHODS, dense_scores, embed_query, sparse_scores
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.engine import SearchEngine
 
