@@ -240,7 +240,7 @@ TENSOR_ROLES = ("encode", "bias", "decode", "decode_bias", "input_bias", "thresh
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """What the files of a tool do not record."""
+    """Facts about an encoder of another tool that its files do not record."""
 
     tool: ImportTool = "auto"
     """Tool that saved the encoder; by default recognised by its files."""

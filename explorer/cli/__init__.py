@@ -48,7 +48,6 @@ _COMMANDS: dict[str, type] = {
     "add": Add,
     "merge": Merge,
     "train": Train,
-    "import-encoder": ImportEncoder,
     "search": Search,
     "index": IndexCommand,
     "evaluate": Evaluate,
@@ -57,6 +56,7 @@ _COMMANDS: dict[str, type] = {
     "figure": Figure,
     "annotations": AnnotationsCommand,
     "export": Export,
+    "import-encoder": ImportEncoder,
 }
 DESCRIPTION = """Explore sparse disentangled codes of images and texts, and search with dimensions
 switched off. Example: sieve search scenes "a dog" --without "a beach"

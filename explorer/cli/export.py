@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,7 +17,6 @@ from sieve.explorer.cli.options import (
     CollectionName,
     File,
     Json,
-    OutputFile,
     SearchOptions,
     TrustBackbone,
     backbone_name,
@@ -240,12 +239,19 @@ class Export:
             "--format, the path or name of a checkpoint.",
         ),
     ]
-    what: Positional[Literal["results", "codes", "dimensions"] | None] = None
+    what: Annotated[
+        Positional[Literal["results", "codes", "dimensions"] | None],
+        arg(metavar="results|codes|dimensions"),
+    ] = None
     """Content to write; left out with --format."""
-    out: OutputFile = Path()
-    format: Literal["saelens", "sentence-transformers"] | None = None
+    out: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = field(kw_only=True)
+    """The file, overwritten if it exists; with --format, a new folder."""
+    format: Annotated[
+        Literal["saelens", "sentence-transformers"] | None,
+        arg(metavar="saelens|sentence-transformers"),
+    ] = None
     """Write the encoder of a checkpoint in this format."""
-    modality: Literal["image", "text"] | None = None
+    modality: Annotated[Literal["image", "text"] | None, arg(metavar="image|text")] = None
     """With --format: write the encoder of this modality, if the two differ."""
     centred_input: bool = False
     """With --format saelens: write an encoder of embeddings whose mean is already subtracted."""
@@ -263,8 +269,6 @@ class Export:
     def run(self) -> None:
         """Write the file, and report its contents."""
         is_query = bool(self.query) or self.search != SearchOptions()
-        if self.out == Path():
-            raise ValueError("there is no output file; add -o PATH")
         if self.format:
             if self.what or is_query or self.captions:
                 raise ValueError("--format writes a checkpoint's encoder; give only CHECKPOINT")
@@ -353,11 +357,11 @@ class ImportEncoder:
     """Path or name of the collection that names the dimensions."""
     tool: ImportTool = "auto"
     """Tool that saved the encoder; by default recognised by its files."""
-    activation: ImportActivation = ""
+    activation: Annotated[ImportActivation, arg(metavar="relu|topk|jumprelu|batchtopk")] = ""
     """Activation function, if the files do not record it."""
     k: int = 0
     """Number of active dimensions of topk, if the files do not record it."""
-    threshold: float | None = None
+    threshold: Annotated[float | None, arg(metavar="FLOAT")] = None
     """Threshold of jumprelu or batchtopk, if the files do not record it."""
     input_scale: float = 1.0
     """Factor of the unit-length embeddings, such as the mean length of those that the encoder was
@@ -367,7 +371,7 @@ class ImportEncoder:
     input_bias (subtracted from the input), threshold."""
     any_hook: bool = False
     """Accept an encoder of a hook that is not known to be the embedding."""
-    options: BackboneOptions = BackboneOptions()
+    model: BackboneOptions = BackboneOptions()
     json: Json = False
 
     def run(self) -> None:
@@ -398,9 +402,9 @@ class ImportEncoder:
         opened, identity = self._identity(progress)
         texts = None
         if opened is not None:
-            self.options.announce(str(opened.path))
-            encoder = self.options.text_encoder_name()
-            texts, _ = text_tower(opened, self.options.device, encoder, self.options.allow_code)
+            self.model.announce(str(opened.path))
+            encoder = self.model.text_encoder_name()
+            texts, _ = text_tower(opened, self.model.device, encoder, self.model.allow_code)
         return import_encoder(self.source, out, identity, settings, opened, texts)
 
     def _identity(self, progress: bool) -> tuple[Collection | None, BackboneIdentity]:
@@ -411,7 +415,7 @@ class ImportEncoder:
 
         wanted = backbone_name(self.backbone) if self.backbone else ""
         if self.collection:
-            opened = Collection.open(self.options.find_collection(self.collection, progress))
+            opened = Collection.open(self.model.find_collection(self.collection, progress))
             if wanted and opened.backbone.name != wanted:
                 raise ValueError(
                     f"collection {opened.name} was made with backbone {opened.backbone.name}, not "
@@ -430,7 +434,7 @@ class ImportEncoder:
         if fitting:
             largest = max(fitting, key=lambda one: one.n_items)
             return largest, largest.backbone
-        loaded = Backbone.load(wanted, self.options.device)
+        loaded = Backbone.load(wanted, self.model.device)
         return None, BackboneIdentity(loaded.name, loaded.sha256, loaded.width)
 
 

@@ -205,7 +205,6 @@ def test_mistakes_give_one_line(
         assert message in fault(sieve("import-encoder", *arguments))
     out = ("-o", tmp_path / "out")
     for arguments, message in (
-        (("scenes",), "there is no output file; add -o PATH"),
         (("scenes", *out), "there is nothing to write; add results, codes or dimensions"),
         (("scenes", "codes", "--format", "saelens", *out), "give only CHECKPOINT"),
         (("scenes", "codes", "--modality", "text", *out), "require --format"),
