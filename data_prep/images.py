@@ -1,8 +1,12 @@
-"""Decode untrusted image files to upright RGB, and open an item's original image.
+"""Decode untrusted image files to upright RGB, and open an item's original image or thumbnail.
 
 Sizes are checked in the header before any pixel is decoded, so that a file of a few kilobytes
 cannot allocate gigabytes. Images of more than 16 megapixels are reduced, in strips, and decoded one
 at a time, which takes at most about 0.9 GB. HEIC is read if pillow-heif is installed.
+
+Thumbnails are small WebP images that end in a checksum. A collection has too many to verify them
+when it is opened, so each file ends in a RIFF chunk, which decoders ignore, with the CRC-32 of all
+bytes before it.
 """
 
 from __future__ import annotations
@@ -10,8 +14,10 @@ from __future__ import annotations
 import math
 import os
 import re
+import struct
 import threading
 import warnings
+import zlib
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from io import BytesIO
@@ -21,8 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from sieve.data_prep.thumbnails import read_thumbnail
-from sieve.model.collection import Collection, thumbnail_path
+from sieve.model.collection import THUMBNAILS, Collection, thumbnail_path
 from sieve.model.files import reason_of
 
 MAX_PIXELS = 100_000_000
@@ -326,3 +331,51 @@ def _coarse(image: Image.Image) -> np.ndarray:
     """Return the mean colours of an image's cells: (rows, columns, 3) float32, 0 to 255."""
     cells = (max(image.width // _CELL, 1), max(image.height // _CELL, 1))
     return np.asarray(image.resize(cells, Image.Resampling.BOX), np.float32)
+
+
+MAX_THUMBNAIL_BYTES = 1 << 20
+"""Twice what 320 x 320 pixels take uncompressed."""
+_RIFF_HEAD = 8
+"""Size of a RIFF chunk header in bytes: name and size."""
+_MARK = struct.pack("<4sI", b"SIEV", 4)
+
+
+def add_checksum(webp: bytes) -> bytes:
+    """Append the checksum chunk to a WebP image."""
+    size = struct.pack("<I", len(webp) + len(_MARK) + 4 - _RIFF_HEAD)
+    body = webp[:4] + size + webp[_RIFF_HEAD:] + _MARK
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def thumbnail_file(collection: Path, item_id: str) -> Path:
+    """Return the path of an item's thumbnail in the folder of a collection, maybe an untrusted one.
+
+    Raise ValueError if the file is missing, or is a link out of the collection's thumbnails, which
+    could expose any file of this machine.
+    """
+    path = collection / thumbnail_path(item_id)
+    if not path.resolve().is_relative_to(collection.resolve() / THUMBNAILS):
+        raise ValueError("is a link that leaves the collection's thumbnails")
+    if not path.is_file():  # reading a pipe or a device might never end
+        raise ValueError("file is missing")
+    return path
+
+
+def read_thumbnail(collection: Path, item_id: str) -> bytes:
+    """Read an item's thumbnail; raise ValueError if that fails or its checksum differs."""
+    with thumbnail_file(collection, item_id).open("rb") as stream:
+        data = stream.read(MAX_THUMBNAIL_BYTES + 1)
+    fault = ""
+    if len(data) > MAX_THUMBNAIL_BYTES:
+        fault = "it is too large for a thumbnail"
+    elif data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        fault = "it is not a WebP image"
+    elif struct.unpack_from("<I", data, 4)[0] + _RIFF_HEAD != len(data):
+        fault = "it is incomplete"
+    elif data[-12:-4] != _MARK:
+        fault = "it has no checksum"
+    elif zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+        fault = "its bytes have changed"
+    if fault:
+        raise ValueError(f"is damaged: {fault}")
+    return data

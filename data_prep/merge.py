@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from sieve.data_prep.images import thumbnail_file
 from sieve.data_prep.pipeline.embed import Embedder
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
 from sieve.data_prep.pipeline.plan import PreparationPlan, Shard
@@ -37,7 +38,6 @@ from sieve.data_prep.records import (
     skipped_rows,
     write_skipped,
 )
-from sieve.data_prep.thumbnails import thumbnail_file
 from sieve.model import collection as layout
 from sieve.model.backbone import Backbone
 from sieve.model.collection import ITEMS, Collection, ShardFacts, thumbnail_path, write_manifest

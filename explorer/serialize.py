@@ -21,6 +21,7 @@ from sieve.data_prep.bundled import locate_collection
 from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.model.checkpoint import TRAINING, Checkpoint, checkpoint_path, find_checkpoint
 from sieve.model.collection import Collection
+from sieve.model.dimension_name import numbered
 from sieve.model.dimensions import DimensionPage
 from sieve.model.dimensions.ablation import Ablation
 from sieve.model.dimensions.map import DimensionMap
@@ -187,10 +188,7 @@ def page_json(page: DimensionPage) -> dict[str, Any]:
     fields = {name: part for name, part in vars(page).items() if name != "histogram"}
     words = [{"word": word, "score": score} for word, score in page.words]
     statistics = {name: float(value) for name, value in page.statistics.items()}
-    serialised = to_json({**fields, "words": words, "statistics": statistics})
-    if page.naming is not None:
-        del serialised["naming"]["name"]
-    return serialised
+    return to_json({**fields, "words": words, "statistics": statistics})
 
 
 def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:
@@ -420,7 +418,7 @@ def _reason(part: Part, name: str, sides: tuple[str, str]) -> str:
 
 
 def _named(dimension: int, name: str) -> str:
-    return f"#{dimension} “{name.split(' · ')[0]}”"
+    return numbered(dimension, name.split(" · ")[0], "“”")
 
 
 def _result(result: Result) -> dict[str, Any]:

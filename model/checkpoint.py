@@ -28,20 +28,24 @@ from safetensors.torch import load_file, save
 
 from sieve import assets
 from sieve.model.collection import BackboneIdentity, CodesIdentity, Collection, file_sha256
-from sieve.model.dimension_name import DimensionName
+from sieve.model.dimension_name import DimensionName, allowed_names, guess
 from sieve.model.encoder import SparseEncoder
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.files import (
+    Count,
+    Line,
     OpenedFiles,
+    Schema,
     atomic_folder,
     check_files,
+    read_head,
+    read_json,
     reason_of,
     sieve_home,
     write_checksums,
 )
 from sieve.model.hyperparameters import SparseEncoderConfig
-from sieve.model.schemas import Count, Line, Schema, read_head, read_json
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,9 @@ NAMES = "names.json"
 QUICK_STEPS = 300
 QUICK_DIMENSIONS = 256
 """A checkpoint with fewer steps or dimensions is a trial, and the last choice as default."""
+AS_GOOD = 0.05
+"""Largest difference of relative recalls that does not make a checkpoint weaker than another."""
+_RECALL = "recall@10"
 _AGAIN = "train again with `sieve train COLLECTION`, or choose another with --checkpoint"
 
 
@@ -92,16 +99,25 @@ class _Numbered(Schema):
     dimension: Count
 
 
-class _Training(Schema):
-    items: list[Line]
-
-
 class _Point(Schema):
     step: int
 
 
-class _Curves(Schema):
-    curves: list[_Point]
+class _Quality(Schema):
+    codes: dict[str, float] = {}
+    backbone: dict[str, float] = {}
+
+    @property
+    def relative_recall(self) -> float | None:
+        """Recall@10 of the codes, relative to the backbone's; None if there is none."""
+        dense = self.backbone.get(_RECALL, 0.0)
+        return self.codes.get(_RECALL, 0.0) / dense if dense > 0 else None
+
+
+class _Training(Schema):
+    items: list[Line] = []
+    curves: list[_Point] = []
+    quality: _Quality = _Quality()
 
 
 class Checkpoint:
@@ -183,12 +199,12 @@ class Checkpoint:
     def name_of(self, dimension: int) -> str:
         """Return a dimension's name.
 
-        `perhaps dog` if the name did not pass its test, `dimension 17` if there is none.
+        `#17, perhaps dog` if the name did not pass its test, `dimension 17` if there is none.
         """
         named = self.names.get(dimension)
         if named is None:
             return f"dimension {dimension}"
-        return named.name if named.confident else f"perhaps {named.name}"
+        return named.name if named.confident else guess(dimension, named.name)
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
@@ -224,8 +240,8 @@ def _read_names(path: Path, m: int) -> dict[int, DimensionName]:
         raise ValueError(
             f"{path} is damaged (it names dimension {max(dimensions)}; there are {m}); {_AGAIN}"
         )
-    names = [name.without_labels() for name in read_json(path, list[DimensionName], _AGAIN)]
-    return {j: name for j, name in zip(dimensions, names, strict=True) if name is not None}
+    names = read_json(path, list[DimensionName], _AGAIN)
+    return allowed_names(dict(zip(dimensions, names, strict=True)))
 
 
 def _load_encoder(path: Path, config: SparseEncoderConfig | None) -> SparseEncoder | None:
@@ -260,10 +276,14 @@ class FittingCheckpoint(NamedTuple):
     """A checkpoint that fits a collection."""
 
     path: Path
+    trained_on: str
     own: bool
     """Whether it was trained on a collection of this name."""
     quick: str
     """Size of a quick training, such as "20 steps"; empty for a full one."""
+    recall: float | None
+    """Its text-to-image recall@10 on validation items, relative to the backbone's; None if it was
+    not recorded."""
 
     @property
     def name(self) -> str:
@@ -271,15 +291,33 @@ class FittingCheckpoint(NamedTuple):
         is_bundled = self.path.resolve().parent == (assets.ROOT / "checkpoints").resolve()
         return f"{self.path.name}{' (bundled)' if is_bundled else ''}"
 
+    def is_weaker(self, other: FittingCheckpoint) -> bool:
+        """Return whether its recall is lower; comparable only if both have the same items."""
+        if self.recall is None or other.recall is None or self.trained_on != other.trained_on:
+            return False
+        return self.recall < other.recall - AS_GOOD
+
 
 def list_fitting(collection: Collection) -> list[FittingCheckpoint]:
     """Return the installed checkpoints that fit a collection, the best first.
 
-    Full trainings precede quick ones, those on a collection of this name precede others of the same
-    backbone, and the user's newest precede the bundled ones. External codes have only their own.
+    Full trainings precede quick ones. Then, those whose validation recall is as good as that of
+    others on the same collection precede weaker ones, those on a collection of this name precede
+    others of the same backbone, and the user's newest precede the bundled ones. External codes have
+    only their own.
     """
+    fitting = _by_date(collection)
+
+    def rank(one: FittingCheckpoint) -> tuple[bool, bool]:
+        return bool(one.quick), any(map(one.is_weaker, fitting))
+
+    return sorted(fitting, key=rank)
+
+
+def _by_date(collection: Collection) -> list[FittingCheckpoint]:
+    """Return the fitting checkpoints by their collection and date, without regard to quality."""
     if collection.codes:
-        return [FittingCheckpoint(collection.path, own=True, quick="")]
+        return [FittingCheckpoint(collection.path, collection.name, True, "", None)]
     fitting = []
     for folder in checkpoint_folders():
         try:
@@ -291,20 +329,23 @@ def list_fitting(collection: Collection) -> list[FittingCheckpoint]:
             continue
         if config.backbone and config.backbone.sha256 == collection.backbone.sha256:
             own = config.trained_on == collection.name
-            found = FittingCheckpoint(folder, own, _quick(folder, config.m))
-            fitting.append((bool(found.quick), not own, config.trained_on == "scenes", found))
-    return [found for *_, found in sorted(fitting, key=lambda entry: entry[:3])]
+            quick, recall = _training_quality(folder, config.m)
+            fitting.append(FittingCheckpoint(folder, config.trained_on, own, quick, recall))
+    return sorted(fitting, key=lambda one: (not one.own, one.trained_on == "scenes"))
 
 
-def _quick(folder: Path, m: int) -> str:
-    """Return the size of a quick training; empty for a full one, or if it is not recorded."""
+def _training_quality(folder: Path, m: int) -> tuple[str, float | None]:
+    """Return the size of a quick training, empty for a full one, and the recorded recall."""
     try:
-        steps = read_json(folder / TRAINING, _Curves, _AGAIN).curves[-1].step
-    except (OSError, ValueError, IndexError):
-        steps = QUICK_STEPS
+        training = read_json(folder / TRAINING, _Training, _AGAIN)
+    except (OSError, ValueError):
+        training = _Training()
+    steps = training.curves[-1].step if training.curves else QUICK_STEPS
     if steps < QUICK_STEPS:
-        return f"{steps} step{'' if steps == 1 else 's'}"
-    return f"{m} dimensions" if m < QUICK_DIMENSIONS else ""
+        quick = f"{steps} step{'' if steps == 1 else 's'}"
+    else:
+        quick = f"{m} dimensions" if m < QUICK_DIMENSIONS else ""
+    return quick, training.quality.relative_recall
 
 
 class CheckpointChoice(NamedTuple):
@@ -326,20 +367,30 @@ def explain_choice(collection: Collection, opened: Path) -> CheckpointChoice:
     now = next((one for one in fitting if one.path.resolve() == opened.resolve()), None)
     if now is None:
         return CheckpointChoice()
-    if now.quick:
+    best = fitting[0]
+    if now.quick and best.quick:
         short = f"{now.name} had only a quick training ({now.quick})"
-        full = next((one for one in fitting if not one.quick), None)
-        if full is None:
-            return CheckpointChoice(f"{short}; train a longer one with `sieve train`.")
-        return CheckpointChoice(f"{short}; {full.name} had a full one.", full.path.name)
-    # A quick one could be expected if it was trained on this collection, or the open one was not.
-    passed = next((one for one in fitting if one.quick and (one.own or not now.own)), None)
-    if passed is None:
+        return CheckpointChoice(f"{short}; train a longer one with `sieve train`.")
+    if fault := _fault(now, best):
+        return CheckpointChoice(f"{now.name} {fault}; {best.name} is better.", best.path.name)
+    # By collection and date alone, another one would have been opened.
+    expected = _by_date(collection)[0]
+    if now != best or not (fault := _fault(expected, now)):
         return CheckpointChoice()
     return CheckpointChoice(
-        f"{now.name} is open, because {passed.name} had only a quick training ({passed.quick}).",
-        passed.path.name,
+        f"{now.name} is open, because {expected.name} {fault}.", expected.path.name
     )
+
+
+def _fault(one: FittingCheckpoint, other: FittingCheckpoint) -> str:
+    """Describe why a checkpoint is worse than another; empty if it is not."""
+    faults = []
+    if one.quick and not other.quick:
+        faults.append(f"had only a quick training ({one.quick})")
+    if one.is_weaker(other):
+        recalls = f"{one.recall:.2f} < {other.recall:.2f} of the backbone's"
+        faults.append(f"has a lower validation recall ({recalls})")
+    return " and ".join(faults)
 
 
 def find_checkpoint(collection: Collection) -> Path:

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from scipy.sparse import csc_array, csr_array
 
-from sieve.model.files import UNREADABLE, OpenedFiles, reason_of
-from sieve.model.schemas import read_json
+from sieve.model.files import UNREADABLE, OpenedFiles, read_json, reason_of
 
 MAX_DIMENSIONS = 1 << 17
 """Maximum width: each dimension is a row on screen, and queries are stored densely."""

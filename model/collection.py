@@ -30,14 +30,19 @@ from pydantic import Field
 from sieve.model.codes import SparseCodes, code_file_names
 from sieve.model.files import (
     UNREADABLE,
+    Count,
+    Hash,
+    Line,
     MappedArray,
     OpenedFiles,
+    Schema,
+    Size,
     check_files,
+    read_head,
     reason_of,
     write_checksums,
 )
 from sieve.model.item_table import FileNames, Texts, items_fault
-from sieve.model.schemas import Count, Hash, Line, Schema, Size, read_head
 
 SCHEMA_VERSION = 1
 MANIFEST = "collection.json"

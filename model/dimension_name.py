@@ -1,18 +1,20 @@
 """Names of dimensions with their scores and sources.
 
-Words that label people by ethnicity, religion, nationality, sexual orientation or disability, and
-names of persons, are never used as automatic names. `sieve.data_prep.wordnet` builds
-the list of them, which `assets/words/SOURCE.md` describes.
+Words that label people by ethnicity, religion, nationality, body or sexual orientation, and names
+of persons, are never used as automatic names. `assets/words/SOURCE.md` describes the lists of them:
+one is built by `sieve.data_prep.wordnet`, the other, with reasons, by hand.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from sieve import assets
-from sieve.model.schemas import Line
+from sieve.model.files import Line
 from sieve.model.words.text import lemma
 
 CAPTIONS = "captions"
@@ -20,19 +22,32 @@ VOCABULARY = "vocabulary"
 GIVEN = "given"
 PERSON = "person"
 """Source of a name that a user gave in the explorer; no checkpoint has it."""
-CONFIDENT = 0.75
-"""A name is certain if its AUC is at least this on items that did not choose it."""
+CONFIDENT = 0.8
+"""A name is certain if the AUC that is expected of it on other items is at least this."""
 
 _COLOURS = frozenset(
-    {"black", "white", "brown", "yellow", "dark", "dark-skinned", "light-skinned", "colored"}
+    {"black", "blind", "brown", "colored", "dark", "pale", "tan", "tanned", "white", "yellow"}
 )
 _PERSONS = frozenset(
     """
-    baby boy child crowd dude family female gentleman girl guy infant kid lady male man people
-    person teen teenager toddler woman youth
+    adult baby boy child couple crowd dude family father female gentleman girl guy infant kid lady
+    male man mother people person skin skinned teen teenager toddler woman youth
     """.split()  # noqa: SIM905
 )
 _PART = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_GUESS = re.compile(r"#\d+, perhaps ")
+
+
+def guess(dimension: int, name: str) -> str:
+    """Format a name that did not pass its test: `#17, perhaps dog`."""
+    return f"#{dimension}, perhaps {name}"
+
+
+def numbered(dimension: int, name: str, quotes: str = "") -> str:
+    """Format a dimension's number and name: `#17 dog`, `#17 “dog”`, or `#17, perhaps dog`."""
+    if _GUESS.match(name):
+        return name
+    return f"#{dimension} {quotes[:1]}{name}{quotes[1:]}"
 
 
 @dataclass(frozen=True)
@@ -56,8 +71,9 @@ class DimensionName:
     vocabulary_runner_up: Line = ""
     vocabulary_runner_up_score: float = 0.0
     auc: float | None = None
-    """AUC with which having the name predicts the activation, on items that did not choose the
-    name: the lower end of its interval. None if it was not tested."""
+    """AUC with which having the name predicts the activation, as expected on items that did not
+    choose the name: see `sieve.model.dimensions.naming`. 0.5 if none of the testing items has the
+    name; None if it was not tested at all."""
 
     @property
     def confident(self) -> bool:
@@ -87,6 +103,19 @@ class DimensionName:
         return DimensionName(*first, *second, source, *general[0], *general[1], auc)
 
 
+def allowed_names(names: Mapping[int, DimensionName]) -> dict[int, DimensionName]:
+    """Replace the names of all dimensions by `without_labels`; no two get the same name."""
+    allowed = {j: name.without_labels() for j, name in names.items()}
+    taken = {name.name for j, name in names.items() if allowed[j] == name}
+    found: dict[int, DimensionName] = {}
+    for j, name in allowed.items():
+        if name is None or (name != names[j] and name.name != names[j].name and name.name in taken):
+            continue
+        taken.add(name.name)
+        found[j] = name
+    return found
+
+
 def _allowed(*fits: tuple[str, float]) -> list[tuple[str, float]]:
     """Remove words that label people; the list keeps its length."""
     allowed = [fit for fit in fits if not labels_people(fit[0])]
@@ -95,13 +124,13 @@ def _allowed(*fits: tuple[str, float]) -> list[tuple[str, float]]:
 
 @lru_cache(maxsize=1)
 def _listed() -> tuple[frozenset[str], frozenset[str]]:
-    """Read the words, and the phrases of such words that do not label people: french fries."""
+    """Read the words and phrases, and those that do not label people: french fries."""
     folder = assets.ROOT / "words"
     lines = [
         line
         for name in ("person_labels.txt", "person_labels_extra.txt")
         for line in (folder / name).read_text(encoding="utf-8").split("\n")
-        if line
+        if line and not line.startswith("#")
     ]
     phrases = frozenset(line[1:] for line in lines if line.startswith("+"))
     return frozenset(line for line in lines if not line.startswith("+")), phrases
@@ -119,5 +148,6 @@ def labels_people(name: str) -> bool:
         " ".join(part) not in phrases
         # Also the parts of a word: african-american, obama's.
         and any(labels.intersection({word, *re.split("[-'’]", word)}) for word in part)
+        or any(" ".join(pair) in labels for pair in pairwise(part))
         for part in parts
     )

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,17 +29,17 @@ from sieve.model.dimensions import (
 )
 from sieve.model.dimensions.concepts import Concepts, open_concepts
 from sieve.model.dimensions.evidence import ZeroShotEvidence, sample_rows
+from sieve.model.dimensions.presence import (
+    LIMIT,
+    ExcludedConcepts,
+    Phrase,
+    PresenceModel,
+    open_examples,
+)
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.encoder import IMAGE, encode_codes
-from sieve.model.exclusion import (
-    Contributions,
-    Query,
-    best,
-    contributions,
-    off_weights,
-    propose_off,
-)
+from sieve.model.exclusion import Query, off_weights, propose_off
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
 from sieve.model.query_encoder import (
@@ -52,11 +51,11 @@ from sieve.model.query_encoder import (
 )
 from sieve.model.query_parser import parse_query
 from sieve.model.search_results import (
-    Contribution,
-    Copy,
     EncodedQuery,
+    ExcludedConcept,
     OffDimension,
     Result,
+    ResultBuilder,
     SearchOutcome,
     list_active,
 )
@@ -65,19 +64,6 @@ from sieve.model.text_encoder import FunctionEncoder, open_text_encoder
 MAX_TOP = 200
 _CACHED_NUMBERS = 1 << 22
 """Size of the cache of encoded texts, whose codes are dense: 4,096 texts at m = 1024."""
-
-
-class _Hit(NamedTuple):
-    """A row found by a search; `codes.row(position)` is its code."""
-
-    row: int
-    score: float
-    codes: SparseCodes | None = None
-    position: int = 0
-
-    def contributions(self, query: Query) -> Contributions:
-        assert self.codes is not None
-        return contributions(self.codes, query, self.position)
 
 
 class SearchEngine:
@@ -381,6 +367,7 @@ class SearchEngine:
         never: bool = False,
         top: int = 24,
         fold: bool = True,
+        limit: float = LIMIT,
     ) -> SearchOutcome:
         """Return the best items for a query with some dimensions off.
 
@@ -392,12 +379,14 @@ class SearchEngine:
         strictness : float
             s in [0, 1], the weight of the off dimensions.
         never : bool
-            Also leave out every item that has an off dimension.
+            Also leave out every item that probably has something that is off.
         top : int
             Number of results, 1 to 200.
         fold : bool
             Group items that show the same picture into one result, which lists the others as its
             copies.
+        limit : float
+            With `never`, the probability from which an item is left out, in (0, 1].
 
         Raises
         ------
@@ -406,34 +395,32 @@ class SearchEngine:
         """
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
-        names, own = self.names(), self._query_row(query)
-        copies = self.copies if fold else self._no_copies
         self.collection.check_unchanged()
-        weighted = self.question(query, off, strictness, never)
+        weighted = self.question(query, off, strictness, never, limit)
         off = weighted.off
+        excluded = self.excluded(query, off)
+        builder = self._result_builder(query, fold, excluded)
         is_on = np.setdiff1d(np.flatnonzero(query.code), off)
         started = time.perf_counter()
-        after = self._best_hits(weighted, top, own, copies) if len(is_on) or not off else []
+        found = builder.find(self.index, weighted, top) if len(is_on) or not off else []
         seconds = time.perf_counter() - started
-        before = self._best_hits(Query(query.code), top, own, copies) if off else after
-        rank_before = {copies.group(hit.row): rank for rank, hit in enumerate(before, 1)}
-        results = []
-        for rank, hit in enumerate(after, 1):
-            parts = _named_contributions(hit, weighted, names)
-            earlier = rank_before.pop(copies.group(hit.row), None)
-            results.append(self._result(hit.row, hit.score, copies, rank, earlier, parts))
-        left = []
-        for rank, hit in enumerate(before, 1):
-            if copies.group(hit.row) in rank_before:
-                parts = _named_contributions(hit, weighted, names)
-                score = sum(part.value for part in parts)
-                left.append(self._result(hit.row, score, copies, 0, rank, parts))
+        before = builder.find(self.index, Query(query.code), top) if off else found
+        results, left = builder.compare(found, before, weighted)
         weights = tuple(
-            OffDimension(j, names(j), weight)
-            for j, weight in zip(weighted.off, weighted.weights, strict=True)
+            OffDimension(j, builder.names(j), weight)
+            for j, weight in zip(off, weighted.weights, strict=True)
         )
-        all_off = bool(off) and not len(is_on)
-        return SearchOutcome(weights, tuple(results), tuple(left), seconds, all_off)
+        return SearchOutcome(
+            weights,
+            results,
+            left,
+            seconds,
+            bool(off) and not len(is_on),
+            tuple(
+                ExcludedConcept(one.name, one.dimensions, one.basis) for one in excluded.presences
+            ),
+            limit if never else None,
+        )
 
     def named(self, query: EncodedQuery) -> EncodedQuery:
         """Return an encoded query with the current names of its dimensions."""
@@ -447,6 +434,7 @@ class SearchEngine:
         off: tuple[int, ...] | None = None,
         strictness: float = 1.0,
         never: bool = False,
+        limit: float = LIMIT,
     ) -> Query:
         """Return the weighted query that `search` scores items with; parameters as for `search`."""
         off = query.proposed if off is None else tuple(sorted(set(off)))
@@ -455,14 +443,44 @@ class SearchEngine:
         weights = off_weights(
             query.code, query.without_weights, np.array(off, np.int64), self.index.mean_positive
         )
-        return Query(
+        pushing = Query(
             query.code,
             off,
             tuple(map(float, weights)),
             strictness,
-            never,
-            self.checkpoint.calibration,
+            calibration=self.checkpoint.calibration,
         )
+        if not never:
+            return pushing
+        wanted = np.maximum(pushing.factors, 0)
+        return replace(pushing, hides=self.excluded(query, off).filter(limit, wanted))
+
+    def excluded(self, query: EncodedQuery, off: tuple[int, ...]) -> ExcludedConcepts:
+        """Return the phrases and concepts that off dimensions exclude: see `PresenceModel`."""
+        exclusions = encode_exclusions(
+            self._queries, self.encode_text, query.excluded, self.checkpoint.m
+        )
+        phrases = map(Phrase, query.excluded, exclusions.codes, exclusions.embeddings)
+        renamed, names = self.renamed(), self.names()
+
+        def name_of(dimension: int) -> tuple[str, bool]:
+            named = self.checkpoint.names.get(dimension)
+            certain = dimension in renamed or (named is not None and named.confident)
+            return names(dimension), certain
+
+        presences = (
+            self._presence.exclude(off, query.proposed, [*phrases], self.concepts, name_of)
+            if off
+            else ()
+        )
+        return ExcludedConcepts(presences, lambda rows: self.collection.image_embeddings[rows])
+
+    @cached_property
+    def _presence(self) -> PresenceModel:
+        examples = open_examples(self.collection, self.checkpoint)
+        if self.collection.codes:
+            return PresenceModel(examples)
+        return PresenceModel(examples, self.collection.image_embeddings[examples.rows])
 
     def understands(self, text: str) -> bool:
         """Return whether a text can be encoded and has no unknown word."""
@@ -475,60 +493,21 @@ class SearchEngine:
 
         "A without B" is embedded as that literal text.
         """
-        copies = self.copies if fold else self._no_copies
         total = self.collection.image_embeddings @ query.embedding.astype(np.float16)
-        total = total.astype(np.float32)
-
-        def find(top: int) -> list[_Hit]:
-            return list(map(_Hit, *(part.tolist() for part in best(total, top))))
-
-        hits = _distinct(find, top, self._query_row(query), copies)
-        return tuple(
-            self._result(hit.row, hit.score, copies, rank) for rank, hit in enumerate(hits, 1)
+        return self._result_builder(query, fold, self.excluded(query, ())).list_best(
+            total.astype(np.float32), top
         )
+
+    def _result_builder(
+        self, query: EncodedQuery, fold: bool, excluded: ExcludedConcepts
+    ) -> ResultBuilder:
+        copies = self.copies if fold else self._no_copies
+        query_row = self.row_of(query.item) if query.item else None
+        return ResultBuilder(self.collection, copies, query_row, self.names(), excluded)
 
     def _embedding_of(self, row: int) -> np.ndarray:
         dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)
         return dense.astype(np.float32)
-
-    def _query_row(self, query: EncodedQuery) -> int | None:
-        return self.row_of(query.item) if query.item else None
-
-    def _best_hits(self, query: Query, top: int, own: int | None, copies: Copies) -> list[_Hit]:
-        def find(top: int) -> list[_Hit]:
-            found = self.index.search(query, top)
-            pairs = enumerate(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
-            return [_Hit(row, score, found.codes, position) for position, (row, score) in pairs]
-
-        hits = _distinct(find, top, own, copies)
-        if not query.never:
-            return hits
-        # If much is left out, items that share no "on" dimension would fill the ranking.
-        return [hit for hit in hits if (hit.contributions(query).values > 0).any()]
-
-    def _result(
-        self,
-        row: int,
-        score: float,
-        copies: Copies,
-        rank: int,
-        rank_before: int | None = None,
-        parts: tuple[Contribution, ...] = (),
-    ) -> Result:
-        items, files = self.collection.items, self.collection.file_names
-        item = items.iloc[row]
-        return Result(
-            id=item["id"],
-            row=row,
-            score=score,
-            captions=tuple(item["captions"]),
-            labels=tuple(item["labels"]),
-            contributions=parts,
-            rank=rank,
-            rank_before=rank_before,
-            file=files[row],
-            copies=tuple(Copy(items["id"].iloc[one], files[one]) for one in copies.of(row)),
-        )
 
     def check_dimension(self, dimension: int) -> None:
         """Raise a ValueError if there is no such dimension."""
@@ -537,29 +516,3 @@ class SearchEngine:
                 f"there is no dimension {dimension}; this checkpoint has 0 to "
                 f"{self.checkpoint.m - 1}"
             )
-
-
-def _distinct(
-    find: Callable[[int], list[_Hit]], top: int, own: int | None, copies: Copies
-) -> list[_Hit]:
-    wanted = top + (own is not None)
-    while True:
-        hits = find(wanted)
-        distinct: dict[int, _Hit] = {}
-        for hit in hits:
-            distinct.setdefault(copies.group(hit.row), hit)
-        if own is not None:
-            distinct.pop(copies.group(own), None)
-        if len(distinct) >= top or len(hits) < wanted:
-            return list(distinct.values())[:top]
-        wanted *= 2
-
-
-def _named_contributions(
-    hit: _Hit, query: Query, names: Callable[[int], str]
-) -> tuple[Contribution, ...]:
-    dimensions, values = hit.contributions(query)
-    return tuple(
-        Contribution(j, names(j), value)
-        for j, value in zip(dimensions.tolist(), values.tolist(), strict=True)
-    )

@@ -1,5 +1,7 @@
 """Files of artifacts: atomic writes, checksums, changes while open, disk errors, `$SIEVE_HOME`.
 
+The JSON files of artifacts are untrusted input, which is validated by a `Schema`.
+
 Files and folders are written under a temporary name that begins with a dot, and renamed in one step
 when they are complete. Their permissions follow the umask.
 """
@@ -16,14 +18,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Annotated, Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
 import platformdirs
 from numpy.lib.format import open_memmap
-
-from sieve.model.schemas import MAX_HEAD_BYTES, Schema, read_json
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 
 def sieve_home() -> Path:
@@ -71,6 +72,69 @@ def report_full_disk(folder: Path) -> Iterator[None]:
         raise OSError(
             f"the disk that holds {folder} is full; free some space and run again"
         ) from None
+
+
+MAX_HEAD_BYTES = 16 << 20
+"""Maximum size of a manifest, a configuration or a list of checksums."""
+MAX_JSON_BYTES = 1 << 29
+"""Maximum size of a list with an entry for each dimension or item."""
+_MAX = 2**31 - 1
+
+Line = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-z-]{0,64}$")]
+Count = Annotated[int, Field(ge=0, le=_MAX)]
+Size = Annotated[int, Field(ge=1, le=_MAX)]
+
+
+class Schema(BaseModel):
+    """Strict, immutable schema: types are not converted, unknown fields are ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _Versioned(Schema):
+    schema_version: Any
+
+
+AnySchema = TypeVar("AnySchema", bound=Schema)
+
+
+def read_limited(path: Path, most: int) -> bytes:
+    """Read a file; raise a ValueError if it is larger than any that Sieve writes."""
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{path} has {size:,} bytes; expected at most {most:,}")
+    return path.read_bytes()
+
+
+def read_json(path: Path, schema: Any, remedy: str, most: int = MAX_JSON_BYTES) -> Any:
+    """Read a JSON file as an instance of anything that pydantic can validate.
+
+    Raises a ValueError if it has more than `most` bytes, or a field does not fit; the message names
+    the first one and ends with the remedy.
+    """
+    data = read_limited(path, most)
+    try:
+        return TypeAdapter(schema).validate_json(data, strict=True)
+    except ValidationError as error:
+        raise ValueError(f"{path} is damaged ({fault_in(error)}); {remedy}") from None
+
+
+def read_head(path: Path, schema: type[AnySchema], version: int, remedy: str) -> AnySchema:
+    """Read the main JSON file of an artifact; raise a ValueError if it has another version."""
+    found = read_json(path, _Versioned, remedy, MAX_HEAD_BYTES).schema_version
+    if found is True or found != version:
+        raise ValueError(
+            f"{path} has schema_version {repr(found)[:40]}, this Sieve reads {version}; {remedy}"
+        )
+    return read_json(path, schema, remedy, MAX_HEAD_BYTES)
+
+
+def fault_in(error: ValidationError) -> str:
+    """Return the first field that does not fit a schema, and why, in one line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))[:80]
+    found = " ".join(first["msg"].split())[:160]
+    return f"{place}: {found}" if place else found
 
 
 CHECKSUMS = "checksums.json"

@@ -1,12 +1,20 @@
-"""Encoded queries and search results of an engine."""
+"""Encoded queries, and the results that an engine builds from the hits of its index."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array, vstack
+
+from sieve.model.codes import SparseCodes
+from sieve.model.collection import Collection
+from sieve.model.dimensions.presence import Basis, ExcludedConcepts, Presence
+from sieve.model.duplicates import Copies
+from sieve.model.exclusion import Query, best, contributions
+from sieve.model.index import Index
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,24 @@ class OffDimension:
     weight: float
 
 
+class ConceptPresence(NamedTuple):
+    """How probable it is that an image has a concept or phrase that is off."""
+
+    name: str
+    dimensions: tuple[int, ...]
+    probability: float | None
+    """None if a dimension is active, but nothing is known about its probability."""
+
+
+class ExcludedConcept(NamedTuple):
+    """A concept or phrase that is off."""
+
+    name: str
+    dimensions: tuple[int, ...]
+    basis: Basis
+    """What its probability was fitted to: see `sieve.model.dimensions.presence`."""
+
+
 class Copy(NamedTuple):
     """An item that shows the same picture as a result."""
 
@@ -106,6 +132,8 @@ class Result:
     """Name of the original file in the source: see `Collection.file_names`."""
     copies: tuple[Copy, ...] = ()
     """Other items that show the same picture and are folded into this result."""
+    presence: tuple[ConceptPresence, ...] = ()
+    """What is off, and how probable it is in the image; the most probable first."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +148,10 @@ class SearchOutcome:
     """Duration of the search without encoding."""
     all_off: bool = False
     """Whether all dimensions of the query are off, so that nothing was searched for."""
+    excluded: tuple[ExcludedConcept, ...] = ()
+    """What the off dimensions stand for."""
+    limit: float | None = None
+    """Probability from which images are hidden; None if nothing is."""
 
 
 def list_active(
@@ -143,3 +175,141 @@ def list_active(
         ActiveDimension(j, names(j), float(code[j]), float(without[j]), j in off)
         for j in [*proposed.tolist(), *shown]
     )
+
+
+def list_presence(
+    presences: Sequence[Presence], probabilities: Sequence[float]
+) -> tuple[ConceptPresence, ...]:
+    """Return the probability of each presence in one image, the most probable first.
+
+    A presence without a known probability is listed if one of its dimensions is active.
+    """
+    found = [
+        ConceptPresence(one.name, one.dimensions, None if one.basis == "active" else probability)
+        for one, probability in zip(presences, probabilities, strict=True)
+        if one.basis != "active" or probability
+    ]
+    return tuple(
+        sorted(found, key=lambda one: -(1 if one.probability is None else one.probability))
+    )
+
+
+class Hit(NamedTuple):
+    """A row found by a search; `codes.row(position)` is its code."""
+
+    row: int
+    score: float
+    codes: SparseCodes | None = None
+    position: int = 0
+
+
+@dataclass(frozen=True)
+class ResultBuilder:
+    """Find hits, group those that show the same picture, and describe each group as a result."""
+
+    collection: Collection
+    copies: Copies
+    """Groups of items, of which only the best one becomes a result."""
+    query_row: int | None
+    """Row of the query's own item, which is no result."""
+    names: Callable[[int], str]
+    """Returns a dimension's name."""
+    excluded: ExcludedConcepts
+    """What is off."""
+
+    def find(self, index: Index, query: Query, top: int) -> list[Hit]:
+        """Return the best hits for a weighted query, one for each picture."""
+
+        def search(top: int) -> list[Hit]:
+            found = index.search(query, top)
+            pairs = enumerate(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
+            return [Hit(row, score, found.codes, position) for position, (row, score) in pairs]
+
+        return self._distinct(search, top)
+
+    def compare(
+        self, found: list[Hit], before: list[Hit], query: Query
+    ) -> tuple[tuple[Result, ...], tuple[Result, ...]]:
+        """Return the results for `query`, and those of `before` that are no longer among them.
+
+        `before` are the hits with all dimensions on.
+        """
+        rank_before = {self.copies.group(hit.row): rank for rank, hit in enumerate(before, 1)}
+        results = []
+        for rank, (hit, presence) in enumerate(self._with_presence(found), 1):
+            earlier = rank_before.pop(self.copies.group(hit.row), None)
+            results.append(self._result(hit, rank, earlier, self._parts(hit, query), presence))
+        left = []
+        for rank, (hit, presence) in enumerate(self._with_presence(before), 1):
+            if self.copies.group(hit.row) in rank_before:
+                parts = self._parts(hit, query)
+                rescored = hit._replace(score=sum(part.value for part in parts))
+                left.append(self._result(rescored, 0, rank, parts, presence))
+        return tuple(results), tuple(left)
+
+    def list_best(self, scores: np.ndarray, top: int) -> tuple[Result, ...]:
+        """Return the items with the highest scores: (n,) float32, one for each row."""
+
+        def search(top: int) -> list[Hit]:
+            return list(map(Hit, *(part.tolist() for part in best(scores, top))))
+
+        hits = self._distinct(search, top)
+        return tuple(self._result(hit, rank) for rank, hit in enumerate(hits, 1))
+
+    def _distinct(self, search: Callable[[int], list[Hit]], top: int) -> list[Hit]:
+        wanted = top + (self.query_row is not None)
+        while True:
+            hits = search(wanted)
+            distinct: dict[int, Hit] = {}
+            for hit in hits:
+                distinct.setdefault(self.copies.group(hit.row), hit)
+            if self.query_row is not None:
+                distinct.pop(self.copies.group(self.query_row), None)
+            if len(distinct) >= top or len(hits) < wanted:
+                return list(distinct.values())[:top]
+            wanted *= 2
+
+    def _parts(self, hit: Hit, query: Query) -> tuple[Contribution, ...]:
+        assert hit.codes is not None
+        dimensions, values = contributions(hit.codes, query, hit.position)
+        return tuple(
+            Contribution(j, self.names(j), value)
+            for j, value in zip(dimensions.tolist(), values.tolist(), strict=True)
+        )
+
+    def _with_presence(self, hits: list[Hit]) -> list[tuple[Hit, tuple[ConceptPresence, ...]]]:
+        presences = self.excluded.presences
+        if not (hits and presences):
+            return [(hit, ()) for hit in hits]
+        codes = vstack([hit.codes.by_row[[hit.position]] for hit in hits if hit.codes])
+        rows = np.array([hit.row for hit in hits])
+        found = self.excluded.probabilities(csr_array(codes), rows).tolist()
+        return [
+            (hit, list_presence(presences, each)) for hit, each in zip(hits, found, strict=True)
+        ]
+
+    def _result(
+        self,
+        hit: Hit,
+        rank: int,
+        rank_before: int | None = None,
+        parts: tuple[Contribution, ...] = (),
+        presence: tuple[ConceptPresence, ...] = (),
+    ) -> Result:
+        items, files = self.collection.items, self.collection.file_names
+        item = items.iloc[hit.row]
+        return Result(
+            id=item["id"],
+            row=hit.row,
+            score=hit.score,
+            captions=tuple(item["captions"]),
+            labels=tuple(item["labels"]),
+            contributions=parts,
+            rank=rank,
+            rank_before=rank_before,
+            file=files[hit.row],
+            copies=tuple(
+                Copy(items["id"].iloc[one], files[one]) for one in self.copies.of(hit.row)
+            ),
+            presence=presence,
+        )

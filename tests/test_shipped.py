@@ -12,9 +12,10 @@ from sieve.data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings_pa
 from sieve.data_prep.scenes import Scenes
 from sieve.model.backbone import Backbone
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.dimensions.statistics import live_shares, recall_of_split
+from sieve.model.dimensions.statistics import live_shares
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.engine import Result, SearchEngine
+from sieve.model.training.validation import recall_of_split
 
 pytestmark = pytest.mark.slow
 

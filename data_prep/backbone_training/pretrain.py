@@ -33,8 +33,15 @@ from PIL import Image, ImageOps
 from safetensors.torch import save as serialize
 
 from sieve import assets
-from sieve.data_prep.backbone_training.fit import Domain, FitConfig, Towers, train
-from sieve.data_prep.backbone_training.terms import CompactTokens, TermIndex, frequent_words
+from sieve.data_prep.backbone_training.fit import (
+    CompactTokens,
+    Domain,
+    FitConfig,
+    TermIndex,
+    Towers,
+    frequent_words,
+    train,
+)
 from sieve.data_prep.scenes import Scenes
 from sieve.data_prep.scenes.captions import full_caption
 from sieve.data_prep.scenes.compose import describe

@@ -23,10 +23,9 @@ import torch.multiprocessing
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from sieve.data_prep.images import original_size, share_decoding_lock
+from sieve.data_prep.images import add_checksum, original_size, share_decoding_lock
 from sieve.data_prep.pipeline.record_table import RecordTable
 from sieve.data_prep.records import Record, Source, image_hash
-from sieve.data_prep.thumbnails import add_checksum
 from sieve.model.backbone import ImageTransform
 from sieve.model.collection import thumbnail_path
 from sieve.model.files import reason_of

@@ -87,7 +87,7 @@ class Train:
         """Train the encoder, and print its validation metrics."""
         self.backbone.announce(self.collection)
         from sieve.explorer.serialize import training_report
-        from sieve.model.checkpoint import list_fitting
+        from sieve.model.checkpoint import explain_choice
         from sieve.model.collection import Collection
         from sieve.model.training import world_from_env
 
@@ -96,14 +96,11 @@ class Train:
         checkpoint = self.train(progress=sys.stderr.isatty() and leads)
         if not leads:
             return
-        fitting = list_fitting(Collection.open(self.backbone.find_collection(self.collection)))
-        made = (one for one in fitting if one.path == checkpoint.path and one.quick)
-        quick = next(made, None)
-        if quick and not fitting[0].quick:
-            log.warning(
-                "a quick training (%s) is not opened by default; open it with --checkpoint %s",
-                quick.quick, quick.path.name,
-            )  # fmt: skip
+        opened = Collection.open(self.backbone.find_collection(self.collection))
+        choice, name = explain_choice(opened, checkpoint.path), checkpoint.path.name
+        if choice.other not in ("", name):
+            text = "%s It is not opened by default; open it with --checkpoint %s"
+            log.warning(text, choice.reason, name)
         report = training_report(checkpoint, time.perf_counter() - started)
         print_json(report) if self.json else print_facts(report)
 

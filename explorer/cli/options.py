@@ -144,7 +144,7 @@ class BackboneOptions:
     def open_engine(self, collection: str, checkpoint: str | None, index: str = "") -> SearchEngine:
         """Open a collection and a checkpoint, by name or path, with the user's annotations."""
         from sieve.explorer.annotations.store import attach_annotations
-        from sieve.model.checkpoint import checkpoint_path
+        from sieve.model.checkpoint import checkpoint_path, explain_choice
         from sieve.model.engine import SearchEngine
 
         chosen = checkpoint_path(checkpoint) if checkpoint else None
@@ -153,6 +153,9 @@ class BackboneOptions:
             path, chosen, self.device, self.allow_code, index, self.text_encoder_name()
         )
         attach_annotations(engine)
+        choice = explain_choice(engine.collection, Path(engine.checkpoint.path))
+        if choice.other and chosen is None:
+            log.warning("%s", choice)
         return engine
 
 

@@ -14,12 +14,14 @@ const COLUMNS = {
   auc: { name: "Label AUC", about: "How well it separates images with its best label from others; 0.5 is chance" },
 };
 const TEXT_COLUMNS = ["name", "word"];
+const NAMED_FIRST = "named"; // the default order: most frequent first, dimensions without a certain name last
+const CONFIDENT = "Training images chose the names, validation images test them. A name is certain if, of an image that has the name and one that does not, the first is expected to activate the dimension more in at least 80 of 100 pairs.";
 let table = null;
 let columns = {};
 let begun = false;
 let order = [];
 let marked = null; // filter by annotations
-let at = { view: "table", colour: "images", sort: "-images", ranges: {}, only: null, find: "" };
+let at = { view: "table", colour: "images", sort: NAMED_FIRST, ranges: {}, only: null, find: "" };
 
 // A dimension is listed if it passes all of these.
 const wanted = {
@@ -41,20 +43,20 @@ function written(state) {
   const open = (value) => (Number.isFinite(value) ? String(value) : "");
   return [
     state.view === "map" && `map:${state.colour}`,
-    state.sort !== "-images" && `sort:${state.sort}`,
+    state.sort !== NAMED_FIRST && `sort:${state.sort}`,
     ...Object.entries(state.ranges).map(([column, [low, high]]) => `${column}:${open(low)}..${open(high)}`),
     spans.length && `only:${spans.map(([a, b]) => (a === b ? a : `${a}-${b}`)).join(",")}`,
     state.find && `find:${state.find}`,
   ].filter(Boolean).join(" ");
 }
 function read(text) {
-  const state = { view: "table", colour: "images", sort: "-images", ranges: {}, only: null, find: "" };
+  const state = { view: "table", colour: "images", sort: NAMED_FIRST, ranges: {}, only: null, find: "" };
   const [rest, ...words] = ` ${text}`.split(" find:");
   state.find = words.join(" find:").trim();
   for (const part of rest.split(" ").filter(Boolean)) {
     const [, key, value] = part.match(/^(\w+):(.*)$/) ?? [];
     if (key === "map") Object.assign(state, { view: "map", colour: Object.hasOwn(COLUMNS, value) ? value : "images" });
-    if (key === "sort" && [...Object.keys(COLUMNS), "id", ...TEXT_COLUMNS].includes(value.replace(/^-/, ""))) state.sort = value;
+    if (key === "sort" && [...Object.keys(COLUMNS), "id", NAMED_FIRST, ...TEXT_COLUMNS].includes(value.replace(/^-/, ""))) state.sort = value;
     if (key === "only") state.only = readIds(value);
     if (Object.hasOwn(COLUMNS, key ?? "")) {
       const [low, high] = value.split("..").map((end) => (end === "" ? null : Number(end)));
@@ -88,13 +90,22 @@ function arrange() {
   const tests = Object.values(wanted);
   const by = at.sort.replace("-", "");
   const down = at.sort.startsWith("-");
-  const column = table[by];
+  const column = table[by === NAMED_FIRST ? "images" : by];
   const least = (i) => column[i] ?? -Infinity;
+  const guessed = table.name.map(Sieve.isGuess);
   const compare = TEXT_COLUMNS.includes(by) ? (a, b) => column[a].localeCompare(column[b]) : (a, b) => least(a) - least(b) || 0;
   order = table.id.map((_, i) => i).filter((i) => tests.every((test) => test(i)));
-  order.sort((a, b) => (down ? -compare(a, b) : compare(a, b)) || a - b);
+  const named = (a, b) => (["name", NAMED_FIRST].includes(by) ? guessed[a] - guessed[b] : 0);
+  order.sort((a, b) => named(a, b) || (down || by === NAMED_FIRST ? -compare(a, b) : compare(a, b)) || a - b);
+  showNamed(guessed);
   showCount();
   emit("listed", { ...at, table, columns, order });
+}
+function showNamed(guessed) {
+  const n = guessed.filter((one) => !one).length;
+  const left = guessed.length - n;
+  find(".sv-named").replaceChildren(`${whole(n)} of ${whole(guessed.length)} `, Sieve.term("named with confidence", CONFIDENT),
+    left ? "; guesses are grey" : "");
 }
 function showCount() {
   const all = whole(table.id.length);

@@ -46,7 +46,7 @@ function labels(ids) {
   const taken = [];
   const found = [];
   const at = new Map(points.id.map((id, i) => [id, i]));
-  for (const id of [...ids].sort((a, b) => table.images[b] - table.images[a])) {
+  for (const id of ids.filter((id) => !Sieve.isGuess(table.name[id])).sort((a, b) => table.images[b] - table.images[a])) {
     const i = at.get(id);
     const [px, py] = [(points.x[i] - x[0]) * width, (points.y[i] - y[0]) * height];
     if (px < 0 || py < 0 || px > plot.clientWidth || py > plot.clientHeight) continue;

@@ -27,6 +27,7 @@ const AGREEMENT = "How often the dimension is active in an image and its caption
 const MEANING = "Similarity of the images in which the dimension is active, relative to random images: 1 is a single meaning, 0 is none.";
 const AUC = "How well the dimension separates test images with this label from others: 0.5 is chance, 1 is perfect.";
 
+const title = (name, dimension) => [Sieve.nameNode(name), name.startsWith(`#${dimension},`) ? null : el("span", {}, `#${dimension}`)].filter(Boolean);
 const step = (by) => emit("walk", by, { keep: false });
 function head(page) {
   const off = (viewState.off ?? []).includes(page.dimension);
@@ -45,7 +46,7 @@ function head(page) {
       el("button", { type: "button", class: "sv-icon", "aria-label": "Previous dimension in the table", onclick: () => step(-1) }, "‹"),
       el("button", { type: "button", class: "sv-icon", "aria-label": "Next dimension in the table", onclick: () => step(1) }, "›"),
       el("button", { type: "button", class: "sv-icon sv-random", "aria-label": "Open a random dimension from the table", title: "Random dimension", onclick: () => step("random") }, "⚄")),
-    el("h2", { tabindex: "-1" }, page.name, el("span", {}, `#${page.dimension}`)),
+    el("h2", { tabindex: "-1" }, ...title(page.name, page.dimension)),
     el("div", { class: "sv-page-actions" },
       page.search && el("button", { type: "button", class: "sv-plain", title: page.search, onclick: () => Sieve.search({ q: page.search }) },
         page.search.length > 24 ? "Search its top caption" : `Search “${page.search}”`),
@@ -61,8 +62,8 @@ function naming({ name, suggested, naming: n }) {
   if (!n) return null;
   if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by the author of the codes");
   return el("p", { class: "sv-hint sv-naming", title: "How well the name fits the dimension, 0 to 1" },
-    `${name === suggested ? "Named" : `Suggested name “${suggested}”,`} from ${n.source === "captions" ? "caption words" : "a vocabulary"} (${number(n.score)})${
-      n.auc === null ? "" : `. Tested on other images: AUC at least ${number(Math.floor(n.auc * 100) / 100)}`}`);
+    `${name !== suggested ? `Suggested name “${suggested}”,` : Sieve.isGuess(name) ? "Guessed" : "Named"} from ${n.source === "captions" ? "caption words" : "a vocabulary"} (${number(n.score)})${
+      n.auc === null ? "" : n.auc <= 0.5 ? ". Not confirmed by other images" : `. Expected AUC on other images: ${number(n.auc)}`}`);
 }
 function scoredList(rows) {
   return el("ul", { class: "sv-rated-list" }, ...rows.map(([word, score, from]) =>
@@ -193,10 +194,10 @@ function fill(page) {
   draw();
 }
 on("marked", ({ dimension, name }) => {
-  const title = body.querySelector("h2");
-  if (dimension !== shown?.dimension || !name || !title) return;
+  const heading = body.querySelector("h2");
+  if (dimension !== shown?.dimension || !name || !heading) return;
   shown.name = name;
-  title.firstChild.textContent = name;
+  heading.replaceChildren(...title(name, dimension));
   body.querySelector(".sv-naming")?.replaceWith(naming(shown));
 });
 

@@ -18,7 +18,9 @@ const share = (value, most, text) => {
 const most = {};
 function makeRow(i, position) {
   const id = table.id[i];
-  const link = Sieve.dimensionLink(id, table.name[i]);
+  const link = Sieve.dimensionLink(id, table.name[i], { title: table.name[i] });
+  const guess = link.querySelector(".sv-guess");
+  if (guess) guess.textContent = table.name[i].replace(`#${id}, `, "").replace(/^dimension \d+$/, "no name"); // the number is beside it
   return el("tr", {
     "data-d": id, "aria-rowindex": position + 2, "aria-selected": id === chosen ? "true" : null,
     onclick: (event) => { if (event.target !== link) Sieve.showDimension(id); },

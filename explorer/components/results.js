@@ -57,7 +57,7 @@ function badgeOf(item, anyOff) {
 function chip([d, value], names, off) {
   const isOff = off.has(d);
   return el("span", { class: `sv-chip${isOff ? " sv-chip-off" : ""}`, title: `${names[d]}, dimension ${d}${isOff ? ", off" : ""}` },
-    el("span", {}, names[d].split(" · ")[0]), ` ${number(value)}`);
+    el("span", {}, Sieve.nameNode(names[d].split(" · ")[0])), ` ${number(value)}`);
 }
 function chipsOf(item, names, off) {
   const earned = item.parts.filter(([d, value]) => value > 0 && !off.has(d)).slice(0, 3);

@@ -310,13 +310,16 @@ window.Sieve ??= (() => {
   // List item with a bar and a number.
   const rated = (label, share, value, kind = "sv-bar-q") => el("li", {}, label,
     el("span", { class: "sv-track" }, bar(kind, share)), el("span", { class: "sv-value" }, Sieve.number(value)));
+  // Names that did not pass their test are grey, and so are dimensions without a name.
+  const isGuess = (name) => /^(#\d+, perhaps |dimension \d+$)/.test(name);
+  const nameNode = (name) => (isGuess(name) ? el("span", { class: "sv-guess" }, name) : name);
   function dimensionLink(dimension, words, attributes = {}) {
     const open = (event) => { event.preventDefault(); showDimension(dimension); };
-    return el("a", { href: `?tab=dimensions&dimension=${dimension}`, onclick: open, ...attributes }, words);
+    return el("a", { href: `?tab=dimensions&dimension=${dimension}`, onclick: open, ...attributes }, nameNode(words));
   }
   // A dimension with its top images and caption. `bars` are kinds and shares of the largest activation.
   function dimensionRow(row, { box = null, isOff = false, bars, value, source = "", from = {}, activation = {}, ...listeners }) {
-    const name = el("span", { class: "sv-name" }, row.name);
+    const name = el("span", { class: "sv-name" }, nameNode(row.name));
     return el("li", { class: `sv-dim${isOff ? " sv-is-off" : ""}`, "data-d": row.d, ...listeners },
       el(box ? "label" : "span", { class: "sv-dim-name" }, box, name),
       el("span", { class: "sv-source", ...from }, source),
@@ -336,7 +339,7 @@ window.Sieve ??= (() => {
   return {
     on, emit, viewState, search, refuse, clear, change, hasQuery, query, sameQuery, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
-    el, parts, image, thumbnail, titleOf, bar, rated, dimensionLink, dimensionRow, definition, openItem, same,
+    el, parts, image, thumbnail, titleOf, bar, rated, isGuess, nameNode, dimensionLink, dimensionRow, definition, openItem, same,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and the results are mounted
     get about() { return about; },
     get foreign() { return foreign; },

@@ -1,4 +1,4 @@
-"""The directory of one job: its request, progress and log.
+"""The directory of one job: its request, settings, progress and log.
 
 $SIEVE_HOME/jobs/ID/request.json     kind, collection, device, settings
 $SIEVE_HOME/jobs/ID/progress.jsonl   points of the curves; the last line holds the current state
@@ -15,21 +15,27 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+import pydantic.dataclasses
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from sieve.explorer.errors import one_line
-from sieve.model.files import atomic_file
-from sieve.model.schemas import Line, fault_in
+from sieve.explorer.json_validation import Whole, check_choice, read_object, validate
+from sieve.model.files import Line, atomic_file, fault_in
+from sieve.model.hyperparameters import PRESETS, TrainingConfig
 
 _EXACT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 _SHOWN = 300
 MAX_FAULT = 2000
 """Maximum length of `Progress.fault`, in characters."""
+MAX_M = 16_384
+MAX_EPOCHS = 1000
+MAX_WEIGHT = 1000
+Weight = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=MAX_WEIGHT)]
 
 
 class JobState(StrEnum):
@@ -70,6 +76,47 @@ class JobRequest:
     """SHA-256 of the collection whose page requested the job."""
     text_encoder: str = ""
     """Text encoder to use instead of the collection's backbone."""
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class TrainingSettings:
+    """Settings of a training: a preset with changed hyperparameters."""
+
+    preset: str = "compact"
+    m: Annotated[Whole, Field(ge=1, le=MAX_M)] = PRESETS["compact"].m
+    """Number of dimensions of a code."""
+    k: Annotated[Whole, Field(ge=1)] = PRESETS["compact"].k
+    """Maximum number of active dimensions."""
+    epochs: Annotated[Whole, Field(ge=0, le=MAX_EPOCHS)] = 0
+    """Passes over all captions; 0 chooses a number by the size of the collection."""
+    weights: dict[str, Weight] = Field(default_factory=dict)
+    """Loss weights by the names of `TrainingConfig`; missing ones are taken from the preset."""
+
+    def __post_init__(self) -> None:
+        known = PRESETS[check_choice("preset", self.preset, tuple(PRESETS))].weights()
+        if self.k > self.m:
+            raise ValueError(f"k must be at most m = {self.m}; got {self.k}")
+        for name in self.weights:
+            check_choice(f"a loss of {self.preset}", name, tuple(known))
+        # Reviving dead dimensions alone is no training objective.
+        if not any((known | self.weights)[name] for name in known if name != "revive"):
+            raise ValueError("at least one loss needs a weight above 0")
+
+    @classmethod
+    def from_payload(cls, payload: Any) -> TrainingSettings:
+        """Validate the JSON of a request; missing fields are taken from the preset.
+
+        Raises a ValueError that names the field if one is unknown or has an invalid value.
+        """
+        given = read_object(payload, "training settings")
+        preset = PRESETS[check_choice("preset", given.get("preset", "compact"), tuple(PRESETS))]
+        numbers = {"m": preset.m, "k": preset.k, "epochs": preset.epochs}
+        return validate(cls, {**numbers, **given}, "training settings")
+
+    def config(self) -> TrainingConfig:
+        """Return the complete training configuration."""
+        numbers = {"m": self.m, "k": self.k, "epochs": self.epochs}
+        return replace(PRESETS[self.preset], **numbers, **self.weights)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,14 @@ from types import FrameType
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.errors import one_line
-from sieve.explorer.jobs.directory import MAX_FAULT, JobDirectory, JobRequest, JobState, Progress
-from sieve.explorer.jobs.training_settings import TrainingSettings
+from sieve.explorer.jobs.directory import (
+    MAX_FAULT,
+    JobDirectory,
+    JobRequest,
+    JobState,
+    Progress,
+    TrainingSettings,
+)
 from sieve.model.benchmark import (
     SHORT_METHODS,
     Benchmark,

@@ -22,10 +22,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
-from sieve.data_prep.thumbnails import read_thumbnail
+from sieve.data_prep.images import read_thumbnail
 from sieve.explorer.errors import INTERNAL_ERROR, RefusedError, one_line
 from sieve.explorer.security import request_body
-from sieve.explorer.security.login import NO_CACHE, Login
+from sieve.explorer.security.access import NO_CACHE, Login
 from sieve.explorer.security.origins import (
     LOGIN,
     LOGOUT,

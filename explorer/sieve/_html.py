@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup
 
-from sieve.data_prep.thumbnails import read_thumbnail
+from sieve.data_prep.images import read_thumbnail
 from sieve.explorer.downloads import data_url
 from sieve.explorer.serialize import format_number
 

@@ -14,6 +14,7 @@ from sieve import _html
 from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.images import open_original, open_thumbnail
 from sieve.explorer.serialize import describe_difference, summary
+from sieve.model.dimension_name import numbered
 from sieve.model.explain import explain, overlap
 
 if TYPE_CHECKING:
@@ -266,7 +267,10 @@ class SearchResults(Sequence[SearchResult]):
         return Explanation._of_ranking(self._engine, found)
 
     def __repr__(self) -> str:
-        lines = [tidy(_title(self)), *(f"off: #{j} {tidy(name)}" for j, name in self.off.items())]
+        lines = [
+            tidy(_title(self)),
+            *(f"off: {numbered(j, tidy(name))}" for j, name in self.off.items()),
+        ]
         for result in self:
             caption = tidy(next(iter(result.captions), ", ".join(result.labels)))[:60]
             lines.append(f"{result.rank:>3}  {result.score:+.3f}  {result.id}  {caption}")
@@ -377,7 +381,7 @@ class DimensionSummary:
             for text, value, _ in self.top_captions.itertuples(index=False)
         ]
         return _html.page(
-            _html.heading(f"#{self.dimension} {self.name}"),
+            _html.heading(numbered(self.dimension, self.name)),
             _html.facts(facts),
             _html.grid(tiles, self._engine),
             _html.columns({"Words": words, "Top captions": captions[:8]}),
@@ -463,7 +467,7 @@ class Explanation:
         lists: dict[str, list[_html.Bar]] = {title: [] for title in self._titles}
         for j, name, effect, off in self.table[["name", "effect", "off"]].itertuples():
             if effect:
-                bar = _html.Bar(f"#{j} {name}", abs(effect), off)
+                bar = _html.Bar(numbered(j, name), abs(effect), off)
                 lists[self._titles[0 if effect > 0 else -1]].append(bar)
         shown = {title: bars[:_MAX_EFFECTS] for title, bars in lists.items()}
         return _html.page(
@@ -480,7 +484,7 @@ def _overlap_sentence(found: Overlap, names: Callable[[int], str]) -> str:
     if not found.shared:
         return "a and b share no dimension."
     first = ", ".join(
-        f"#{part.dimension} “{names(part.dimension)}” ({part.share:.0%})"
+        f"{numbered(part.dimension, names(part.dimension), '“”')} ({part.share:.0%})"
         for part in found.shared[:3]
     )
     n = len(found.shared)

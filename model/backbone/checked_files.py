@@ -31,8 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from sieve.model.backbone.names import CONFIG, BackboneName, parse_name
-from sieve.model.files import atomic_file, check_files, reason_of, sieve_home
-from sieve.model.schemas import Schema, read_json
+from sieve.model.files import Schema, atomic_file, check_files, read_json, reason_of, sieve_home
 
 log = logging.getLogger(__name__)
 

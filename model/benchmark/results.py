@@ -21,8 +21,14 @@ from pydantic import AliasPath, Field, TypeAdapter, ValidationError
 
 from sieve.model.benchmark.methods import METHODS, SIEVE, TRAINED
 from sieve.model.evaluation import PairCriteria, TrackName
-from sieve.model.files import claim_name, sieve_home, temporary_beside
-from sieve.model.schemas import Count, fault_in, read_limited
+from sieve.model.files import (
+    Count,
+    claim_name,
+    fault_in,
+    read_limited,
+    sieve_home,
+    temporary_beside,
+)
 from sieve.model.training import TrainingConfig
 
 SCHEMA_VERSION = 1

@@ -22,12 +22,12 @@ from scipy.sparse import csc_array, csr_array
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import IMAGE_CODES, TEXT_CODES, SparseCodes, code_files, read_codes
 from sieve.model.collection import Collection
-from sieve.model.dimensions.association import (
+from sieve.model.dimensions.naming import nameable
+from sieve.model.dimensions.statistics import (
     both_modalities,
     mean_caption_codes,
     word_association,
 )
-from sieve.model.dimensions.naming import nameable
 from sieve.model.dimensions.table import VERSION, dimension_table
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.files import atomic_folder, check_files, sieve_home, write_checksums

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import csc_array, csr_array
 
 from sieve.model.codes import shape_of
-from sieve.model.dimensions.association import auc_matrix
+from sieve.model.dimensions.statistics import auc_matrix
 
 MATCHING = 0.05
 """Share of the images that count as matches of a text."""

@@ -26,7 +26,7 @@ from scipy.sparse import csr_array
 
 from sieve.model.codes import columns_of, shape_of
 from sieve.model.collection import Collection
-from sieve.model.dimensions.association import SHARPNESS, auc_matrix, word_association
+from sieve.model.dimensions.statistics import SHARPNESS, auc_matrix, word_association
 from sieve.model.duplicates import evaluation_rows
 
 MIN_ITEMS = 3
@@ -87,7 +87,7 @@ def fit_labels(collection: Collection, codes: csr_array) -> LabelFit | None:
 def best_labels(fit: LabelFit, codes: csr_array) -> dict[str, np.ndarray]:
     """Choose the label of each dimension on train items, and score it on test items.
 
-    Labels are chosen like names, by `sieve.model.dimensions.association.word_association` of cubed
+    Labels are chosen like names, by `sieve.model.dimensions.statistics.word_association` of cubed
     activations. The highest AUC would favour rare labels by chance. Returns label, (m,) str, empty
     if no train item has the dimension, and label_auc and label_purity, (m,) float64.
     """

@@ -12,8 +12,9 @@ where AUC_jw is the probability that the dimension is more active on an image wi
 one without. A name is one word or phrase, or two ("dog · snow"), then both must be present. Names
 are distributed in the order of their fits, so no two dimensions share one.
 
-Two thirds of the items choose the names. On the others each name is tested: the lower bound of its
-AUC (Hanley & McNeil 1982, Radiology 143:29-36) is stored, and names below
+The training items choose the names, and the validation items, which the encoder was not trained on
+either, test them. Few of those have a rare word, so the AUC that is expected on other items is
+estimated from all tests together: see `expected_auc`. Names below
 `sieve.model.dimension_name.CONFIDENT` are shown as guesses.
 """
 
@@ -31,13 +32,13 @@ from scipy.sparse import csc_array, csr_array, hstack
 from sieve.model.codes import shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName, labels_people
-from sieve.model.dimensions.association import (
+from sieve.model.dimensions.evidence import ZeroShotEvidence
+from sieve.model.dimensions.statistics import (
     auc_matrix,
     both_modalities,
     mean_caption_codes,
     word_association,
 )
-from sieve.model.dimensions.evidence import ZeroShotEvidence
 from sieve.model.dimensions.vocabulary import (
     TextTower,
     WordFit,
@@ -46,11 +47,13 @@ from sieve.model.dimensions.vocabulary import (
     vocabulary_of,
     word_embeddings,
 )
+from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.words.text import WordPresence, concept_presence
 
+MIN_TESTS = 100
+"""With fewer validation items, every `TEST_EVERY`-th training item tests the names instead."""
 TEST_EVERY = 3
-"""Every third item tests the names that the others choose."""
 MIN_ITEMS = 8
 """Minimum number of choosing items that have a name's words."""
 N_WORDS, N_FIRST, N_SECOND = 12, 3, 8
@@ -61,8 +64,10 @@ WORD_ADVANTAGE = 1.1
 PHRASE_ADVANTAGE = 1.02
 """A phrase is preferred to a word that fits as well: "palm tree" to "palm"."""
 _DIMENSIONS_AT_ONCE = 256
-_Z = 1.2816
-"""Quantile of the normal distribution for the interval of an AUC."""
+_MIN_NAMES = 10
+"""With fewer tested names, each counts by its own test alone."""
+_MAX_AUC = 0.995
+"""Upper limit of an AUC whose log-odds are taken."""
 
 
 class _Candidate(NamedTuple):
@@ -116,7 +121,10 @@ def names_from_captions(
     )
     candidates = list(chosen_from)
     matched = _distribute(candidates, words.words)
-    auc = _test(csr_array(images[tests]), csr_array(words.presence[tests]), matched)
+    chosen_auc, _ = _auc_of_names(csr_array(images[chooses]), words.presence[chooses], matched)
+    tested_auc, having = _auc_of_names(csr_array(images[tests]), words.presence[tests], matched)
+    expected = expected_auc(tested_auc, having, np.count_nonzero(tests), chosen_auc)
+    auc = dict(zip(matched, expected.tolist(), strict=True))
     alternatives: dict[int, list[_Candidate]] = {}
     for candidate in candidates:
         if len(candidate.words) == 1:
@@ -205,11 +213,11 @@ def _distribute(candidates: Sequence[_Candidate], words: Sequence[str]) -> dict[
     return matched
 
 
-def _test(
+def _auc_of_names(
     images: csr_array, presence: csr_array, matched: Mapping[int, _Candidate]
-) -> dict[int, float]:
-    """Return the lower bound of the AUC of each name on the testing items, at least 0.5."""
-    found: dict[int, float] = {}
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the AUC of each name, (l,) float64, and how many items have it, (l,) float32."""
+    aucs, counts = [], []
     dimensions, columns, by_word = [*matched], csc_array(images), csc_array(presence)
     for start in range(0, len(dimensions), _DIMENSIONS_AT_ONCE):
         part = dimensions[start : start + _DIMENSIONS_AT_ONCE]
@@ -218,25 +226,70 @@ def _test(
             for j in part
         ]
         presence_part = csr_array(hstack(having))
-        auc = auc_matrix(csr_array(columns[:, part]), presence_part).diagonal()
-        n, _ = shape_of(presence_part)
-        bound = lower_bound(auc, np.asarray(presence_part.sum(0)).ravel(), n)
-        found |= dict(zip(part, bound.tolist(), strict=True))
+        aucs.append(auc_matrix(csr_array(columns[:, part]), presence_part).diagonal())
+        counts.append(np.asarray(presence_part.sum(0)).ravel())
+    if not matched:
+        return np.zeros(0), np.zeros(0)
+    return np.concatenate(aucs).astype(np.float64), np.concatenate(counts)
+
+
+def expected_auc(
+    tested: np.ndarray, n_having: np.ndarray, n: int, chosen: np.ndarray
+) -> np.ndarray:
+    """Return the AUC that each name is expected to have on other items: (l,) float64.
+
+    The estimator of Fay & Herriot (1979, JASA 74:269-277) on log-odds: the AUC of a name varies
+    around a linear function of its AUC on the items that chose it, by a variance that is estimated
+    from all names; its test counts the more, the smaller its error (Hanley & McNeil 1982, Radiology
+    143:29-36). So the names of an encoder that is overfitted to its training items need more
+    evidence.
+
+    Parameters
+    ----------
+    tested, chosen : (l,) float
+        AUC of each name on the testing items, and on the items that chose it.
+    n_having : (l,) float
+        Testing items that have the name, of `n`; 0.5 is returned if none has.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import expit, logit
+
+    is_tested = n_having > 0
+    found = np.full(len(tested), 0.5)
+    having = n_having[is_tested]
+    auc = np.clip(tested[is_tested], 1 - _MAX_AUC, 1 - 0.5 / (having + 1))
+    found[is_tested] = auc
+    if len(auc) < _MIN_NAMES:
+        return found
+    error = _auc_error(auc, having, n) / (auc * (1 - auc))
+    observed, features = logit(auc), np.ones((len(auc), 2))
+    features[:, 1] = logit(np.clip(chosen[is_tested], 0.5, _MAX_AUC))
+
+    def fit(variance: float) -> tuple[np.ndarray, np.ndarray]:
+        weights = 1 / (variance + error**2)
+        scaled = features * np.sqrt(weights)[:, None]
+        coefficients, *_ = np.linalg.lstsq(scaled, observed * np.sqrt(weights), rcond=None)
+        return features @ coefficients, weights
+
+    def excess(variance: float) -> float:
+        mean, weights = fit(variance)
+        return float(weights @ (observed - mean) ** 2) - (len(auc) - 2)
+
+    largest = float(np.var(observed)) + 1.0
+    variance = brentq(excess, 0, largest) if excess(0) > 0 > excess(largest) else 0.0
+    mean, _ = fit(variance)
+    share = variance / (variance + error**2)
+    found[is_tested] = expit(mean + share * (observed - mean))
     return found
 
 
-def lower_bound(auc: np.ndarray, n_having: np.ndarray, n: int) -> np.ndarray:
-    """Return the lower end of the 80% interval of an AUC, at least 0.5: (l,) float64.
-
-    From the number of items with the label, (l,), of n; 0.5 for an AUC that is not a number.
-    """
-    a, having, others = np.nan_to_num(auc, nan=0.5), np.maximum(n_having, 1), n - n_having
-    q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
-    variance = a * (1 - a) + (having - 1) * (q1 - a**2) + (others - 1) * (q2 - a**2)
-    error = np.sqrt(np.maximum(variance, 0) / (having * np.maximum(others, 1)))
-    # The error of a perfect AUC on few items is not 0.
-    error = np.maximum(error, 0.5 / (having + 1))
-    return np.clip(a - _Z * error, 0.5, 1)
+def _auc_error(auc: np.ndarray, n_having: np.ndarray, n: int) -> np.ndarray:
+    """Return the standard error of an AUC on n items, of which `n_having` are positive."""
+    others = np.maximum(n - n_having, 1)
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (n_having - 1) * (q1 - auc**2) + (others - 1) * (q2 - auc**2)
+    error = np.sqrt(np.maximum(variance, 0) / (n_having * others))
+    return np.maximum(error, 0.5 / (n_having + 1))  # the error on few items is not 0
 
 
 def name_encoder(
@@ -244,15 +297,22 @@ def name_encoder(
 ) -> dict[int, DimensionName]:
     """Name the dimensions of an encoder after captions if possible, else after a vocabulary.
 
-    Uses the items of the train split, rows (r,) int.
+    The items that the encoder was trained on, rows (r,) int, choose the names. The items of the
+    validation split test them, or, if these are few, the items of every third group of equal
+    captions among the rows.
     """
+    validation = np.setdiff1d(evaluation_rows(collection, "select"), rows)
+    enough = len(validation) >= MIN_TESTS
+    if enough:
+        rows = np.concatenate([rows, validation])
     embeddings = collection.image_embeddings[rows]
     images = encode_codes(encoder, embeddings, IMAGE)
     captions = collection.captions_of_rows(rows)
     texts = encode_codes(encoder, collection.text_embeddings[captions], TEXT)
     owner = collection.item_positions(rows, captions)
     reported = collection.items["captions"].iloc[rows].tolist()
-    presence, tests = nameable(concept_presence(reported)), held_out_items(reported)
+    presence = nameable(concept_presence(reported))
+    tests = np.isin(rows, validation) if enough else held_out_items(reported)
     named = names_from_captions(
         images.by_row, mean_caption_codes(texts, owner, len(rows)), presence, tests
     )

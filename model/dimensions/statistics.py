@@ -1,15 +1,12 @@
-"""Activity of dimensions, and the quality of codes."""
+"""Statistics of dimensions: activity, agreement, and association with words and labels."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
+from scipy.sparse.linalg import norm
 
-from sieve.model.codes import SparseCodes
-from sieve.model.collection import Collection
-from sieve.model.duplicates import evaluation_rows
-from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from sieve.model.evaluation import recall_at
+from sieve.model.codes import SparseCodes, columns_of, shape_of
 
 
 def firing_rate(codes: SparseCodes) -> np.ndarray:
@@ -40,34 +37,63 @@ def live_shares(images: SparseCodes, texts: SparseCodes) -> dict[str, float]:
     return {"live": float(live.mean()), "live_in_both": float(both.sum() / max(live.sum(), 1))}
 
 
-def recall_of_split(
-    images: SparseCodes, texts: SparseCodes, collection: Collection, split: str
-) -> dict[str, dict[str, float]]:
-    """Return the text-to-image recall in a split, by `codes` and by `backbone` embeddings.
+SHARPNESS = 3
+"""Exponent of the activations in naming, which emphasises strong activations."""
 
-    `images` and `texts` are the codes of the whole collection. Near duplicates of items in an
-    earlier split are left out.
+
+def mean_caption_codes(text_codes: SparseCodes, caption_item: np.ndarray, n: int) -> csr_array:
+    """Return the mean code of the captions of each item: (n, m) float32, zero without captions."""
+    items = np.asarray(caption_item)
+    counts = np.bincount(items, minlength=n).astype(np.float32)
+    weights = 1 / counts[items]
+    average = csr_array((weights, (items, np.arange(len(items)))), shape=(n, len(items)))
+    return csr_array(average @ text_codes.by_row)
+
+
+def both_modalities(images: csr_array, texts: csr_array) -> csr_array:
+    """Sum the cubed activations of both modalities, each scaled to unit norm per dimension.
+
+    (n, m) codes of the images, and mean codes of their captions.
     """
-    rows = evaluation_rows(collection, split)
-    captions = collection.captions_of_rows(rows)
-    item = collection.item_positions(rows, captions)
-    by_code = (texts.by_row[captions] @ images.by_row[rows].T).toarray()
-    dense_texts = collection.text_embeddings[captions].astype(np.float32)
-    dense_images = collection.image_embeddings[rows].astype(np.float32)
-    return {
-        "codes": recall_at(by_code, item),
-        "backbone": recall_at(dense_texts @ dense_images.T, item),
-    }
+    sharp = [codes**SHARPNESS for codes in (images, texts)]
+    one, other = (codes / np.maximum(norm(codes, axis=0), 1e-12)[None, :] for codes in sharp)
+    return csr_array(csr_array(one) + csr_array(other))
 
 
-def code_quality(
-    encoder: SparseEncoder, collection: Collection, split: str = "select"
-) -> dict[str, dict[str, float]]:
-    """Measure an encoder on a split of a collection: see `recall_of_split`.
+def word_association(activations: csr_array, presence: csr_array) -> np.ndarray:
+    """Return the cosine of each dimension with each word over items.
 
-    Also returns, as `dimensions`, the `live_shares` over the whole collection.
+    (n, m) non-negative, (n, w) of 0 and 1 → (m, w) float32, in [0, 1].
     """
-    images = encode_codes(encoder, collection.image_embeddings, IMAGE)
-    texts = encode_codes(encoder, collection.text_embeddings, TEXT)
-    recall = recall_of_split(images, texts, collection, split)
-    return {**recall, "dimensions": live_shares(images, texts)}
+    shared = (activations.T @ presence).toarray()
+    counts = np.sqrt(np.asarray(presence.sum(0)).ravel())
+    norms = np.outer(norm(activations, axis=0), counts)
+    return (shared / np.maximum(norms, 1e-12)).astype(np.float32)
+
+
+def auc_matrix(codes: csr_array, presence: csr_array) -> np.ndarray:
+    r"""Return the area under the ROC curve of every dimension for every label.
+
+        AUC = (Σ_{i has l} rank_i - n_l (n_l + 1) / 2) / (n_l (n - n_l))
+
+    the probability that an item with the label has a higher activation than one without, with ties
+    counted half (Mann-Whitney). All zeros tie, so only active entries are ranked. (n, m)
+    non-negative, (n, l) of 0 and 1 → (m, l) float64, NaN if no item or every item has the label.
+    """
+    from scipy.stats import rankdata
+
+    columns = csc_array(codes)
+    columns.eliminate_zeros()
+    n, m = shape_of(columns)
+    n_active = np.diff(columns.indptr)
+    zero_rank = (n - n_active + 1) / 2  # the mean rank of the zeros, which come first
+    lift = [
+        n - len(values) + rankdata(values) - zero_rank[j]
+        for j, (_, values) in enumerate(columns_of(columns))
+    ]
+    parts = (np.concatenate([*lift, np.empty(0)]), columns.indices, columns.indptr)
+    lifts = csc_array(parts, shape=(n, m))
+    having = np.asarray(presence.sum(0)).ravel()
+    ranks = (lifts.T @ presence).toarray() + np.outer(zero_rank, having)
+    pairs = having * (n - having)
+    return (ranks - having * (having + 1) / 2) / np.where(pairs > 0, pairs, np.nan)

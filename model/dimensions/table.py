@@ -11,7 +11,6 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import GIVEN, PERSON, DimensionName
-from sieve.model.dimensions.association import mean_caption_codes
 from sieve.model.dimensions.clarity import (
     ExampleScores,
     centred_features,
@@ -19,9 +18,9 @@ from sieve.model.dimensions.clarity import (
     monosemanticity,
 )
 from sieve.model.dimensions.labels import best_labels, fit_labels, label_presence
-from sieve.model.dimensions.statistics import agreement, firing_rate
+from sieve.model.dimensions.statistics import agreement, firing_rate, mean_caption_codes
 
-VERSION = 6
+VERSION = 7
 """Version of the columns and of the cached codes; a cache of another version is computed again."""
 MIN_IMAGES = 5
 """Dimensions with fewer images get no clarity and label scores, which would be noise."""

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from sieve import assets
-from sieve.model.dimensions.association import SHARPNESS
+from sieve.model.dimensions.statistics import SHARPNESS
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.evaluation.rules import unit
 from sieve.model.files import UNREADABLE, atomic_file, sieve_home

@@ -1,8 +1,8 @@
-"""Validation during training: recall and exclusion on a small sample of the "select" split.
+"""Validation on the "select" split: recall and exclusion during training, and the final quality.
 
-Validation neither selects a model nor draws random numbers, so the trained weights are the same
-with and without it. Exclusion uses tuning pairs of the caption track, which no benchmark reports,
-and the rule of `sieve.model.exclusion` before calibration.
+Validation during training uses a small sample. It neither selects a model nor draws random numbers,
+so the trained weights are the same with and without it. Exclusion uses tuning pairs of the caption
+track, which no benchmark reports, and the rule of `sieve.model.exclusion` before calibration.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
+from sieve.model.dimensions.statistics import live_shares
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.evaluation import PairCriteria, recall_at
@@ -109,6 +111,39 @@ class ValidationSchedule:
         self._spent += cost
         if step is not None:
             self._last_cost, self._last_step = cost, step
+
+
+def recall_of_split(
+    images: SparseCodes, texts: SparseCodes, collection: Collection, split: str
+) -> dict[str, dict[str, float]]:
+    """Return the text-to-image recall in a split, by `codes` and by `backbone` embeddings.
+
+    `images` and `texts` are the codes of the whole collection. Near duplicates of items in an
+    earlier split are left out.
+    """
+    rows = evaluation_rows(collection, split)
+    captions = collection.captions_of_rows(rows)
+    item = collection.item_positions(rows, captions)
+    by_code = (texts.by_row[captions] @ images.by_row[rows].T).toarray()
+    dense_texts = collection.text_embeddings[captions].astype(np.float32)
+    dense_images = collection.image_embeddings[rows].astype(np.float32)
+    return {
+        "codes": recall_at(by_code, item),
+        "backbone": recall_at(dense_texts @ dense_images.T, item),
+    }
+
+
+def code_quality(
+    encoder: SparseEncoder, collection: Collection, split: str = "select"
+) -> dict[str, dict[str, float]]:
+    """Measure an encoder on a split of a collection: see `recall_of_split`.
+
+    Also returns, as `dimensions`, the `live_shares` over the whole collection.
+    """
+    images = encode_codes(encoder, collection.image_embeddings, IMAGE)
+    texts = encode_codes(encoder, collection.text_embeddings, TEXT)
+    recall = recall_of_split(images, texts, collection, split)
+    return {**recall, "dimensions": live_shares(images, texts)}
 
 
 def _subsample(rows: np.ndarray, at_most: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from sieve.model.backbone import backbone_of
 from sieve.model.benchmark.measurement import tune
 from sieve.model.benchmark.methods import SIEVE, BackboneEmbeddings, coded, train_method
 from sieve.model.collection import Collection
-from sieve.model.dimensions.statistics import live_shares, recall_of_split
+from sieve.model.dimensions.statistics import live_shares
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.evaluation import measure_rankings
 from sieve.model.evaluation.pairs import (
@@ -36,6 +36,7 @@ from sieve.model.evaluation.pairs import (
 )
 from sieve.model.evaluation.rules import PUSH, SUBTRACT
 from sieve.model.training import TrainingConfig
+from sieve.model.training.validation import recall_of_split
 from sieve.model.words.nouns import benchmark_nouns
 
 CHANGES: dict[str, dict[str, Any]] = {

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.names COLLECTION [CHECKPOINT]
 
-The table gives, for several thresholds of the AUC that is stored with each name, how many
+The table gives, for several thresholds of the AUC that is expected of each name, how many
 dimensions are named, and how many of those have an AUC of at least 0.80 on the test split: the
 probability that the dimension is more active on an image whose captions have the name than on one
 whose captions do not. Names that fewer than three test items have are not counted.
@@ -17,7 +17,7 @@ from scipy.sparse import csc_array, csr_array
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.dimension_name import CONFIDENT
-from sieve.model.dimensions.association import auc_matrix
+from sieve.model.dimensions.statistics import auc_matrix
 from sieve.model.engine import SearchEngine
 from sieve.model.words.text import presence_in
 
@@ -51,8 +51,8 @@ def main() -> None:
     print(
         f"{live} live dimensions, {len(names)} named, {equal} equal names; {len(rows)} test items"
     )
-    print(f"certain names have a stored AUC of at least {CONFIDENT}")
-    print("| stored AUC | named, share of live | tested | test AUC ≥ 0.80 |\n|---|---|---|---|")
+    print(f"certain names have an expected AUC of at least {CONFIDENT}")
+    print("| expected AUC | named, share of live | tested | test AUC ≥ 0.80 |\n|---|---|---|---|")
     for least in (0.0, 0.7, 0.75, 0.8, 0.9):
         chosen = np.array(found)[np.array(held_out) >= least]
         tested = chosen[~np.isnan(chosen)]

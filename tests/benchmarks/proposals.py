@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from sieve.data_prep.bundled import locate_collection
-from sieve.model.dimensions.association import auc_matrix
+from sieve.model.dimensions.statistics import auc_matrix
 from sieve.model.engine import SearchEngine
 from sieve.model.evaluation.pairs import (
     PairCriteria,

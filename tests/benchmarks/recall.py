@@ -11,7 +11,7 @@ import json
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
-from sieve.model.dimensions.statistics import code_quality
+from sieve.model.training.validation import code_quality
 
 
 def main() -> None:

@@ -13,6 +13,12 @@ def live(engine) -> int:
     return int(engine.dimension_table()["firing_images"].to_numpy().argmax())
 
 
+def by_images(engine):
+    """Return the default order of the table: certain names first, then the most frequent."""
+    table = engine.dimension_table()
+    return table.sort_values(["confident", "firing_images"], ascending=False, kind="stable")
+
+
 def rows(page: Page) -> list[int]:
     return [
         int(d)
@@ -24,8 +30,7 @@ def test_table_sorts_and_filters(page: Page, tiny_engine) -> None:
     go(page, "?tab=dimensions")
     page.locator(".sv-table tbody tr").first.wait_for()
     table = tiny_engine.dimension_table()
-    by_images = table.sort_values("firing_images", ascending=False, kind="stable")
-    assert rows(page) == by_images["dimension"].tolist()
+    assert rows(page) == by_images(tiny_engine)["dimension"].tolist()
     page.get_by_role("button", name="#", exact=True).click()
     assert rows(page) == table["dimension"].tolist()
     page.get_by_role("button", name="#", exact=True).click()
@@ -36,13 +41,35 @@ def test_table_sorts_and_filters(page: Page, tiny_engine) -> None:
     expect(page.get_by_text("No dimension matches by name")).to_be_visible()
 
 
+def test_names_that_failed_their_test_are_grey_guesses_listed_last(page: Page, tiny_engine) -> None:
+    table = tiny_engine.dimension_table()
+    guesses = table[~table["confident"] & (table["name_source"] != "")]
+    assert 0 < len(guesses) < len(table)
+    go(page, "?tab=dimensions")
+    page.locator(".sv-table tbody tr").first.wait_for()
+    n = int(table["confident"].sum())
+    expect(page.locator(".sv-named")).to_contain_text(f"{n} of {len(table)} named with confidence")
+    page.get_by_role("button", name="named with confidence").press("Enter")
+    expect(page.locator(".sv-bubble")).to_contain_text("at least 80 of 100 pairs")
+    links = page.locator(".sv-table tbody th a")
+    colours = links.evaluate_all(
+        "all => all.map((a) => getComputedStyle(a.querySelector('span') ?? a).color)"
+    )
+    certain, grey = set(colours[:n]), set(colours[n:])
+    assert len(certain) == len(grey) == 1 and certain.isdisjoint(grey)
+    first = guesses.iloc[0]
+    assert first["name"].startswith(f"#{first['dimension']}, perhaps ")
+    go(page, f"?tab=dimensions&dimension={first['dimension']}")
+    expect(page.get_by_role("heading", level=2, name=first["name"])).to_be_visible()
+    page.get_by_role("button", name="Images", exact=True).click()
+    frequent = table.sort_values("firing_images", ascending=False, kind="stable")
+    assert rows(page) == frequent["dimension"].tolist()
+
+
 def test_clearest_dimension_opens_by_default_unless_a_link_names_one(
     page: Page, tiny_engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_images = tiny_engine.dimension_table().sort_values(
-        "firing_images", ascending=False, kind="stable"
-    )
-    most, _, third = by_images["dimension"].tolist()[:3]
+    most, _, third = by_images(tiny_engine)["dimension"].tolist()[:3]
     monkeypatch.setattr(dimensions, "clearest_dimension", lambda _: third)
     head = page.locator(".sv-page-head")
     for link, shown in (

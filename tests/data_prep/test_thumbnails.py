@@ -16,8 +16,7 @@ from page_api import call_server, web_client
 from PIL import Image
 from processes import FIRST_PORT
 
-from sieve.data_prep.images import open_thumbnail
-from sieve.data_prep.thumbnails import MAX_BYTES, add_checksum, read_thumbnail
+from sieve.data_prep.images import MAX_THUMBNAIL_BYTES, add_checksum, open_thumbnail, read_thumbnail
 from sieve.explorer.app import start
 from sieve.model.collection import Collection, thumbnail_path
 from sieve.model.engine import SearchEngine
@@ -81,7 +80,7 @@ def test_missing_checksum_and_oversized_file_are_rejected(placed: Path, tmp_path
     placed.write_bytes(webp("blue"))
     with pytest.raises(ValueError, match="is damaged: it has no checksum"):
         read_thumbnail(tmp_path, "ab" * 8)
-    placed.write_bytes(webp() + bytes(MAX_BYTES))
+    placed.write_bytes(webp() + bytes(MAX_THUMBNAIL_BYTES))
     with pytest.raises(ValueError, match="too large for a thumbnail"):
         read_thumbnail(tmp_path, "ab" * 8)
 

@@ -13,10 +13,14 @@ from open_clip.model import CustomTextCLIP
 from PIL import Image
 
 from sieve.data_prep.backbone_training.fit import (
+    CompactTokens,
     Domain,
     FitConfig,
+    TermIndex,
     Towers,
     caption_loss,
+    drop_words,
+    frequent_words,
     query_loss,
     train,
 )
@@ -30,12 +34,6 @@ from sieve.data_prep.backbone_training.pretrain import (
     photo_views,
     recall,
     save,
-)
-from sieve.data_prep.backbone_training.terms import (
-    CompactTokens,
-    TermIndex,
-    drop_words,
-    frequent_words,
 )
 from sieve.model.backbone import Backbone
 

@@ -12,6 +12,7 @@ import torch
 from command_line import Sieve, fault
 from safetensors.torch import save_file
 
+from sieve import Engine
 from sieve.explorer.server import Server
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.explorer.tabs.train import TrainHandlers
@@ -24,12 +25,23 @@ D, M = 32, 64
 
 
 def save_checkpoint(
-    checkpoint: Checkpoint, home: Path, name: str, *, steps: int, newer: int
+    checkpoint: Checkpoint,
+    home: Path,
+    name: str,
+    *,
+    steps: int,
+    newer: int,
+    recall: float | None = None,
 ) -> Path:
-    """Save a copy of a checkpoint by name, with the given number of training steps."""
+    """Save a copy of a checkpoint by name, with the given number of training steps.
+
+    `recall` is its recall@10 on validation items, where the backbone's is 0.5.
+    """
     folder = Path(shutil.copytree(checkpoint.path, home / "checkpoints" / name))
     training = json.loads((folder / "training.json").read_text())
     training["curves"][-1]["step"] = steps
+    if recall is not None:
+        training["quality"] |= {"codes": {"recall@10": recall}, "backbone": {"recall@10": 0.5}}
     (folder / "training.json").write_text(json.dumps(training))
     write_checksums(
         folder, (part.name for part in folder.iterdir() if part.name != "checksums.json")
@@ -65,7 +77,7 @@ def test_quick_training_is_not_the_default(
     for_strangers = SearchHandlers(SearchEngine.open(tiny_collection.path), tmp_path, public=True)
     assert not any(for_strangers.about()["checkpoint_choice"].values())
     assert explain_choice(tiny_collection, quick) == (
-        "tiny had only a quick training (20 steps); tiny-full had a full one.",
+        "tiny had only a quick training (20 steps); tiny-full is better.",
         "tiny-full",
     )
     handlers = TrainHandlers(tiny_collection, full, "cpu")
@@ -83,6 +95,33 @@ def test_nothing_is_reported_for_the_expected_checkpoint(
     newest = save_checkpoint(tiny_checkpoint, home, "tiny-2", steps=300, newer=2)
     assert find_checkpoint(tiny_collection) == newest
     assert {explain_choice(tiny_collection, one) for one in (newest, older)} == {("", "")}
+
+
+@pytest.mark.usefixtures("wide")
+def test_checkpoint_with_lower_validation_recall_is_not_the_default(
+    home: Path,
+    tiny_collection: Collection,
+    tiny_checkpoint: Checkpoint,
+    sieve: Sieve,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    good = save_checkpoint(tiny_checkpoint, home, "good", steps=400, newer=1, recall=0.45)
+    weak = save_checkpoint(tiny_checkpoint, home, "weak", steps=400, newer=2, recall=0.1)
+    assert find_checkpoint(tiny_collection) == good
+    reason = "because weak has a lower validation recall (0.20 < 0.90 of the backbone's)."
+    line = f"good is open, {reason} Open weak with --checkpoint weak."
+    assert str(explain_choice(tiny_collection, good)) == line
+    assert str(explain_choice(tiny_collection, weak)).endswith(
+        "; good is better. Open good with --checkpoint good."
+    )
+    Engine.open(tiny_collection.path, device="cpu")
+    assert caplog.messages == [line]
+    Engine.open(tiny_collection.path, "weak", device="cpu")
+    assert caplog.messages == [line]  # it was asked for
+    assert sieve("search", tiny_collection.path, "red", "--json").data["results"]
+    assert caplog.messages == [line, line]
+    almost = save_checkpoint(tiny_checkpoint, home, "almost", steps=400, newer=3, recall=0.43)
+    assert find_checkpoint(tiny_collection) == almost
 
 
 def test_few_dimensions_count_as_quick(

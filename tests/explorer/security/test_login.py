@@ -12,7 +12,6 @@ import pytest
 from page_api import RPC_URL, call_server, csrf_header, serve, web_client
 from processes import FIRST_PORT
 
-from sieve.explorer.security import login
 from sieve.explorer.security.access import Access
 
 pytestmark = pytest.mark.slow
@@ -114,7 +113,7 @@ def test_logout_ends_only_the_current_session(logged_in: httpx.Client, url: str)
 
 
 def test_inactive_session_expires(logged_in: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(login, "SESSION_SECONDS", 1.0)
+    monkeypatch.setattr("sieve.explorer.security.access.SESSION_SECONDS", 1.0)
     for _ in range(4):
         time.sleep(0.4)
         assert logged_in.get("/config").status_code == 200
@@ -134,5 +133,5 @@ def test_repeated_wrong_passwords_are_delayed(
     time.sleep(1.1)
     assert web.post("/login", data=WRONG).status_code == 400
     assert int(web.post("/login", data=WRONG).headers["retry-after"]) == 2
-    monkeypatch.setattr(login.time, "monotonic", lambda now=time.monotonic: now() + 3)
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + 3)
     assert web.post("/login", data=GIVEN).is_success

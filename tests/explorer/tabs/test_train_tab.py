@@ -13,8 +13,13 @@ from corruption import mutated_json, reseal
 
 from sieve.explorer.app import build_app, build_training_page
 from sieve.explorer.errors import json_errors
-from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Progress
-from sieve.explorer.jobs.training_settings import TrainingSettings
+from sieve.explorer.jobs.directory import (
+    JobDirectory,
+    JobRequest,
+    JobState,
+    Progress,
+    TrainingSettings,
+)
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.collection import Collection
 from sieve.model.training import PRESETS

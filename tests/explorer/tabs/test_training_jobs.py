@@ -13,14 +13,18 @@ import pytest
 from corruption import reseal
 from processes import ForkedPython
 
-from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Progress
-from sieve.explorer.jobs.training_settings import TrainingSettings
+from sieve.explorer.jobs.directory import (
+    JobDirectory,
+    JobRequest,
+    JobState,
+    Progress,
+    TrainingSettings,
+)
 from sieve.explorer.jobs.worker import N_POINTS, CurveRecorder, ProgressReporter
 from sieve.explorer.tabs.train import TrainingManager, find_collection
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
-from sieve.model.training.trainer import StepReport
-from sieve.model.training.training_run import read_metadata
+from sieve.model.training.trainer import StepReport, read_metadata
 from sieve.model.training.validation import ValidationReport
 
 pytestmark = pytest.mark.slow
@@ -132,7 +136,7 @@ def test_killed_server_stops_its_training_without_losing_progress(
 ) -> None:
     script = (
         "import sys, time; from sieve.explorer.tabs.train import TrainingManager;"
-        "from sieve.explorer.jobs.training_settings import TrainingSettings;"
+        "from sieve.explorer.jobs.directory import TrainingSettings;"
         "from sieve.model.collection import Collection;"
         "TrainingManager(Collection.open(sys.argv[1]), 'cpu')"
         ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"

@@ -9,7 +9,6 @@ from sklearn.metrics import roc_auc_score
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
-from sieve.model.dimensions.association import auc_matrix
 from sieve.model.dimensions.labels import (
     best_dimensions,
     best_labels,
@@ -17,6 +16,7 @@ from sieve.model.dimensions.labels import (
     label_presence,
     purity,
 )
+from sieve.model.dimensions.statistics import auc_matrix
 from sieve.model.encoder import IMAGE, encode_codes
 
 

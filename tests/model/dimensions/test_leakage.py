@@ -9,7 +9,6 @@ import pytest
 from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
-from sieve.model.dimensions.association import auc_matrix
 from sieve.model.dimensions.labels import LabelFit
 from sieve.model.dimensions.leakage import (
     MIN_EITHER,
@@ -20,6 +19,7 @@ from sieve.model.dimensions.leakage import (
     pair_reports,
     summarise,
 )
+from sieve.model.dimensions.statistics import auc_matrix
 from sieve.model.exclusion import Calibration
 
 M = 12

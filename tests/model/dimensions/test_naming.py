@@ -10,14 +10,16 @@ import torch
 from conftest import WORDS, WordBackbone
 from corruption import reseal
 from scipy.sparse import csr_array
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import CAPTIONS, CONFIDENT, VOCABULARY, DimensionName
 from sieve.model.dimensions.naming import (
     add_vocabulary,
+    expected_auc,
     held_out_items,
-    lower_bound,
     name_encoder,
     names_from_captions,
 )
@@ -77,12 +79,28 @@ def test_items_with_equal_captions_do_not_test_each_other() -> None:
     assert held_out_items(captions).tolist() == [False, False, True] * 4
 
 
-def test_few_items_make_an_auc_uncertain() -> None:
-    found = lower_bound(np.array([1.0, 0.9, 0.9, np.nan, 0.3]), np.array([2, 10, 300, 0, 9]), 900)
-    assert 0.7 < found[0] < 0.8, "two items prove little"
-    assert found[1] < found[2] - 0.04
-    assert found[2] == pytest.approx(0.9, abs=0.02)
-    assert found[3:].tolist() == [0.5, 0.5]
+def test_few_items_prove_little() -> None:
+    found = expected_auc(np.array([1.0, 0.9, 0.3]), np.array([2, 300, 0]), 900, np.ones(3))
+    assert found[0] < 0.9 and found[1] == pytest.approx(0.9) and found[2] == 0.5
+
+
+def test_expected_auc_is_right_on_other_items() -> None:
+    generator = np.random.default_rng(5)
+    chosen = generator.uniform(0.6, 0.99, 2000)
+    true = 0.5 + 0.6 * (chosen - 0.5)  # the encoder is overfitted to the items that chose
+    having = generator.integers(1, 12, 2000)
+    shift = np.sqrt(2) * norm.ppf(true)
+    tested = np.array(
+        [
+            roc_auc_score(
+                np.arange(200) < n, generator.standard_normal(200) + by * (np.arange(200) < n)
+            )
+            for n, by in zip(having, shift, strict=True)
+        ]
+    )
+    found = expected_auc(tested, having, 200, chosen)
+    assert np.abs(found - true).mean() < 0.6 * np.abs(tested - true).mean()
+    assert abs((found - true).mean()) < 0.03, "no bias, although the choosing items have one"
 
 
 def test_uncertain_name_is_shown_as_a_guess(word_checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -96,7 +114,7 @@ def test_uncertain_name_is_shown_as_a_guess(word_checkpoint: Checkpoint, tmp_pat
     reseal(folder)
     found = Checkpoint.load(folder)
     assert [found.name_of(j) for j in range(4)] == [
-        "dog 0", "perhaps dog 1", "dog 2", "dimension 3",
+        "dog 0", "#1, perhaps dog 1", "dog 2", "dimension 3",
     ]  # fmt: skip
 
 

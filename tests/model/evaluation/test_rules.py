@@ -9,7 +9,11 @@ from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
 from sieve.model.evaluation import rules
-from sieve.model.exclusion import Calibration, Query, off_weights, propose_off, scores
+from sieve.model.exclusion import Calibration, Query, RowFilter, off_weights, propose_off, scores
+
+
+def above(threshold: float, off: np.ndarray) -> RowFilter:
+    return lambda codes, _: (codes[:, off] > threshold).sum(axis=1) > 0
 
 
 def random_codes(generator: np.random.Generator, n: int, m: int) -> np.ndarray:
@@ -37,13 +41,14 @@ def test_code_rules_equal_search(
     knobs = {
         "ratio": ratio, "floor": floor, "push": push, "threshold": threshold, "limit": limit,
     }  # fmt: skip
-    calibration = Calibration(push, threshold, ratio, floor, limit)
+    calibration = Calibration(push, ratio, floor, limit)
     for p in range(3):
         off, without = propose_off(a[p], b[p], calibration, evidence[p])
         weights = tuple(off_weights(a[p], without, off, np.ones(12, np.float32)).tolist())
 
         def found(never: bool = False, strictness: float = 1.0, p=p, off=off, weights=weights):  # noqa: ANN202
-            query = Query(a[p], tuple(off.tolist()), weights, strictness, never, calibration)
+            hides = above(threshold, off) if never else None
+            query = Query(a[p], tuple(off.tolist()), weights, strictness, hides, calibration)
             return scores(codes, query)
 
         np.testing.assert_allclose(rules.PUSH.scores(space, knobs)[p], found(), atol=1e-5)

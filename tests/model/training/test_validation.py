@@ -38,7 +38,7 @@ class Clock:
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validate at every step."""
     monkeypatch.setattr(
-        "sieve.model.training.training_run.ValidationSchedule",
+        "sieve.model.training.trainer.ValidationSchedule",
         lambda: ValidationSchedule(lambda: 0.0),
     )
 

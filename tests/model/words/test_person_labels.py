@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from corruption import reseal
 from scipy.sparse import csr_array
 
 from sieve import assets
@@ -24,7 +27,9 @@ BUNDLED = sorted(path.parent for path in assets.ROOT.glob(f"checkpoints/*/{NAMES
         "arab", "oriental", "oriental man", "african-american woman", "chinese", "Mexicans",
         "muslim", "jews", "catholic", "lesbian", "queer", "midget", "retarded", "gypsy",
         "michael jackson", "michael · jackson", "obama t-shirt", "einstein", "black man",
-        "man · white", "frenchmen",
+        "man · white", "frenchmen", "middle eastern man", "dark skin · face", "white couple",
+        "mormon", "refugees", "fat woman", "man · bald", "overweight", "blonde girl", "topless",
+        "blind man", "redheaded woman", "tiger woods", "taylor swift", "elvis costume",
     ],
 )  # fmt: skip
 def test_labels_of_people_are_detected(name: str) -> None:
@@ -36,7 +41,9 @@ def test_labels_of_people_are_detected(name: str) -> None:
     [
         "man", "crowd", "nurse", "monk", "turkey", "china", "china plate", "german shepherd",
         "french fries", "black dog", "white", "polish", "mohawk", "santa claus", "ferris wheel",
-        "christmas", "lens", "light-colored dog", "jack o'lantern", "hamburger",
+        "christmas", "lens", "light-colored dog", "jack o'lantern", "hamburger", "bald eagle",
+        "tiger", "woods", "window blind", "player · white uniform", "tan dog", "skinny jeans",
+        "elderly man", "wheelchair", "beard",
     ],
 )  # fmt: skip
 def test_other_names_are_allowed(name: str) -> None:
@@ -74,6 +81,30 @@ def test_older_names_are_replaced_by_the_next_best_word() -> None:
     assert alone.without_labels() is None
     joined = DimensionName("dress · african-american woman", 0.5, "woman").without_labels()
     assert joined is not None and joined.name == "dress"
+
+
+def test_replaced_names_are_not_those_of_other_dimensions(tmp_path: Path) -> None:
+    folder = tmp_path / "older"
+    shutil.copytree(BUNDLED[0], folder)
+    fields = {"score": 0.5, "runner_up_score": 0.4}
+    entries = [
+        {"dimension": 0, "name": "arab", "runner_up": "crowd", **fields},
+        {"dimension": 1, "name": "crowd", "runner_up": "", **fields},
+        {"dimension": 2, "name": "muslim", "runner_up": "market", **fields},
+        {"dimension": 3, "name": "jews", "runner_up": "market", **fields},
+    ]
+    (folder / NAMES).write_text(json.dumps(entries))
+    reseal(folder)
+    found = {j: name.name for j, name in Checkpoint.load(folder).names.items()}
+    assert found == {1: "crowd", 2: "market"}
+
+
+def test_each_group_of_the_manual_list_has_a_reason() -> None:
+    text = (assets.ROOT / "words" / "person_labels_extra.txt").read_text()
+    head, *groups = text.strip().split("\n\n")
+    assert all(line.startswith("# ") for line in head.split("\n"))
+    assert len(groups) >= 7
+    assert all(group.startswith("# ") and group.split("\n")[0].endswith(".") for group in groups)
 
 
 def test_custom_names_are_preserved() -> None:
