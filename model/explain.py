@@ -187,15 +187,15 @@ def explain(
 def sum_by_concept(comparison: ItemComparison, concepts: Concepts) -> ItemComparison:
     """Sum the parts of a comparison by concept, each identified by its leading dimension.
 
-    A concept is off if all its parts are.
+    A concept of which only some dimensions are off has two parts.
     """
-    by_dimension = {part.dimension: part for part in comparison.parts}
-    summed = []
-    for leading, members in concepts.grouped(by_dimension).items():
-        parts = [by_dimension[j] for j in members]
-        left, right = sum(part.left for part in parts), sum(part.right for part in parts)
-        summed.append(Part(leading, left, right, all(part.off for part in parts)))
-    ordered = tuple(sorted(summed, key=lambda part: -abs(part.difference)))
+    sums: dict[tuple[int, bool], Part] = {}
+    for part in comparison.parts:
+        leading = concepts.leading(part.dimension)
+        total = sums.get((leading, part.off), Part(leading, 0.0, 0.0, part.off))
+        left, right = total.left + part.left, total.right + part.right
+        sums[leading, part.off] = replace(total, left=left, right=right)
+    ordered = tuple(sorted(sums.values(), key=lambda part: -abs(part.difference)))
     ahead = 1 if comparison.left.score >= comparison.right.score else -1
     return replace(comparison, parts=ordered, reasons=_reasons(ordered, ahead))
 

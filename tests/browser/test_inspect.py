@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -69,7 +70,8 @@ def test_image_and_text_are_shown_side_by_side(page: Page, tiny_engine) -> None:
     inspect(page, item, "a circle")
     shared = page.locator(".sv-pair .sv-group .sv-dim")
     image, text = tiny_engine.image_codes.dense(0), tiny_engine.encode("a circle").code
-    expect(shared).to_have_count(int(((image > 0) & (text > 0)).sum()))
+    concepts = tiny_engine.concepts.grouped(np.flatnonzero((image > 0) & (text > 0)).tolist())
+    expect(shared).to_have_count(len(concepts))
     expect(page.get_by_text("cosine of embeddings")).to_be_visible()
     expect(page.get_by_text("Only left")).to_be_visible()
     assert f"left-item:{item},right:a+circle" in page.url or (

@@ -40,7 +40,9 @@ def test_without_proposes_off_dimensions_at_the_top(page: Page, tiny_engine) -> 
     search(page, "a circle", "the snow")
     proposed = tiny_engine.encode("a circle", "the snow").proposed
     off = switches(page, "off")
-    assert sorted(j for row in off.all() for j in dimensions_of(row)) == sorted(proposed)
+    concepts = tiny_engine.concepts.grouped(proposed)
+    listed = [tiny_engine.concepts.leading(dimensions_of(row)[0]) for row in off.all()]
+    assert listed == list(concepts)
     assert not any(row.is_checked() for row in off.all())
     assert all(row.is_checked() for row in switches(page).all())
 
