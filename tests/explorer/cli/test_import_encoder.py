@@ -187,6 +187,20 @@ def test_thresholded_encoder_is_refused_by_sentence_transformers(
         assert "has no activation jumprelu" in fault(sieve(*export))
 
 
+def test_empty_codes_are_reported(
+    sieve: Sieve, home: Path, tiny_collection: Collection, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    assert home
+    source = save_sae(tmp_path / "sae", tiny_collection.backbone.width)
+    tensors = load_file(source / "sae_weights.safetensors")
+    save_file(tensors | {"threshold": torch.full((M,), 9.0)}, source / "sae_weights.safetensors")
+    command = ("import-encoder", source, "--collection", tiny_collection.path)
+    report = sieve(*command, "--out", tmp_path / "out", "--json").data
+    assert report["quality"]["dimensions"]["live"] == 0
+    assert "100% of the images have no active dimension" in caplog.text
+
+
 def test_mistakes_give_one_line(
     sieve: Sieve, home: Path, tiny_collection: Collection, tmp_path: Path
 ) -> None:
