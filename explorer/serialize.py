@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -138,12 +138,54 @@ def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def summary_report(engine: SearchEngine) -> dict[str, Any]:
     """Serialise the interpretability report of an encoder."""
-    is_scenes = engine.collection.manifest.source.startswith("Scenes(")
-    report = interpretability_report(engine, label_synonyms() if is_scenes else {})
+    report = interpretability_report(engine, _synonyms_of(engine.collection))
     return {
         "collection": engine.collection.name,
         "checkpoint": str(engine.checkpoint.path.absolute()),
         **asdict(report),
+    }
+
+
+def _synonyms_of(collection: Collection) -> Mapping[str, Sequence[str]]:
+    """Return other correct names of the labels of a collection, if they are known."""
+    return label_synonyms() if collection.manifest.source.startswith("Scenes(") else {}
+
+
+def controls_report(
+    engine: SearchEngine, on_control: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
+    """Serialise each interpretability metric of an encoder, and of controls."""
+    from sieve.model.sanity import sanity_checks
+
+    return [
+        {
+            "metric": check.name,
+            "better": "lower" if check.lower_is_better else "higher",
+            "distinguishes": check.tells,
+            "trained": check.trained._asdict(),
+            **{name: value._asdict() for name, value in check.controls.items()},
+        }
+        for check in sanity_checks(engine, _synonyms_of(engine.collection), on_control=on_control)
+    ]
+
+
+def seeds_report(engine: SearchEngine, others: Sequence[SearchEngine]) -> dict[str, Any]:
+    """Serialise how many dimensions and concepts recur in the encoders of other training seeds."""
+    from sieve.model.sanity import RECURS, checkpoint_consistency
+
+    return {
+        "seeds": 1 + len(others),
+        **{
+            f"{kind}_{name}": value
+            for kind, found in zip(
+                ("dimensions", "concepts"), checkpoint_consistency([engine, *others]), strict=True
+            )
+            for name, value in (
+                ("live", found.units),
+                ("mean_correlation", found.mean_correlation),
+                (f"recurring_at_{RECURS}", found.recurring),
+            )
+        },
     }
 
 
