@@ -10,6 +10,9 @@ controls have the same width and the same number of active dimensions (Korznikov
 - coordinates, PCA, ICA: the positive and the negative part of each coordinate of the centred
   embedding, of each principal component, and of each independent component.
 
+Counterfactual images differ from an original in one object or in the place. A dimension is
+selective if it falls when its own object leaves, and stays when another does.
+
 Dimensions of several training seeds are matched one to one by the correlation of their activations
 (the Hungarian algorithm), as in pairwise mean correlation coefficients (PW-MCC).
 """
@@ -34,6 +37,7 @@ from sieve.model.backbone import resolve_device
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
 from sieve.model.codes import shape_of
 from sieve.model.collection import Collection
+from sieve.model.dimensions.code_cache import cache_folder, write_cache
 from sieve.model.dimensions.labels import (
     best_dimensions,
     disentanglement,
@@ -41,7 +45,7 @@ from sieve.model.dimensions.labels import (
     probe_importances,
 )
 from sieve.model.dimensions.naming import name_encoder
-from sieve.model.encoder import SparseEncoder
+from sieve.model.encoder import IMAGE, SparseEncoder, encode_codes
 from sieve.model.engine import SearchEngine
 from sieve.model.files import sieve_home
 from sieve.model.hyperparameters import TrainingConfig
@@ -284,13 +288,13 @@ def _components(name: str, encoder: SparseEncoder, collection: Collection) -> np
     centred = encoder.centred(images, "image").numpy()
     n_components = min(width, len(rows) - 1, encoder.config.m // 2)
     if name == "PCA":
-        return PCA(n_components, random_state=0).fit(centred).components_.astype(np.float32)
+        return np.asarray(PCA(n_components, random_state=0).fit(centred).components_, np.float32)
     if name == "ICA":
         ica = FastICA(n_components, whiten="unit-variance", max_iter=100, tol=0.01, random_state=0)
         with warnings.catch_warnings():
             # An approximate solution is enough for a control.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return ica.fit(centred).components_.astype(np.float32)
+            return np.asarray(ica.fit(centred).components_, np.float32)
     raise ValueError(f"unknown control {name!r}; expected one of {', '.join(CONTROLS)}")
 
 
@@ -374,3 +378,112 @@ def checkpoint_consistency(
     codes = [engine.image_codes.by_row for engine in engines]
     concepts = [engine.concepts.sum(each)[1] for engine, each in zip(engines, codes, strict=True)]
     return seed_consistency(codes), seed_consistency(concepts)
+
+
+class CounterfactualPair(NamedTuple):
+    """Rows of an image and of the same image with one change."""
+
+    original: int
+    changed: int
+    lost: frozenset[str]
+    """Labels that only the original has."""
+
+
+class Falls(NamedTuple):
+    """Relative fall of each dimension in counterfactual images: (m,) float64 each, at most 1.
+
+    NaN with too few pairs. A negative fall is a rise.
+    """
+
+    own: np.ndarray
+    """When the object of its own label leaves."""
+    other: np.ndarray
+    """When another object leaves, or the place changes, and its own object stays."""
+
+    @property
+    def selectivity(self) -> np.ndarray:
+        """Fall for its own object divided by the change for others, at least `LEAST_CHANGE`."""
+        return self.own / np.maximum(np.abs(self.other), LEAST_CHANGE)
+
+
+_FALLS = "falls1-"
+MIN_PAIRS = 3
+"""Minimum number of pairs whose original has the dimension."""
+LEAST_CHANGE = 0.01
+
+
+def counterfactual_falls(
+    codes: csr_array,
+    pairs: Sequence[CounterfactualPair],
+    item_labels: Sequence[Sequence[str]],
+    labels: Sequence[str],
+    min_pairs: int = MIN_PAIRS,
+) -> Falls:
+    """Measure how far each dimension falls in counterfactual images.
+
+        fall_j = Σ (z_j - z'_j) / Σ z_j
+
+    over pairs (z, z') of codes, both of unit norm.
+
+    Parameters
+    ----------
+    codes : (n, m) float32, sparse
+    pairs : sequence of CounterfactualPair
+        Rows of `codes`.
+    item_labels : (n,) sequences of str
+    labels : (m,) str
+        Label of each dimension; empty if it has none.
+    """
+    before = codes[[pair.original for pair in pairs]].toarray().astype(np.float64)
+    after = codes[[pair.changed for pair in pairs]].toarray().astype(np.float64)
+    known = {label: at for at, label in enumerate(dict.fromkeys(labels))}
+    lost, stays = (np.zeros((len(pairs), len(known)), bool) for _ in range(2))
+    for row, pair in enumerate(pairs):
+        lost[row, [known[label] for label in pair.lost if label in known]] = True
+        kept = set(item_labels[pair.original]) & set(item_labels[pair.changed])
+        stays[row, [known[label] for label in kept if label in known]] = True
+    column = np.array([known[label] for label in labels])
+    has_label = np.array([bool(label) for label in labels])
+    falls = []
+    for applies in (lost, stays):
+        used = applies[:, column] & (before > 0) & has_label
+        whole = (before * used).sum(0)
+        enough = used.sum(0) >= min_pairs
+        fallen = ((before - after) * used).sum(0)
+        falls.append(np.where(enough, fallen / np.where(enough, whole, 1), np.nan))
+    return Falls(*falls)
+
+
+def engine_falls(
+    engine: SearchEngine, collection: Collection, pairs: Sequence[CounterfactualPair]
+) -> tuple[Falls, Falls]:
+    """Return the falls of an engine's dimensions, and of its concepts by leading dimension.
+
+    Those of the dimensions are cached for their pages: see `cached_falls`. `collection` has
+    counterfactual images with the same backbone, and `pairs` its rows. Raises a ValueError if the
+    checkpoint does not fit it.
+    """
+    engine.checkpoint.check_fits(collection)
+    codes = encode_codes(engine.checkpoint.encoder, collection.image_embeddings, IMAGE).by_row
+    item_labels = collection.items["labels"].tolist()
+    labels = engine.derived.dimensions["label"].tolist()
+    leading, summed = engine.concepts.sum(codes)
+    falls = counterfactual_falls(codes, pairs, item_labels, labels)
+    folder = cache_folder(engine.collection, engine.checkpoint, f"{_FALLS}{collection.sha256[:16]}")
+    write_cache(folder, lambda temporary: np.save(temporary / "falls.npy", np.stack(falls)))
+    return falls, counterfactual_falls(
+        summed, pairs, item_labels, [labels[j] for j in leading.tolist()]
+    )
+
+
+def cached_falls(engine: SearchEngine) -> Falls | None:
+    """Return the falls of the dimensions that were measured last, or None."""
+    folder = cache_folder(engine.collection, engine.checkpoint, _FALLS)
+    found = sorted(folder.parent.glob(f"{folder.name}*/falls.npy"), key=lambda f: f.stat().st_mtime)
+    try:
+        falls = np.load(found[-1], allow_pickle=False) if found else None
+    except (OSError, ValueError, EOFError):
+        return None  # a damaged cache is no reason to hide the page
+    if falls is None or falls.shape != (2, engine.checkpoint.m):
+        return None
+    return Falls(*falls)

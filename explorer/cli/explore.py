@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -187,6 +187,9 @@ class Dimensions:
     seed: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="CHECKPOINT")] = ()
     """With --summary: a checkpoint of another training seed, to count the dimensions that recur;
     repeatable."""
+    counterfactual: Annotated[str | None, arg(metavar="COLLECTION")] = None
+    """A collection of `sieve prepare scenes --counterfactual`: how far each dimension falls when
+    its own object leaves an image, and when another does."""
     trust_backbone: TrustBackbone = False
     csv: bool = False
     """Print CSV with all columns."""
@@ -206,10 +209,20 @@ class Dimensions:
             raise ValueError("--summary covers all dimensions: remove --match and --sort")
         options = BackboneOptions(trust_backbone=self.trust_backbone)
         engine = options.open_engine(self.collection, self.checkpoint)
+        falls = None
+        if self.counterfactual:
+            from sieve.explorer.serialize import counterfactual_report
+            from sieve.model.collection import Collection
+
+            changed = Collection.open(options.find_collection(self.counterfactual))
+            falls = counterfactual_report(engine, changed)
         if self.summary:
-            self._summarise(engine)
+            self._summarise(engine, {"counterfactual": falls[0]} if falls else {})
             return
-        table = dimension_rows(engine.dimension_table(), self.sort, self.match)
+        table = engine.dimension_table()
+        if falls:
+            table = table.join(falls[1])
+        table = dimension_rows(table, self.sort, self.match)
         if self.csv:
             output.print_text(table_csv(table).decode().replace("\r\n", "\n"))
         elif self.json:
@@ -217,11 +230,11 @@ class Dimensions:
         else:
             output.print_dimensions(table, self.sort)
 
-    def _summarise(self, engine: SearchEngine) -> None:
+    def _summarise(self, engine: SearchEngine, more: dict[str, Any]) -> None:
         from sieve.explorer.serialize import controls_report, seeds_report, summary_report
         from sieve.model.checkpoint import Checkpoint, checkpoint_path
 
-        report = summary_report(engine)
+        report = summary_report(engine) | more
         if self.seed:
             seeds = [Checkpoint.load(checkpoint_path(name)) for name in self.seed]
             report["seeds"] = seeds_report(engine, list(map(engine.with_checkpoint, seeds)))

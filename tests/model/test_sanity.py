@@ -9,17 +9,22 @@ import torch
 from conftest import QUICK, WordBackbone
 from scipy.sparse import csr_array
 
+from sieve.explorer.serialize import page_view
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, encode_codes
 from sieve.model.engine import SearchEngine
 from sieve.model.sanity import (
     CONTROLS,
+    CounterfactualPair,
     Estimate,
     Metric,
     MetricCheck,
+    cached_falls,
     control_encoder,
+    counterfactual_falls,
     encoder_metrics,
+    engine_falls,
     estimate,
     match_dimensions,
     sanity_checks,
@@ -136,3 +141,57 @@ def test_label_metrics_tell_a_trained_encoder_from_an_untrained_one(
     own = by_name["AUC of a label's dimension"]
     assert own.trained.value > own.controls["untrained"].value
     assert len(list((home / "controls").iterdir())) == 1
+
+
+def test_a_dimension_falls_with_its_own_object() -> None:
+    # Items 0, 2, 4 are originals with a dog and a ball. The dog leaves items 1 and 3, and the ball
+    # leaves item 5. Dimension 0 is of the dog, 1 of the ball, and 2 has no label.
+    codes = csr_array(
+        np.array(
+            [
+                [0.8, 0.5, 0.1],
+                [0.2, 0.5, 0.1],
+                [0.4, 0.5, 0],
+                [0, 0.6, 0],
+                [0.6, 1, 0],
+                [0.57, 0, 0],
+            ]
+        )
+    )
+    dog, ball = frozenset({"dog"}), frozenset({"ball"})
+    pairs = [
+        CounterfactualPair(0, 1, dog),
+        CounterfactualPair(2, 3, dog),
+        CounterfactualPair(4, 5, ball),
+    ]
+    labels = [["dog", "ball"], ["ball"], ["dog", "ball"], ["ball"], ["dog", "ball"], ["dog"]]
+    found = counterfactual_falls(codes, pairs, labels, ["dog", "ball", ""], min_pairs=1)
+    # The dog's dimension falls from 0.8 + 0.4 to 0.2 + 0, and from 0.6 to 0.57 without the ball.
+    np.testing.assert_allclose(found.own, [1 - 0.2 / 1.2, 1, np.nan])
+    np.testing.assert_allclose(found.other, [0.05, -0.1, np.nan])
+    np.testing.assert_allclose(found.selectivity, [(1 - 0.2 / 1.2) / 0.05, 10, np.nan])
+    few = counterfactual_falls(codes, pairs, labels, ["dog", "ball", ""], min_pairs=2)
+    np.testing.assert_allclose(few.own, [1 - 0.2 / 1.2, np.nan, np.nan])
+
+
+@pytest.mark.usefixtures("home")
+def test_measured_falls_are_shown_on_the_pages_of_dimensions(
+    word_collection: Collection, word_checkpoint: Checkpoint
+) -> None:
+    encoder = WordBackbone()
+    engine = SearchEngine(word_collection, word_checkpoint, open_backbone=lambda: encoder)
+    assert cached_falls(engine) is None
+    labels = list(map(frozenset, word_collection.items["labels"]))
+    pairs = [
+        CounterfactualPair(one, other, labels[one] - labels[other])
+        for one, other in zip(range(200), range(200, 400), strict=True)
+    ]
+    falls, _ = engine_falls(engine, word_collection, pairs)
+    np.testing.assert_array_equal(cached_falls(engine), falls)
+    measured = np.flatnonzero(~np.isnan(falls.own + falls.other))
+    # A word of another item that does not have it: its dimension falls more than for others.
+    assert np.median(falls.own[measured]) > np.median(falls.other[measured])
+    shown = page_view(engine, engine.dimension(int(measured[0])))["falls"]
+    assert shown == pytest.approx(
+        {"own": falls.own[measured[0]], "other": falls.other[measured[0]]}
+    )
