@@ -13,6 +13,9 @@ Activation = Literal["topk", "elu", "dense"]
 """Activation function: `topk` keeps the k largest values of ReLU, `elu` the k largest of ELU + 1
 (always positive), and `dense` is the identity, a control without sparse codes."""
 
+PRESENCE_LIMIT = 0.5
+"""Default probability from which `never` hides an image: see `sieve.model.dimensions.presence`."""
+
 
 @dataclass(frozen=True)
 class SparseEncoderConfig:
