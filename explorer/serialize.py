@@ -8,9 +8,10 @@ once, and contributions are pairs.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -146,12 +147,91 @@ def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def summary_report(engine: SearchEngine) -> dict[str, Any]:
     """Serialise the interpretability report of an encoder."""
-    is_scenes = engine.collection.manifest.source.startswith("Scenes(")
-    report = interpretability_report(engine, label_synonyms() if is_scenes else {})
+    report = interpretability_report(engine, _synonyms_of(engine.collection))
     return {
         "collection": engine.collection.name,
         "checkpoint": str(engine.checkpoint.path.absolute()),
         **asdict(report),
+    }
+
+
+def _synonyms_of(collection: Collection) -> Mapping[str, Sequence[str]]:
+    """Return other correct names of the labels of a collection, if they are known."""
+    return label_synonyms() if collection.manifest.source.startswith("Scenes(") else {}
+
+
+def controls_report(
+    engine: SearchEngine, on_control: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
+    """Serialise each interpretability metric of an encoder, and of controls."""
+    from sieve.model.sanity import sanity_checks
+
+    return [
+        {
+            "metric": check.name,
+            "better": "lower" if check.lower_is_better else "higher",
+            "distinguishes": check.tells,
+            "trained": check.trained._asdict(),
+            **{name: value._asdict() for name, value in check.controls.items()},
+        }
+        for check in sanity_checks(engine, _synonyms_of(engine.collection), on_control=on_control)
+    ]
+
+
+def counterfactual_report(
+    engine: SearchEngine, collection: Collection
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return a summary of selectivity, and the falls of each dimension as columns of its table.
+
+    The summary is of the dimensions, and of the concepts, whose names are certain.
+    """
+    from sieve.data_prep.scenes.counterfactual import counterfactual_pairs
+    from sieve.model.sanity import engine_falls
+
+    pairs = counterfactual_pairs(collection.items["image"].tolist())
+    dimensions, concepts = engine_falls(engine, collection, pairs)
+    confident = engine.derived.dimensions["confident"].to_numpy(bool)
+    leading = np.unique(engine.concepts.of_dimension)
+    summary: dict[str, Any] = {"collection": collection.name, "pairs": len(pairs)}
+    for kind, falls, certain in (
+        ("dimensions", dimensions, confident),
+        ("concepts", concepts, confident[leading]),
+    ):
+        measured = certain & ~np.isnan(falls.selectivity)
+        values = {
+            "median_selectivity": falls.selectivity,
+            "median_fall_of_its_own_object": falls.own,
+            "median_fall_of_another_object": falls.other,
+        }
+        summary[f"{kind}_measured"] = int(measured.sum())
+        for name, value in values.items():
+            median = float(np.median(value[measured])) if measured.any() else None
+            summary[f"{kind}_{name}"] = median
+    columns = {
+        "own_fall": dimensions.own,
+        "other_fall": dimensions.other,
+        "selectivity": dimensions.selectivity,
+    }
+    return summary, pd.DataFrame(columns)
+
+
+def seeds_report(engine: SearchEngine, others: Sequence[SearchEngine]) -> dict[str, Any]:
+    """Serialise how many dimensions and concepts recur in the encoders of other training seeds."""
+    from sieve.model.sanity import RECURS, checkpoint_consistency
+
+    return {
+        "seeds": 1 + len(others),
+        **{
+            f"{kind}_{name}": value
+            for kind, found in zip(
+                ("dimensions", "concepts"), checkpoint_consistency([engine, *others]), strict=True
+            )
+            for name, value in (
+                ("live", found.units),
+                ("mean_correlation", found.mean_correlation),
+                (f"recurring_at_{RECURS}", found.recurring),
+            )
+        },
     }
 
 
@@ -225,7 +305,23 @@ def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:
     histogram = {"edges": edges, "images": images, "captions": captions}
     is_active = page.top_images or page.top_captions
     search = _words_to_search(engine, page)
-    return {**page_json(page), "histogram": histogram if is_active else None, "search": search}
+    return {
+        **page_json(page),
+        "histogram": histogram if is_active else None,
+        "search": search,
+        "falls": _falls_of(engine, page),
+    }
+
+
+def _falls_of(engine: SearchEngine, page: DimensionPage) -> dict[str, float] | None:
+    """Return the falls of a dimension in counterfactual images, if they were measured."""
+    from sieve.model.sanity import cached_falls
+
+    falls = cached_falls(engine)
+    if falls is None or not page.label:
+        return None
+    own, other = float(falls.own[page.dimension]), float(falls.other[page.dimension])
+    return None if math.isnan(own + other) else {"own": own, "other": other}
 
 
 def _words_to_search(engine: SearchEngine, page: DimensionPage) -> str:

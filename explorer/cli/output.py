@@ -122,6 +122,19 @@ def print_sections(report: dict[str, Any]) -> None:
             print_text(f"{title}  {_fact(value)}\n")
 
 
+def print_controls(rows: Sequence[dict[str, Any]]) -> None:
+    """Write one line per metric: the trained encoder and each control, with 95% intervals."""
+    columns = [name for name in rows[0] if name not in ("better", "distinguishes")] if rows else []
+    lines = [[*columns, "distinguishes"]]
+    for row in rows:
+        cells = ["{value:.2f} [{low:.2f}, {high:.2f}]".format(**row[name]) for name in columns[1:]]
+        lines.append([row["metric"], *cells, "yes" if row["distinguishes"] else "NO"])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print_text("  ".join(cells).rstrip() + "\n")
+
+
 _SHOWN = (
     "dimension", "name", "name_source", "runner_up", "firing_images", "firing_texts", "agreement",
     "monosemanticity", "label", "label_auc",
