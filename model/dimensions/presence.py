@@ -146,7 +146,7 @@ class ExcludedConcepts:
             part = slice(start, start + _ROWS_AT_ONCE)
             needed = any(one.text is not None for one in self.presences)
             embeddings = self.read_embeddings(rows[part]) if needed else np.zeros((0, 0))
-            some = csr_array(codes[part])
+            some = codes if len(rows) <= _ROWS_AT_ONCE else csr_array(codes[part])
             for column, presence in enumerate(self.presences):
                 found[part, column] = presence.probability(some, embeddings)
         return found
