@@ -198,7 +198,8 @@ class CompareHandlers:
         query: EncodedQuery,
         off: tuple[int, ...],
     ) -> Column:
-        scores = comparison.sparse_scores(engine, query, off, request.strictness, request.never)
+        settings = (off, request.strictness, request.never, request.limit)
+        scores = comparison.sparse_scores(engine, query, *settings)
         trained = self._trained(engine.checkpoint, engine.collection)
         return Column(f"Sparse · {name}", self._describe_off(engine, off, request), scores, trained)
 
@@ -228,7 +229,7 @@ class CompareHandlers:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         count = f"{', '.join(names[:3])}{more} off"
         if request.never:
-            return f"{count}, never shown"
+            return f"{count}, hidden from a probability of {request.limit:.0%}"
         return f"{count}, {'pushed away' if request.strictness else 'ignored'}"
 
     def _column(

@@ -155,7 +155,7 @@ def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     a, b = request.a, request.b
     engine = handlers.engine
     query = handlers.encode(request.q, request.without, request.item, request.upload)
-    outcome = engine.search(query, *settings, N_CHOICES)
+    outcome = engine.search(query, *settings, N_CHOICES, limit=request.limit)
     ids = [result.id for result in outcome.results]
     if not (a or b) and ids and outcome.left:
         a, b = ids[0], outcome.left[0].id
@@ -175,7 +175,8 @@ def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     }
     if not (a and b):
         return view | {"why": None}
-    comparison = sum_by_concept(explain(engine, query, a, b, *settings), engine.concepts)
+    explained = explain(engine, query, a, b, *settings, request.limit)
+    comparison = sum_by_concept(explained, engine.concepts)
     return view | {"why": _why(engine, comparison, query)}
 
 
