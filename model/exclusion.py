@@ -20,6 +20,8 @@ from sieve.model.codes import SparseCodes
 
 MIN_EVIDENCE = 0.6
 """Dimensions with a smaller AUC for B are not proposed; 0.5 is chance."""
+MEMBER_SHARE = 0.4
+"""Minimum value of a dimension that is proposed with its concept, as a share of its best one."""
 _BLOCK = 256
 """Rows in a block, whose best score bounds the scores that are sorted."""
 _OVERSAMPLING = 8
@@ -168,7 +170,8 @@ def proposal_values(
 
     The value is √b (2 AUC - 1)², with b the activation in B and AUC the evidence, or b without
     evidence. The value of a concept is that of its best dimension. The concepts with the highest
-    values are proposed, each with all its dimensions that have b_j > ρ a_j and evidence.
+    values are proposed, each with its dimensions that have b_j > ρ a_j, evidence, and at least
+    `MEMBER_SHARE` of the best one's value.
 
     Parameters
     ----------
@@ -196,7 +199,9 @@ def proposal_values(
     if limit and limit < best.shape[1]:
         least = -np.partition(-best, limit - 1, axis=1)[:, limit - 1 : limit]
         best = np.where(best >= least, best, 0)
-    return np.where(best[:, column] > 0, value, 0).astype(np.float32)
+    best = best[:, column]
+    kept = (best > 0) & (value >= np.float32(MEMBER_SHARE) * best)
+    return np.where(kept, value, 0).astype(np.float32)
 
 
 def _largest_of_concepts(value: np.ndarray, column: np.ndarray) -> np.ndarray:

@@ -181,16 +181,16 @@ def test_the_limit_is_for_each_exclusion(limit: int) -> None:
 
 
 def test_the_limit_counts_concepts() -> None:
-    b = np.array([0, 0.3, 0.4, 0.1, 0.05], np.float32)
-    concepts = np.array([0, 1, 2, 3, 1])
-    nothing = np.zeros(5, np.float32)
+    b = np.array([0, 0.3, 0.4, 0.1, 0.2, 0.05], np.float32)
+    concepts = np.array([0, 1, 2, 3, 1, 1])
+    nothing = np.zeros(6, np.float32)
     off = propose_off(nothing, b, Calibration(proposal_limit=2), None, concepts).off
-    assert off.tolist() == [2, 1, 4], "all members of the two best concepts"
+    assert off.tolist() == [2, 1, 4], "members of the two best concepts, but no weak one"
 
 
 def test_a_concept_goes_off_without_members_that_belong_to_a_or_lack_evidence() -> None:
     b = np.array([0.2, 0.6, 0.7, 0.4, 0.0], np.float32)
-    evidence = np.array([0.9, 0.95, 0.7, 0.55, 0.99], np.float32)
+    evidence = np.array([0.9, 0.95, 0.85, 0.55, 0.99], np.float32)
     one = np.zeros(5, np.int32)
     off = propose_off(A, b, Calibration(proposal_limit=1), evidence, one).off
     assert off.tolist() == [1, 2]
