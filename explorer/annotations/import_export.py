@@ -21,7 +21,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, ConfigDict, PlainValidator, ValidationInfo
 from pydantic.dataclasses import dataclass
 
-from sieve.data_prep.csv_safety import read_cell, safe_cell
 from sieve.explorer.annotations.store import (
     FIELDS,
     Annotation,
@@ -39,6 +38,7 @@ from sieve.explorer.json_validation import Storable, parse_json, short_repr, val
 from sieve.explorer.view_state import Dimension
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
+from sieve.model.files import read_cell, safe_cell
 
 FORMAT = 1
 KINDS = ("json", "csv")

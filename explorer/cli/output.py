@@ -56,6 +56,8 @@ def print_outcome(report: dict[str, Any]) -> None:
         print_text(f"{find}without: {excluded}\n")
     off = ", ".join(f"{d['dimension']} {tidy(d['name'])}" for d in report["off"]) or "none"
     print_text(f"off: {off}\n")
+    if report["hides"]:
+        print_text(f"hides: {tidy(report['hides'])}\n")
     if not report["results"]:
         print_text("No results: lower the strictness, or switch a dimension back on.\n")
     results = report["results"]

@@ -42,8 +42,6 @@ from sieve.model.words.text import WordPresence, content_words, lemma, mentioned
 
 VERSION = 1
 """Version of the examples; cached ones of another version are computed again."""
-LIMIT = 0.5
-"""Default probability from which `never` hides an image."""
 MIN_MENTIONS = 3
 """A concept with fewer examples that mention it is not fitted to mentions."""
 MIN_EXAMPLES = 50
@@ -148,7 +146,7 @@ class ExcludedConcepts:
             part = slice(start, start + _ROWS_AT_ONCE)
             needed = any(one.text is not None for one in self.presences)
             embeddings = self.read_embeddings(rows[part]) if needed else np.zeros((0, 0))
-            some = csr_array(codes[part])
+            some = codes if len(rows) <= _ROWS_AT_ONCE else csr_array(codes[part])
             for column, presence in enumerate(self.presences):
                 found[part, column] = presence.probability(some, embeddings)
         return found
