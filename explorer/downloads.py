@@ -2,7 +2,7 @@
 
 JSON and Parquet files contain the hashes of the collection and the checkpoint and, for results, the
 complete query, so that `sieve search` can repeat it. Captions, names and notes are untrusted text:
-no CSV cell is a spreadsheet formula; see `sieve.data_prep.csv_safety`.
+no CSV cell is a spreadsheet formula; see `sieve.model.files`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_array, save_npz
 
 from sieve.data_prep.bundled import collection_reference
-from sieve.data_prep.csv_safety import safe_cell
 from sieve.explorer.json_validation import check_choice, without_surrogates
 from sieve.explorer.serialize import dimension_records, search_report
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
+from sieve.model.files import safe_cell
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
@@ -90,7 +90,8 @@ def results_bytes(
 ) -> bytes:
     """Serialise search results, best first, to csv, json or parquet.
 
-    `strictness` is s in [0, 1], or "never". Raises a ValueError if the kind is unknown.
+    `strictness` is s in [0, 1], or "never", or "never:0.2" with another limit. Raises a ValueError
+    if the kind is unknown.
     """
     check_choice("kind", kind, TABLE_KINDS)
     metadata = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -29,6 +30,8 @@ from sieve.model.dimensions.map import DimensionMap
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part, Standing
 from sieve.model.interpretability import interpretability_report
+
+_ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
 
 def to_json(value: Any) -> Any:
@@ -54,6 +57,7 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "without": query.without,
         "excluded": list(query.excluded),
         "off": [asdict(off) for off in outcome.off],
+        "hides": describe_hidden(outcome),
         "results": [
             {
                 "id": result.id,
@@ -63,6 +67,10 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
                 "labels": list(result.labels),
                 "copies": to_json(result.copies),
                 "contributions": [asdict(part) for part in result.contributions],
+                "presence": [
+                    {"name": one.name, "probability": to_json(one.probability)}
+                    for one in result.presence
+                ],
             }
             for result in outcome.results
         ],
@@ -162,7 +170,7 @@ def controls_report(
         {
             "metric": check.name,
             "better": "lower" if check.lower_is_better else "higher",
-            "distinguishes": check.tells,
+            "not_told_from": list(check.not_told_from),
             "trained": check.trained._asdict(),
             **{name: value._asdict() for name, value in check.controls.items()},
         }
@@ -341,6 +349,7 @@ def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict
         "left": [_result(result) for result in outcome.left],
         "dense": None if dense is None else [_result(result) for result in dense],
         "summary": summary(outcome),
+        "hides": describe_hidden(outcome),
         "all_off": outcome.all_off,
         "seconds": round(outcome.seconds, 6),
     }
@@ -365,6 +374,21 @@ def summary(outcome: SearchOutcome) -> str:
     if not (entered or moved or outcome.left):
         return f"{found}, {off}: the same as with every dimension on"
     return f"{found}, {off}: {entered} new, {len(outcome.left)} dropped, {moved} moved"
+
+
+def describe_hidden(outcome: SearchOutcome) -> str:
+    """Describe what `never` hides, for example `images with P(beach) ≥ 50%`; empty if nothing."""
+    if outcome.limit is None or not outcome.excluded:
+        return ""
+    parts = []
+    for one in outcome.excluded:
+        name = _ARTICLE.sub("", one.name)
+        if one.basis == "active":
+            parts.append(f"any activation of “{name}”")
+        else:
+            guess = " (judged by the backbone)" if one.basis == "zero-shot" else ""
+            parts.append(f"P({name}) ≥ {100 * outcome.limit:g}%{guess}")
+    return f"images with {' or '.join(parts)}"
 
 
 def query_dimension_rows(
@@ -465,7 +489,7 @@ def describe_rank(standing: Standing, itself: int | None = None) -> str:
         return "the query image itself, which is not a result"
     if standing.removed:
         rank = standing.rank_if_kept
-        return "removed by “never”" + (f"; otherwise number {rank:,}" if rank else "")
+        return "hidden by “never”" + (f"; otherwise number {rank:,}" if rank else "")
     if standing.rank is None:
         return "not a result: it shares no dimension with the query"
     return f"number {standing.rank:,} with a score of {format_number(standing.score)}"
@@ -516,7 +540,8 @@ def _removal(
         had = [(part, getattr(part, attribute)) for part in comparison.parts if part.off]
         had = sorted((pair for pair in had if pair[1]), key=lambda pair: pair[1])
         names = " and ".join(_named(part.dimension, name_of(part.dimension)) for part, _ in had[:2])
-        sentences.append(f"“Never” removes {side} because it has {names}. ")
+        because = f"it probably has what is off{f': {names}' if names else ''}"
+        sentences.append(f"“Never” hides {side} because {because}. ")
     return "".join(sentences)
 
 
@@ -545,6 +570,7 @@ def _result(result: Result) -> dict[str, Any]:
         "labels": list(result.labels),
         "copies": to_json(result.copies),
         "parts": [(part.dimension, _number(part.value)) for part in result.contributions],
+        "presence": [(one.name, to_json(one.probability)) for one in result.presence],
     }
 
 

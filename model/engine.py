@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +31,6 @@ from sieve.model.dimensions import (
 from sieve.model.dimensions.concepts import Concepts, open_concepts
 from sieve.model.dimensions.evidence import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.presence import (
-    LIMIT,
     ExcludedConcepts,
     Phrase,
     PresenceModel,
@@ -40,6 +40,7 @@ from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.encoder import IMAGE, encode_codes
 from sieve.model.exclusion import Query, off_weights, propose_off
+from sieve.model.hyperparameters import PRESENCE_LIMIT
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
 from sieve.model.query_encoder import (
@@ -60,6 +61,8 @@ from sieve.model.search_results import (
     list_active,
 )
 from sieve.model.text_encoder import FunctionEncoder, open_text_encoder
+
+log = logging.getLogger(__name__)
 
 MAX_TOP = 200
 _CACHED_NUMBERS = 1 << 22
@@ -367,7 +370,7 @@ class SearchEngine:
         never: bool = False,
         top: int = 24,
         fold: bool = True,
-        limit: float = LIMIT,
+        limit: float = PRESENCE_LIMIT,
     ) -> SearchOutcome:
         """Return the best items for a query with some dimensions off.
 
@@ -434,7 +437,7 @@ class SearchEngine:
         off: tuple[int, ...] | None = None,
         strictness: float = 1.0,
         never: bool = False,
-        limit: float = LIMIT,
+        limit: float = PRESENCE_LIMIT,
     ) -> Query:
         """Return the weighted query that `search` scores items with; parameters as for `search`."""
         off = query.proposed if off is None else tuple(sorted(set(off)))
@@ -452,6 +455,8 @@ class SearchEngine:
         )
         if not never:
             return pushing
+        if not 0 < limit <= 1:
+            raise ValueError(f"limit must be a probability above 0 and at most 1; got {limit}")
         wanted = np.maximum(pushing.factors, 0)
         return replace(pushing, hides=self.excluded(query, off).filter(limit, wanted))
 
@@ -480,7 +485,17 @@ class SearchEngine:
         examples = open_examples(self.collection, self.checkpoint)
         if self.collection.codes:
             return PresenceModel(examples)
-        return PresenceModel(examples, self.collection.image_embeddings[examples.rows])
+        embeddings = self.collection.image_embeddings[examples.rows]
+        return PresenceModel(examples, embeddings, self._embed_name)
+
+    def _embed_name(self, name: str) -> np.ndarray:
+        """Return the embedding of a name; (0,) if the backbone does not know it."""
+        try:
+            if self.understands(name):
+                return self.encode_text(name).embedding
+        except BackboneUnavailable as error:
+            log.info("the presence of %s is not estimated: %s", name, error)
+        return np.zeros(0, np.float32)
 
     def understands(self, text: str) -> bool:
         """Return whether a text can be encoded and has no unknown word."""
