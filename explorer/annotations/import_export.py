@@ -270,8 +270,13 @@ class ImportPlan(NamedTuple):
     def summary(self) -> str:
         """Summarise the plan in one line."""
         fields = Counter(change.field for change in self.changes)
-        words = {"name": "name", "note": "note", "tags": "set of tags", "starred": "star"}
-        parts = [_count(fields[field], word) for field, word in words.items() if fields[field]]
+        words = {
+            "name": ("name", "names"),
+            "note": ("note", "notes"),
+            "tags": ("set of tags", "sets of tags"),
+            "starred": ("star", "stars"),
+        }
+        parts = [_count(fields[field], *word) for field, word in words.items() if fields[field]]
         if self.searches:
             parts.append(_count(len(self.searches), "saved search", "saved searches"))
         imported = ", ".join(parts) or "nothing"

@@ -371,6 +371,7 @@ FEW = Rule("push few away", _push, {"ratio": _OFF["ratio"], "limit": Range(1.0, 
 """As the explorer proposes: the few dimensions with the best evidence."""
 ZERO = Rule("zero", lambda space, values: _push(space, {**values, "push": 0.0}), _OFF)
 NEVER = Rule("never", _never, {**_OFF, **_PUSH, "threshold": Range(0.0, 0.4, 0.1)})
+"""Excludes by activation; the explorer excludes by `sieve.model.dimensions.presence`."""
 EDIT = Rule(
     "edit",
     lambda space, values: _rebuild(space, _pushed(space, values)),
