@@ -18,6 +18,7 @@ REPORT = {
     "suggestion": {"query": CONTROL, "without": CONTROL},
     "excluded": [CONTROL],
     "off_concepts": [{"concept": 3, "name": CONTROL, "dimensions": [3, 5]}],
+    "hides": CONTROL,
     "results": [
         {
             "score": 0.5,
