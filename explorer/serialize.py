@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from sieve.data_prep.bundled import locate_collection
-from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.model.checkpoint import TRAINING, Checkpoint, checkpoint_path, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import numbered
@@ -27,7 +26,6 @@ from sieve.model.dimensions.ablation import Ablation
 from sieve.model.dimensions.map import DimensionMap
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part, Standing
-from sieve.model.interpretability import interpretability_report
 
 
 def to_json(value: Any) -> Any:
@@ -134,17 +132,6 @@ def dimension_rows(table: pd.DataFrame, sort: str, match: str) -> pd.DataFrame:
 def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Serialise rows of the dimension table; missing measurements are None."""
     return json.loads(table.to_json(orient="records", double_precision=15) or "[]")
-
-
-def summary_report(engine: SearchEngine) -> dict[str, Any]:
-    """Serialise the interpretability report of an encoder."""
-    is_scenes = engine.collection.manifest.source.startswith("Scenes(")
-    report = interpretability_report(engine, label_synonyms() if is_scenes else {})
-    return {
-        "collection": engine.collection.name,
-        "checkpoint": str(engine.checkpoint.path.absolute()),
-        **asdict(report),
-    }
 
 
 def training_report(checkpoint: Checkpoint, seconds: float) -> dict[str, Any]:

@@ -183,8 +183,9 @@ class Dimensions:
 
     def run(self) -> None:
         """Print the table, or the summary."""
+        from sieve.explorer.checkpoint_report import report_json
         from sieve.explorer.downloads import table_csv
-        from sieve.explorer.serialize import dimension_records, dimension_rows, summary_report
+        from sieve.explorer.serialize import dimension_records, dimension_rows
 
         if self.csv and (self.json or self.summary):
             raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")
@@ -193,8 +194,8 @@ class Dimensions:
         options = BackboneOptions(trust_backbone=self.trust_backbone)
         engine = options.open_engine(self.collection, self.checkpoint)
         if self.summary:
-            report = summary_report(engine)
-            output.print_json(report) if self.json else output.print_sections(report)
+            report = report_json(engine)
+            output.print_json(report) if self.json else output.print_summary(report)
             return
         table = dimension_rows(engine.dimension_table(), self.sort, self.match)
         if self.csv:
