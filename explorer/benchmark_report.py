@@ -172,7 +172,8 @@ def verdicts(track: TrackResult) -> list[str]:
     if sieve is None:
         return []
     lines = []
-    dense = [method for name, method in by_name.items() if name in TRAINING_FREE]
+    rows = (*track.methods, *track.variants)
+    dense = [method for method in rows if method.method.partition(":")[0] in TRAINING_FREE]
     if dense:
         best = max(dense, key=lambda method: method.ap)
         lines.append(

@@ -146,6 +146,23 @@ def training_report(checkpoint: Checkpoint, seconds: float) -> dict[str, Any]:
     }
 
 
+def import_report(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the result of importing an encoder of another tool."""
+    facts = json.loads((Path(checkpoint.path) / TRAINING).read_text())
+    named = sum(name.confident for name in checkpoint.names.values())
+    config = checkpoint.encoder.config
+    return {
+        "checkpoint": str(checkpoint.path.absolute()),
+        **facts["imported"],
+        "backbone": checkpoint.backbone.name,
+        "dimensions": checkpoint.m,
+        "activation": config.activation,
+        **({"k": config.k} if config.activation == "topk" else {}),
+        "named": named,
+        **({"quality": facts["quality"]} if "quality" in facts else {}),
+    }
+
+
 N_THUMBNAILS = 4
 
 

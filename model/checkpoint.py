@@ -1,7 +1,7 @@
 """Checkpoints of sparse encoders: load, save and discover; JSON and safetensors, no pickle.
 
     config.json           schema_version, encoder, backbone, calibration, training config
-    weights.safetensors   weights in float16
+    weights.safetensors   weights in float16; in float32 if they were imported
     training.json         curves, seeds, ids of the training items
     names.json            a name for each dimension, with its score, runner-up and source
     checksums.json        checksums of all these files
@@ -50,6 +50,9 @@ from sieve.model.hyperparameters import SparseEncoderConfig
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+IMPORTED_VERSION = 2
+"""Version of checkpoints that older releases cannot compute: see `is_trainable`."""
+_VERSIONS = (SCHEMA_VERSION, IMPORTED_VERSION)
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
@@ -217,7 +220,7 @@ class Checkpoint:
         if not (path / NAMES).is_file() and (fault := external_sae_fault(path)):
             raise ValueError(fault)
         _require(path, CONFIG, NAMES)
-        config = read_head(path / CONFIG, CheckpointConfig, SCHEMA_VERSION, _AGAIN)
+        config = read_head(path / CONFIG, CheckpointConfig, _AGAIN, *_VERSIONS)
         _require(path, *config.parts)
         names = _read_names(path / NAMES, config.m)
         has_training = config.codes is None and (path / TRAINING).is_file()
@@ -322,7 +325,7 @@ def _by_date(collection: Collection) -> list[FittingCheckpoint]:
     for folder in checkpoint_folders():
         try:
             check_files(folder, f"{_AGAIN}; it is left out", [CONFIG])
-            config = read_head(folder / CONFIG, CheckpointConfig, SCHEMA_VERSION, _AGAIN)
+            config = read_head(folder / CONFIG, CheckpointConfig, _AGAIN, *_VERSIONS)
         except (OSError, ValueError) as error:
             # A damaged checkpoint must not prevent the collection from opening with another one.
             log.warning("%s: %s", folder / CONFIG, error)
@@ -414,8 +417,9 @@ def save_checkpoint(
     settings: Mapping[str, Any],
     training: Mapping[str, Any],
     names: Mapping[int, DimensionName],
+    half: bool = True,
 ) -> None:
-    """Write a checkpoint atomically to a new folder, with weights in float16.
+    """Write a checkpoint atomically to a new folder.
 
     Parameters
     ----------
@@ -423,6 +427,8 @@ def save_checkpoint(
         The training configuration.
     training : mapping
         Curves, seeds, items.
+    half : bool
+        Round the weights to float16.
 
     Raises
     ------
@@ -431,7 +437,10 @@ def save_checkpoint(
     ValueError
         If a weight exceeds the range of float16.
     """
-    weights = {name: part.half().contiguous() for name, part in encoder.state_dict().items()}
+    weights = {
+        name: (part.half() if half else part.float()).contiguous()
+        for name, part in encoder.state_dict().items()
+    }
     for name, part in weights.items():
         if not part.isfinite().all():
             raise ValueError(
@@ -439,7 +448,7 @@ def save_checkpoint(
                 "train again with a smaller --learning-rate"
             )
     config = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION if encoder.config.is_trainable else IMPORTED_VERSION,
         "encoder": asdict(encoder.config),
         "backbone": backbone.as_json(),
         "calibration": asdict(calibration),

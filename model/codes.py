@@ -187,6 +187,18 @@ class SparseCodes:
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row_of[active], minlength=n))])
         return cls(indptr, np.asarray(matrix.indices)[active], unit[active], m)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[SparseCodes]) -> SparseCodes:
+        """Join the rows of codes of the same width; `parts` must not be empty."""
+        rows = [part.by_row for part in parts]
+        counts = np.concatenate([np.diff(part.indptr) for part in rows])
+        return cls(
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            np.concatenate([part.indices for part in rows]),
+            np.concatenate([part.data for part in rows]),
+            parts[0].m,
+        )
+
     def take(self, rows: np.ndarray) -> SparseCodes:
         """Return the codes of some rows, in this order."""
         chosen = csr_array(self.by_row[rows])

@@ -221,7 +221,7 @@ class Collection:
                 f"{path} is not a collection (no {MANIFEST}); "
                 "make one with `sieve prepare folder DIR --captions CSV --out COLLECTION`"
             )
-        manifest = read_head(manifest_path, Manifest, SCHEMA_VERSION, _AGAIN)
+        manifest = read_head(manifest_path, Manifest, _AGAIN, SCHEMA_VERSION)
         if manifest.backbone is None and manifest.codes is None:
             raise ValueError(f"{manifest_path} is damaged (no backbone and no codes); {_AGAIN}")
         check_files(path, _AGAIN, needs=[MANIFEST])

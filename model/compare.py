@@ -60,7 +60,9 @@ def _method(name: str, rule: Rule) -> DenseMethod:
     return DenseMethod(name, rule, name not in _RAW, knob, value)
 
 
-DENSE_METHODS = {name: _method(name, rule) for name, rule in TRAINING_FREE.items()}
+DENSE_METHODS = {
+    name: _method(name, rule) for name, rule in TRAINING_FREE.items() if not rule.needs_bank
+}
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def dense_scores(
     `knob` is the value of the hyperparameter, by default the method's. Raises a ValueError if it is
     out of range.
     """
-    values, allowed = {}, method.range
+    values = {name: allowed.start for name, allowed in method.rule.hyperparameters.items()}
+    allowed = method.range
     if allowed is not None:
         value = method.value if knob is None else knob
         if not allowed.low <= value <= allowed.high:

@@ -8,6 +8,10 @@ Images and texts share all weights except the centre and the bias: CLIP embeds t
 in separate cones (the modality gap), which centring removes. TopK as in Gao et al. 2024 (arXiv
 2406.04093). After training, the activations of texts are raised to a power, which concentrates a
 short text on few dimensions.
+
+Encoders of other tools (`sieve.model.encoder_import`) read the embedding without centring, and may
+have JumpReLU: z = ReLU(a) where a = W_enc y + b exceeds the threshold of its dimension, else 0.
+Texts and images then share the bias as well.
 """
 
 from __future__ import annotations
@@ -25,13 +29,16 @@ from sieve.model.hyperparameters import SparseEncoderConfig
 
 log = logging.getLogger(__name__)
 
+LAYER_NORM_EPS = 1e-5
+"""Added to the standard deviation, as in SAELens, sentence-transformers and MSAE."""
+
 IMAGE = "image"
 TEXT = "text"
 MODALITIES = (IMAGE, TEXT)
 
 
 class ActiveCode(NamedTuple):
-    """Codes without their zeros."""
+    """Codes without their zeros; k is the most active dimensions of a row."""
 
     values: Tensor
     """(B, k) float32, non-negative, descending; not normalised; zeros are inactive."""
@@ -57,16 +64,38 @@ class SparseEncoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(MODALITIES), config.m))
         self.register_buffer("centre", torch.zeros(len(MODALITIES), config.d))
         self.centre: Tensor
+        if config.activation == "jumprelu":
+            self.register_buffer("threshold", torch.zeros(config.m))
+            self.threshold: Tensor
+        if not config.is_trainable:
+            self.register_buffer("decode_bias", torch.zeros(config.d))
+            self.decode_bias: Tensor
 
     def centred(self, embeddings: Tensor, modality: str) -> Tensor:
         """Subtract the modality's centre and renormalise: (B, d) → (B, d), unit rows."""
         centre = self.centre[MODALITIES.index(modality)]
         return functional.normalize(embeddings.to(centre.dtype) - centre, dim=-1)
 
-    def activations(self, centred: Tensor, modality: str) -> Tensor:
-        """Return all activations: (B, d) centred → (B, m), non-negative unless `dense`."""
+    def read(self, embeddings: Tensor, modality: str) -> Tensor:
+        """Normalise embeddings as the encoder expects them: (B, d) → (B, d)."""
+        norm, scale = self.config.input_norm, self.config.input_scale
+        if norm == "centred":
+            return self.centred(embeddings, modality)
+        given = embeddings.to(self.encode_md.dtype)
+        if norm == "unit":
+            return scale * functional.normalize(given, dim=-1)
+        if norm == "layer":
+            shifted = scale * given
+            shifted = shifted - shifted.mean(-1, keepdim=True)
+            return shifted / (shifted.std(-1, keepdim=True) + LAYER_NORM_EPS)
+        return scale * given
+
+    def activations(self, inputs: Tensor, modality: str) -> Tensor:
+        """Return all activations: (B, d) from `read` → (B, m), non-negative unless `dense`."""
         bias = self.bias[MODALITIES.index(modality)]
-        linear = functional.linear(centred, self.encode_md, bias)
+        linear = functional.linear(inputs, self.encode_md, bias)
+        if self.config.activation == "jumprelu":
+            return functional.relu(linear) * (linear > self.threshold)
         if self.config.activation == "dense":
             return linear
         if self.config.activation == "elu":
@@ -81,13 +110,20 @@ class SparseEncoder(nn.Module):
 
     def encode(self, embeddings: Tensor, modality: str) -> ActiveCode:
         """Encode L2-normalised embeddings, (B, d) float, without building dense codes."""
-        active = self.activations(self.centred(embeddings, modality), modality)
-        values, indices = torch.topk(active, self.config.active(modality), dim=-1)
+        active = self.activations(self.read(embeddings, modality), modality)
+        k = self.config.active(modality)
+        if self.config.activation == "jumprelu":
+            k = max(int((active > 0).sum(-1).max()), 1) if len(active) else 1
+        values, indices = torch.topk(active, k, dim=-1)
         values = _above(values, values[..., :1], self.config.floor)
+        if cap := self.config.soft_cap:
+            values = cap * torch.tanh(values / cap)
         return ActiveCode(values**self.config.text_power if modality == TEXT else values, indices)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Reconstruct centred embeddings from dense codes: (B, m) → (B, d)."""
+        """Reconstruct what `read` returns from dense codes: (B, m) → (B, d)."""
+        if not self.config.is_trainable:
+            return codes @ self.decode_md + self.decode_bias
         return codes @ functional.normalize(self.decode_md, dim=1)
 
     @property
@@ -140,9 +176,7 @@ def encode_codes(
         )
     if config.activation == "dense":
         raise ValueError("a dense control has no sparse codes; use encode_dense")
-    k = config.active(modality)
-    values = np.zeros((len(embeddings), k), np.float32)
-    indices = np.tile(np.arange(k, dtype=np.int32), (len(embeddings), 1))
+    parts = [SparseCodes.from_active(np.zeros((0, 1)), np.zeros((0, 1), np.int32), config.m)]
     device = encoder.encode_md.device
     start = 0
     while start < len(embeddings):
@@ -157,14 +191,14 @@ def encode_codes(
                 raise
             batch_size = len(batch) // 2
         else:
-            values[start : start + len(batch)] = active.values.cpu().numpy()
-            indices[start : start + len(batch)] = active.indices.cpu().numpy()
+            values, indices = active.values.cpu().numpy(), active.indices.cpu().numpy()
+            parts.append(SparseCodes.from_active(values, indices, config.m))
             start += len(batch)
             continue
         # Outside the handler: there, the exception would still hold the tensors of the batch.
         torch.cuda.empty_cache()
         log.warning("out of memory: encoding continues in batches of %d", batch_size)
-    return SparseCodes.from_active(values, indices, config.m)
+    return SparseCodes.concatenate(parts)
 
 
 @torch.inference_mode()

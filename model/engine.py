@@ -29,6 +29,13 @@ from sieve.model.dimensions import (
 )
 from sieve.model.dimensions.concepts import Concepts, open_concepts
 from sieve.model.dimensions.evidence import ZeroShotEvidence, sample_rows
+from sieve.model.dimensions.presence import (
+    LIMIT,
+    ExcludedConcepts,
+    Phrase,
+    PresenceModel,
+    open_examples,
+)
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.encoder import IMAGE, encode_codes
@@ -45,6 +52,7 @@ from sieve.model.query_encoder import (
 from sieve.model.query_parser import parse_query
 from sieve.model.search_results import (
     EncodedQuery,
+    ExcludedConcept,
     OffDimension,
     Result,
     ResultBuilder,
@@ -359,6 +367,7 @@ class SearchEngine:
         never: bool = False,
         top: int = 24,
         fold: bool = True,
+        limit: float = LIMIT,
     ) -> SearchOutcome:
         """Return the best items for a query with some dimensions off.
 
@@ -370,12 +379,14 @@ class SearchEngine:
         strictness : float
             s in [0, 1], the weight of the off dimensions.
         never : bool
-            Also leave out every item that has an off dimension.
+            Also leave out every item that probably has something that is off.
         top : int
             Number of results, 1 to 200.
         fold : bool
             Group items that show the same picture into one result, which lists the others as its
             copies.
+        limit : float
+            With `never`, the probability from which an item is left out, in (0, 1].
 
         Raises
         ------
@@ -384,10 +395,11 @@ class SearchEngine:
         """
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
-        builder = self._result_builder(query, fold)
         self.collection.check_unchanged()
-        weighted = self.question(query, off, strictness, never)
+        weighted = self.question(query, off, strictness, never, limit)
         off = weighted.off
+        excluded = self.excluded(query, off)
+        builder = self._result_builder(query, fold, excluded)
         is_on = np.setdiff1d(np.flatnonzero(query.code), off)
         started = time.perf_counter()
         found = builder.find(self.index, weighted, top) if len(is_on) or not off else []
@@ -398,7 +410,17 @@ class SearchEngine:
             OffDimension(j, builder.names(j), weight)
             for j, weight in zip(off, weighted.weights, strict=True)
         )
-        return SearchOutcome(weights, results, left, seconds, bool(off) and not len(is_on))
+        return SearchOutcome(
+            weights,
+            results,
+            left,
+            seconds,
+            bool(off) and not len(is_on),
+            tuple(
+                ExcludedConcept(one.name, one.dimensions, one.basis) for one in excluded.presences
+            ),
+            limit if never else None,
+        )
 
     def named(self, query: EncodedQuery) -> EncodedQuery:
         """Return an encoded query with the current names of its dimensions."""
@@ -412,6 +434,7 @@ class SearchEngine:
         off: tuple[int, ...] | None = None,
         strictness: float = 1.0,
         never: bool = False,
+        limit: float = LIMIT,
     ) -> Query:
         """Return the weighted query that `search` scores items with; parameters as for `search`."""
         off = query.proposed if off is None else tuple(sorted(set(off)))
@@ -420,14 +443,44 @@ class SearchEngine:
         weights = off_weights(
             query.code, query.without_weights, np.array(off, np.int64), self.index.mean_positive
         )
-        return Query(
+        pushing = Query(
             query.code,
             off,
             tuple(map(float, weights)),
             strictness,
-            never,
-            self.checkpoint.calibration,
+            calibration=self.checkpoint.calibration,
         )
+        if not never:
+            return pushing
+        wanted = np.maximum(pushing.factors, 0)
+        return replace(pushing, hides=self.excluded(query, off).filter(limit, wanted))
+
+    def excluded(self, query: EncodedQuery, off: tuple[int, ...]) -> ExcludedConcepts:
+        """Return the phrases and concepts that off dimensions exclude: see `PresenceModel`."""
+        exclusions = encode_exclusions(
+            self._queries, self.encode_text, query.excluded, self.checkpoint.m
+        )
+        phrases = map(Phrase, query.excluded, exclusions.codes, exclusions.embeddings)
+        renamed, names = self.renamed(), self.names()
+
+        def name_of(dimension: int) -> tuple[str, bool]:
+            named = self.checkpoint.names.get(dimension)
+            certain = dimension in renamed or (named is not None and named.confident)
+            return names(dimension), certain
+
+        presences = (
+            self._presence.exclude(off, query.proposed, [*phrases], self.concepts, name_of)
+            if off
+            else ()
+        )
+        return ExcludedConcepts(presences, lambda rows: self.collection.image_embeddings[rows])
+
+    @cached_property
+    def _presence(self) -> PresenceModel:
+        examples = open_examples(self.collection, self.checkpoint)
+        if self.collection.codes:
+            return PresenceModel(examples)
+        return PresenceModel(examples, self.collection.image_embeddings[examples.rows])
 
     def understands(self, text: str) -> bool:
         """Return whether a text can be encoded and has no unknown word."""
@@ -441,12 +494,16 @@ class SearchEngine:
         "A without B" is embedded as that literal text.
         """
         total = self.collection.image_embeddings @ query.embedding.astype(np.float16)
-        return self._result_builder(query, fold).list_best(total.astype(np.float32), top)
+        return self._result_builder(query, fold, self.excluded(query, ())).list_best(
+            total.astype(np.float32), top
+        )
 
-    def _result_builder(self, query: EncodedQuery, fold: bool) -> ResultBuilder:
+    def _result_builder(
+        self, query: EncodedQuery, fold: bool, excluded: ExcludedConcepts
+    ) -> ResultBuilder:
         copies = self.copies if fold else self._no_copies
         query_row = self.row_of(query.item) if query.item else None
-        return ResultBuilder(self.collection, copies, query_row, self.names())
+        return ResultBuilder(self.collection, copies, query_row, self.names(), excluded)
 
     def _embedding_of(self, row: int) -> np.ndarray:
         dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)

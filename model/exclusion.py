@@ -9,10 +9,12 @@ dimension, which explain the result completely.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
 
@@ -21,17 +23,21 @@ MIN_EVIDENCE = 0.6
 _BLOCK = 256
 """Rows in a block, whose best score bounds the scores that are sorted."""
 _OVERSAMPLING = 8
-"""`never` filters this multiple of the wanted rows first, before it falls back to all rows."""
+"""`never` filters this multiple of the wanted rows first, then this multiple of those."""
+
+
+RowFilter = Callable[[csr_array, np.ndarray], np.ndarray]
+"""Codes of rows, (r, m), and their row numbers, (r,) int64 → which ones are left out, (r,) bool.
+
+See `sieve.model.dimensions.presence`."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Weights and thresholds of exclusion, stored with a checkpoint."""
+    """Weights of exclusion, stored with a checkpoint."""
 
     push: float = 1.0
     """λ, the weight of the off dimensions at strictness 1."""
-    threshold: float = 0.0
-    """τ: `never` leaves out every item that has an off dimension above it."""
     proposal_ratio: float = 1.0
     """ρ: "without B" proposes the dimensions with b_j > ρ a_j."""
     proposal_floor: float = 0.2
@@ -58,8 +64,8 @@ class Query:
     """w_j for each dimension in `off`."""
     strictness: float = 1.0
     """s in [0, 1]."""
-    never: bool = False
-    """Also leave out every row that has an off dimension above the threshold; implies s = 1."""
+    hides: RowFilter | None = None
+    """Which rows `never` leaves out; implies s = 1."""
     calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
@@ -73,6 +79,11 @@ class Query:
             raise ValueError(f"off must be distinct dimensions in [0, {m}); got {self.off}")
         if not 0 <= self.strictness <= 1:
             raise ValueError(f"strictness must be in [0, 1]; got {self.strictness}")
+
+    @property
+    def never(self) -> bool:
+        """Whether rows are left out."""
+        return self.hides is not None
 
     @property
     def push(self) -> float:
@@ -214,8 +225,8 @@ def scores(codes: SparseCodes, query: Query) -> np.ndarray:
     if the query's width differs from the codes'.
     """
     total = _sums(codes, query)
-    if query.never:
-        _leave_out(total, codes, query)
+    if query.hides is not None:
+        total[query.hides(codes.by_row, np.arange(codes.n))] = -np.inf
     return total
 
 
@@ -225,16 +236,16 @@ def search(codes: SparseCodes, query: Query, top: int = 24) -> Hits:
     Raises a ValueError if the query's width differs from the codes'.
     """
     total = _sums(codes, query)
-    if query.never:
-        # Few of the best rows have an off dimension, as it lowers their scores. Checking these
-        # rows is cheaper than visiting all rows of the off dimensions.
-        hits = best(total, _OVERSAMPLING * top)
-        has_off = codes.by_row[hits.rows][:, list(query.off)] > query.calibration.threshold
-        kept = np.asarray(has_off.sum(1)).ravel() == 0
-        if np.count_nonzero(kept) >= top:
-            return Hits(hits.rows[kept][:top], hits.scores[kept][:top])
-        _leave_out(total, codes, query)
-    return best(total, top)
+    if query.hides is None:
+        return best(total, top)
+    # Few of the best rows are left out, as off dimensions lower their scores.
+    wanted = _OVERSAMPLING * top
+    while True:
+        hits = best(total, wanted)
+        shown = ~query.hides(csr_array(codes.by_row[hits.rows]), hits.rows)
+        if np.count_nonzero(shown) >= top or len(hits.rows) < wanted:
+            return Hits(hits.rows[shown][:top], hits.scores[shown][:top])
+        wanted *= _OVERSAMPLING
 
 
 def _sums(codes: SparseCodes, query: Query) -> np.ndarray:
@@ -246,13 +257,6 @@ def _sums(codes: SparseCodes, query: Query) -> np.ndarray:
     factors = query.factors
     active = np.flatnonzero(factors)
     return np.asarray(codes.by_dimension[:, active] @ factors[active])
-
-
-def _leave_out(total: np.ndarray, codes: SparseCodes, query: Query) -> None:
-    """Set the scores of rows that `never` leaves out to -inf, in place: (n,) float32."""
-    for j in query.off:
-        rows, values = codes.postings(j)
-        total[rows[values > query.calibration.threshold]] = -np.inf
 
 
 def best(total: np.ndarray, top: int) -> Hits:

@@ -143,7 +143,7 @@ def compare_items(
     """
     groups = np.arange(codes.n) if groups is None else groups
     total = scores(codes, query)
-    kept = scores(codes, replace(query, strictness=1.0, never=False)) if query.never else total
+    kept = scores(codes, replace(query, strictness=1.0, hides=None)) if query.never else total
     rank = partial(_rank, itself=itself, groups=groups)
     sides, standings = [], []
     for row in (left, right):

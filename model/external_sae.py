@@ -3,13 +3,16 @@
 SAELens           cfg.json (architecture, d_sae), sae_weights.safetensors
 sparsify          cfg.json (num_latents, k), sae.safetensors
 dictionary_learning, sae-for-vlm      config.json (trainer), ae.pt
-overcomplete, openai/sparse_autoencoder   a PyTorch file, recognised by the names of its weights
+overcomplete, MSAE, openai/sparse_autoencoder   a PyTorch file, recognised by names in it
+
+`sieve.model.encoder_import` opens those of SAELens, sparsify, overcomplete and MSAE.
 """
 
 from __future__ import annotations
 
 import json
 import pickletools
+import shlex
 import zipfile
 from itertools import chain, islice
 from pathlib import Path
@@ -17,10 +20,11 @@ from typing import Any
 
 from sieve.model.files import UNREADABLE
 
+IMPORTED = ("SAELens", "sparsify", "overcomplete", "MSAE")
+"""Tools whose encoders `sieve import-encoder` opens."""
+INPUT_MEAN = "input_mean.safetensors"
+"""Beside an exported encoder that expects centred embeddings: the mean that was subtracted."""
 _ENCODE = {
-    "SAELens": "SAE.load_from_disk({path!r}).encode(x)",
-    "sparsify": "SparseCoder.load_from_disk({path!r}).encode(x)",
-    "overcomplete": "sae.encode(x)[1]",
     "dictionary_learning": "AutoEncoder.from_pretrained({path!r}).encode(x)",
     "openai/sparse_autoencoder": "Autoencoder.from_state_dict(state).encode(x)[0]",
     "": "model.encode(x)",
@@ -29,10 +33,13 @@ _ENCODE = {
 _WEIGHTS = {
     "dictionary._weights": "overcomplete",
     "overcomplete": "overcomplete",
+    "scaling_factor": "MSAE",
     "latent_bias": "openai/sparse_autoencoder",
 }
 """Names of weights or modules in a pickled file, and the tools that they belong to."""
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+_NO_ENCODER = (INPUT_MEAN, "sparsity.safetensors")
+_SPARSIFY_SIZE = {"num_latents", "expansion_factor"}
 _MAX_JSON = 1 << 20
 _MAX_PICKLE = 1 << 24
 _MAX_ENTRIES = 200
@@ -49,12 +56,53 @@ def external_sae_fault(path: Path) -> str:
         return ""
     tool, place, size = found
     what = f"a sparse autoencoder of {tool}" if tool else "pickled weights"
+    if tool in IMPORTED:
+        return (
+            f"{place} holds {what}{size}, not a Sieve checkpoint; make one of it with `sieve "
+            f"import-encoder {shlex.quote(str(place))} --backbone NAME --out CHECKPOINT`"
+        )
     encode = _ENCODE[tool].format(path=str(place))
     return (
         f"{place} holds {what}{size}, not a Sieve checkpoint; encode your embeddings x with it "
         f"({encode}), save the codes with scipy.sparse.save_npz as image_codes.npz beside a table "
         "items.csv (id, image, caption), and open them with `sieve prepare codes DIR`"
     )
+
+
+def find_weights(path: Path) -> Path:
+    """Return the file of weights of an encoder: a file, or the only one up to three folders deep.
+
+    Raises a FileNotFoundError if there is none, and a ValueError if there are several.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    nested = (islice(path.glob(pattern), _MAX_ENTRIES) for pattern in ("*", "*/*", "*/*/*"))
+    kinds = (".safetensors", *_PICKLED)
+    found = [
+        file
+        for file in chain.from_iterable(map(sorted, nested))
+        if file.is_file() and file.suffix.lower() in kinds and file.name not in _NO_ENCODER
+    ]
+    if not found:
+        raise FileNotFoundError(
+            f"{path} holds no encoder; expected sae_weights.safetensors (SAELens), sae.safetensors "
+            "(sparsify), or a .safetensors or .pt file"
+        )
+    if len(found) > 1:
+        names = ", ".join(str(one.relative_to(path)) for one in found[:4])
+        more = ", …" if len(found) > 4 else ""
+        raise ValueError(f"{path} holds {len(found)} files of weights ({names}{more}); give one")
+    return found[0]
+
+
+def tool_of_config(folder: Path) -> str:
+    """Return the tool whose `cfg.json` is in a folder, SAELens or sparsify; empty if neither."""
+    config = _read(folder / "cfg.json")
+    if "d_sae" in config:
+        return "SAELens"
+    return "sparsify" if "k" in config and _SPARSIFY_SIZE & set(config) else ""
 
 
 def _find(path: Path) -> tuple[str, Path, str] | None:

@@ -119,12 +119,13 @@ def read_json(path: Path, schema: Any, remedy: str, most: int = MAX_JSON_BYTES) 
         raise ValueError(f"{path} is damaged ({fault_in(error)}); {remedy}") from None
 
 
-def read_head(path: Path, schema: type[AnySchema], version: int, remedy: str) -> AnySchema:
+def read_head(path: Path, schema: type[AnySchema], remedy: str, *versions: int) -> AnySchema:
     """Read the main JSON file of an artifact; raise a ValueError if it has another version."""
     found = read_json(path, _Versioned, remedy, MAX_HEAD_BYTES).schema_version
-    if found is True or found != version:
+    if found is True or found not in versions:
+        known = " or ".join(map(str, versions))
         raise ValueError(
-            f"{path} has schema_version {repr(found)[:40]}, this Sieve reads {version}; {remedy}"
+            f"{path} has schema_version {repr(found)[:40]}, this Sieve reads {known}; {remedy}"
         )
     return read_json(path, schema, remedy, MAX_HEAD_BYTES)
 

@@ -6,12 +6,17 @@ This module does not import torch, so that the command line can list the options
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
-Activation = Literal["topk", "elu", "dense"]
+Activation = Literal["topk", "elu", "dense", "jumprelu"]
 """Activation function: `topk` keeps the k largest values of ReLU, `elu` the k largest of ELU + 1
-(always positive), and `dense` is the identity, a control without sparse codes."""
+(always positive), `dense` is the identity, a control without sparse codes, and `jumprelu` keeps the
+values of ReLU above a threshold of their dimension (imported encoders only)."""
+InputNorm = Literal["centred", "none", "unit", "layer"]
+"""What an encoder reads: `centred` the embedding minus its modality's mean, renormalised; `none`
+the embedding; `unit` the L2-normalised one; `layer` the one with mean 0 and deviation 1."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,12 @@ class SparseEncoderConfig:
     few dimensions and complex images many."""
     text_power: float = 1.0
     """Power of the activations of texts when they are encoded; training uses 1."""
+    input_norm: InputNorm = "centred"
+    """Normalisation of the input; other values than `centred` are those of imported encoders."""
+    input_scale: float = 1.0
+    """Factor of the input: before `layer`, after `unit`; unused by `centred`."""
+    soft_cap: float = 0.0
+    """Activations z become soft_cap * tanh(z / soft_cap); 0: no cap."""
 
     def __post_init__(self) -> None:
         if self.d < 1 or self.m < 1:
@@ -49,6 +60,20 @@ class SparseEncoderConfig:
             raise ValueError(
                 f"activation must be one of {get_args(Activation)}; got {self.activation!r}"
             )
+        if self.input_norm not in get_args(InputNorm):
+            raise ValueError(
+                f"input_norm must be one of {get_args(InputNorm)}; got {self.input_norm!r}"
+            )
+        if not 0 < self.input_scale < math.inf or not 0 <= self.soft_cap < math.inf:
+            raise ValueError(
+                "input_scale must be positive and soft_cap not negative; got "
+                f"{self.input_scale}, {self.soft_cap}"
+            )
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether Sieve can train such an encoder; others are imported."""
+        return self.activation != "jumprelu" and self.input_norm == "centred" and not self.soft_cap
 
     def active(self, modality: str) -> int:
         """Return the maximum number of active dimensions of the codes of "image" or "text"."""
@@ -140,7 +165,11 @@ class TrainingConfig:
     """Set of losses; the weights above scale the losses of the same name."""
 
     def __post_init__(self) -> None:
-        self.shape(1)
+        if not self.shape(1).is_trainable:
+            raise ValueError(
+                f"activation must be topk, elu or dense; got {self.activation!r}, which imported "
+                "encoders may have, but Sieve does not train"
+            )
         if self.objective not in LOSSES_OF_OBJECTIVE:
             raise ValueError(
                 f"objective must be one of {tuple(LOSSES_OF_OBJECTIVE)}; got {self.objective!r}"
@@ -201,3 +230,49 @@ The learning rate of the paper, 1e-4 to 1e-5 at batch size 4,096, is for many mo
 3e-4 and 1e-4, this one had the highest recall on the validation split of a small collection.
 """
 PRESETS = {"compact": TrainingConfig(), "paper": PAPER}
+
+
+ImportTool = Literal["auto", "SAELens", "sparsify", "overcomplete", "MSAE"]
+ImportActivation = Literal["", "relu", "topk", "jumprelu", "batchtopk"]
+TENSOR_ROLES = ("encode", "bias", "decode", "decode_bias", "input_bias", "threshold")
+"""Parts of an encoder that `ImportSettings.tensors` can name."""
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """Facts about an encoder of another tool that its files do not record."""
+
+    tool: ImportTool = "auto"
+    """Tool that saved the encoder; by default recognised by its files."""
+    activation: ImportActivation = ""
+    """Activation function, if the files do not record it."""
+    k: int = 0
+    """Active dimensions of topk, if the files do not record them."""
+    threshold: float | None = None
+    """Threshold of jumprelu or batchtopk, if the files do not record it."""
+    input_scale: float = 1.0
+    """Factor of the L2-normalised embeddings, such as the mean norm of those that the encoder was
+    trained on."""
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    """Name of the tensor of each part of an encoder of another tool; parts are `TENSOR_ROLES`."""
+    any_hook: bool = False
+    """Accept an encoder of a hook that is not known to be the embedding."""
+
+    def __post_init__(self) -> None:
+        if self.tool not in get_args(ImportTool):
+            raise ValueError(f"the tool must be one of {get_args(ImportTool)}; got {self.tool!r}")
+        if self.activation not in get_args(ImportActivation):
+            known = ", ".join(get_args(ImportActivation)[1:])
+            raise ValueError(f"the activation must be one of {known}; got {self.activation!r}")
+        if self.k < 0 or not (math.isfinite(self.input_scale) and self.input_scale > 0):
+            raise ValueError(
+                f"k must not be negative and the input scale must be positive; got {self.k}, "
+                f"{self.input_scale}"
+            )
+        if self.threshold is not None and not 0 <= self.threshold < math.inf:
+            raise ValueError(f"the threshold must be at least 0; got {self.threshold}")
+        if unknown := sorted(set(self.tensors) - set(TENSOR_ROLES)):
+            raise ValueError(
+                f"there is no part {unknown[0][:40]!r} of an encoder; expected "
+                f"{', '.join(TENSOR_ROLES)}"
+            )

@@ -218,7 +218,7 @@ def naming_report(engine: SearchEngine) -> NamingReport:
     sources, confident = table["name_source"].tolist(), table["confident"].to_numpy(bool)
     live = is_live(table)
     names = [name.name for name in engine.checkpoint.names.values()]
-    auc = confident_name_auc(engine)
+    auc = np.array([one for j, one in name_auc(engine).items() if confident[j]])
     return NamingReport(
         captions=sources.count(CAPTIONS),
         vocabulary=sources.count(VOCABULARY),
@@ -239,26 +239,27 @@ def is_live(table: pd.DataFrame) -> np.ndarray:
     return (table[["firing_images", "firing_texts"]].max(axis=1) > 0).to_numpy(bool)
 
 
-def confident_name_auc(engine: SearchEngine) -> np.ndarray:
-    """Return the AUC of the confident names on the test split: (c,) float64.
+def name_auc(engine: SearchEngine) -> dict[int, float]:
+    """Return the AUC with which each automatic name predicts the activation on the test split.
 
-    Names that fewer than three test items have are left out, and so are given names.
+    Names that fewer than three test items have are left out.
     """
     rows = evaluation_rows(engine.collection, "test")
-    named = [(j, n) for j, n in engine.checkpoint.names.items() if n.confident and n.auc]
+    named = [(j, name) for j, name in engine.checkpoint.names.items() if name.auc is not None]
     if not len(rows) or not named or not engine.collection.n_captions:
-        return np.empty(0)
+        return {}
     codes = csc_array(engine.image_codes.by_row[rows])
     words = sorted({word for _, name in named for word in name.name.split(" · ")})
     captions = engine.collection.items["captions"].iloc[rows]
     presence = presence_in(words, ["\n".join(each) for each in captions]).toarray()
     column = {word: at for at, word in enumerate(words)}
-    found = []
+    found = {}
     for j, name in named:
         has = presence[:, [column[word] for word in name.name.split(" · ")]].min(axis=1)
         if MIN_TESTED <= has.sum() < len(has):
-            found.append(auc_matrix(csr_array(codes[:, [j]]), csr_array(has[:, None]))[0, 0])
-    return np.array(found)
+            auc = auc_matrix(csr_array(codes[:, [j]]), csr_array(has[:, None]))
+            found[j] = float(auc[0, 0])
+    return found
 
 
 def report_pairs(collection: Collection) -> PairSet | None:

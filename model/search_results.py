@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array, vstack
 
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
+from sieve.model.dimensions.presence import Basis, ExcludedConcepts, Presence
 from sieve.model.duplicates import Copies
 from sieve.model.exclusion import Query, best, contributions
 from sieve.model.index import Index
@@ -86,6 +88,24 @@ class OffDimension:
     weight: float
 
 
+class ConceptPresence(NamedTuple):
+    """How probable it is that an image has a concept or phrase that is off."""
+
+    name: str
+    dimensions: tuple[int, ...]
+    probability: float | None
+    """None if a dimension is active, but nothing is known about its probability."""
+
+
+class ExcludedConcept(NamedTuple):
+    """A concept or phrase that is off."""
+
+    name: str
+    dimensions: tuple[int, ...]
+    basis: Basis
+    """What its probability was fitted to: see `sieve.model.dimensions.presence`."""
+
+
 class Copy(NamedTuple):
     """An item that shows the same picture as a result."""
 
@@ -112,6 +132,8 @@ class Result:
     """Name of the original file in the source: see `Collection.file_names`."""
     copies: tuple[Copy, ...] = ()
     """Other items that show the same picture and are folded into this result."""
+    presence: tuple[ConceptPresence, ...] = ()
+    """What is off, and how probable it is in the image; the most probable first."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +148,10 @@ class SearchOutcome:
     """Duration of the search without encoding."""
     all_off: bool = False
     """Whether all dimensions of the query are off, so that nothing was searched for."""
+    excluded: tuple[ExcludedConcept, ...] = ()
+    """What the off dimensions stand for."""
+    limit: float | None = None
+    """Probability from which images are hidden; None if nothing is."""
 
 
 def list_active(
@@ -151,6 +177,23 @@ def list_active(
     )
 
 
+def list_presence(
+    presences: Sequence[Presence], probabilities: Sequence[float]
+) -> tuple[ConceptPresence, ...]:
+    """Return the probability of each presence in one image, the most probable first.
+
+    A presence without a known probability is listed if one of its dimensions is active.
+    """
+    found = [
+        ConceptPresence(one.name, one.dimensions, None if one.basis == "active" else probability)
+        for one, probability in zip(presences, probabilities, strict=True)
+        if one.basis != "active" or probability
+    ]
+    return tuple(
+        sorted(found, key=lambda one: -(1 if one.probability is None else one.probability))
+    )
+
+
 class Hit(NamedTuple):
     """A row found by a search; `codes.row(position)` is its code."""
 
@@ -171,6 +214,8 @@ class ResultBuilder:
     """Row of the query's own item, which is no result."""
     names: Callable[[int], str]
     """Returns a dimension's name."""
+    excluded: ExcludedConcepts
+    """What is off."""
 
     def find(self, index: Index, query: Query, top: int) -> list[Hit]:
         """Return the best hits for a weighted query, one for each picture."""
@@ -180,11 +225,7 @@ class ResultBuilder:
             pairs = enumerate(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
             return [Hit(row, score, found.codes, position) for position, (row, score) in pairs]
 
-        hits = self._distinct(search, top)
-        if not query.never:
-            return hits
-        # If much is left out, items that share no "on" dimension would fill the ranking.
-        return [hit for hit in hits if any(part.value > 0 for part in self._parts(hit, query))]
+        return self._distinct(search, top)
 
     def compare(
         self, found: list[Hit], before: list[Hit], query: Query
@@ -195,15 +236,15 @@ class ResultBuilder:
         """
         rank_before = {self.copies.group(hit.row): rank for rank, hit in enumerate(before, 1)}
         results = []
-        for rank, hit in enumerate(found, 1):
+        for rank, (hit, presence) in enumerate(self._with_presence(found), 1):
             earlier = rank_before.pop(self.copies.group(hit.row), None)
-            results.append(self._result(hit, rank, earlier, self._parts(hit, query)))
+            results.append(self._result(hit, rank, earlier, self._parts(hit, query), presence))
         left = []
-        for rank, hit in enumerate(before, 1):
+        for rank, (hit, presence) in enumerate(self._with_presence(before), 1):
             if self.copies.group(hit.row) in rank_before:
                 parts = self._parts(hit, query)
                 rescored = hit._replace(score=sum(part.value for part in parts))
-                left.append(self._result(rescored, 0, rank, parts))
+                left.append(self._result(rescored, 0, rank, parts, presence))
         return tuple(results), tuple(left)
 
     def list_best(self, scores: np.ndarray, top: int) -> tuple[Result, ...]:
@@ -236,12 +277,24 @@ class ResultBuilder:
             for j, value in zip(dimensions.tolist(), values.tolist(), strict=True)
         )
 
+    def _with_presence(self, hits: list[Hit]) -> list[tuple[Hit, tuple[ConceptPresence, ...]]]:
+        presences = self.excluded.presences
+        if not (hits and presences):
+            return [(hit, ()) for hit in hits]
+        codes = vstack([hit.codes.by_row[[hit.position]] for hit in hits if hit.codes])
+        rows = np.array([hit.row for hit in hits])
+        found = self.excluded.probabilities(csr_array(codes), rows).tolist()
+        return [
+            (hit, list_presence(presences, each)) for hit, each in zip(hits, found, strict=True)
+        ]
+
     def _result(
         self,
         hit: Hit,
         rank: int,
         rank_before: int | None = None,
         parts: tuple[Contribution, ...] = (),
+        presence: tuple[ConceptPresence, ...] = (),
     ) -> Result:
         items, files = self.collection.items, self.collection.file_names
         item = items.iloc[hit.row]
@@ -258,4 +311,5 @@ class ResultBuilder:
             copies=tuple(
                 Copy(items["id"].iloc[one], files[one]) for one in self.copies.of(hit.row)
             ),
+            presence=presence,
         )

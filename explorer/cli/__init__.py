@@ -30,7 +30,13 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 
 from sieve.explorer.cli.experiments import Evaluate, Train, registry
 from sieve.explorer.cli.explore import Dimensions, Explore, Info, Search
-from sieve.explorer.cli.export import AnnotationsCommand, Export, Figure, IndexCommand
+from sieve.explorer.cli.export import (
+    AnnotationsCommand,
+    Export,
+    Figure,
+    ImportEncoder,
+    IndexCommand,
+)
 from sieve.explorer.cli.preparation import Add, Merge, Prepare
 from sieve.explorer.errors import one_line
 
@@ -50,6 +56,7 @@ _COMMANDS: dict[str, type] = {
     "figure": Figure,
     "annotations": AnnotationsCommand,
     "export": Export,
+    "import-encoder": ImportEncoder,
 }
 DESCRIPTION = """Explore sparse disentangled codes of images and texts, and search with dimensions
 switched off. Example: sieve search scenes "a dog" --without "a beach"

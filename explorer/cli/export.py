@@ -1,11 +1,11 @@
-"""Subcommands that export: `sieve export`, `figure`, `annotations` and `index`."""
+"""Subcommands that export or import: `sieve export`, `import-encoder`, `figure`, `index`, ..."""
 
 from __future__ import annotations
 
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,17 +15,28 @@ from sieve.explorer.cli.options import (
     BackboneOptions,
     CheckpointName,
     CollectionName,
+    File,
     Json,
-    OutputFile,
     SearchOptions,
     TrustBackbone,
+    backbone_name,
+    parse_out,
 )
 from sieve.explorer.cli.output import print_facts, print_json, print_text
+from sieve.explorer.json_validation import split_list
 from sieve.model.files import atomic_file
+from sieve.model.hyperparameters import (
+    TENSOR_ROLES,
+    ImportActivation,
+    ImportSettings,
+    ImportTool,
+)
 
 if TYPE_CHECKING:
     from sieve.explorer.annotations.import_export import Origin
     from sieve.explorer.annotations.store import Annotations
+    from sieve.model.checkpoint import Checkpoint
+    from sieve.model.collection import BackboneIdentity, Collection
 
 
 def output_format(path: Path, kinds: tuple[str, ...], what: str) -> str:
@@ -208,19 +219,42 @@ def _open(collection: str, checkpoint: str | None) -> tuple[Annotations, Origin]
 
 @dataclass(frozen=True)
 class Export:
-    """Write search results, the codes of all items or the dimension table to a file.
+    """Write search results, the codes of all items, the dimension table or an encoder.
 
     The extension selects the format: .csv, .json or .parquet for results and dimensions; for codes
     .npz (a SciPy CSR matrix, one row per item in the order of items.parquet, as read by `sieve
     prepare codes`) or .parquet (one row per active dimension: row, id, dimension, value).
 
+    With --format, CHECKPOINT's encoder is written to a new folder instead, in the format of SAELens
+    or sentence-transformers: sieve export CHECKPOINT --format saelens -o DIR
+
     Example: sieve export scenes results --query "a dog" --without "a beach" -o dogs.csv
     """
 
-    collection: CollectionName
-    what: Positional[Literal["results", "codes", "dimensions"]]
-    """Content to write."""
-    out: OutputFile
+    collection: Annotated[
+        Positional[str],
+        arg(
+            metavar="COLLECTION|CHECKPOINT",
+            help="A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections; with "
+            "--format, the path or name of a checkpoint.",
+        ),
+    ]
+    what: Annotated[
+        Positional[Literal["results", "codes", "dimensions"] | None],
+        arg(metavar="results|codes|dimensions"),
+    ] = None
+    """Content to write; left out with --format."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = field(kw_only=True)
+    """The file, overwritten if it exists; with --format, a new folder."""
+    format: Annotated[
+        Literal["saelens", "sentence-transformers"] | None,
+        arg(metavar="saelens|sentence-transformers"),
+    ] = None
+    """Write the encoder of a checkpoint in this format."""
+    modality: Annotated[Literal["image", "text"] | None, arg(metavar="image|text")] = None
+    """With --format: write the encoder of this modality, if the two differ."""
+    centred_input: bool = False
+    """With --format saelens: write an encoder of embeddings whose mean is already subtracted."""
     query: str = ""
     """For results: text to search for."""
     search: SearchOptions = SearchOptions()
@@ -235,6 +269,18 @@ class Export:
     def run(self) -> None:
         """Write the file, and report its contents."""
         is_query = bool(self.query) or self.search != SearchOptions()
+        if self.format:
+            if self.what or is_query or self.captions:
+                raise ValueError("--format writes a checkpoint's encoder; give only CHECKPOINT")
+            self._write_encoder()
+            return
+        if self.what is None:
+            raise ValueError(
+                "there is nothing to write; add results, codes or dimensions after COLLECTION, or "
+                "--format saelens or sentence-transformers after CHECKPOINT"
+            )
+        if self.modality or self.centred_input:
+            raise ValueError("--modality and --centred-input require --format")
         if self.what != "results" and is_query:
             raise ValueError(f"{self.what} are exported whole; remove the query options")
         if self.what != "codes" and self.captions:
@@ -251,6 +297,20 @@ class Export:
             return
         counted = "rows of codes" if self.what == "codes" else self.what
         print_text(f"{self.out}: {rows:,} {counted}\n")
+
+    def _write_encoder(self) -> None:
+        from sieve.model.checkpoint import Checkpoint, checkpoint_path
+        from sieve.model.encoder_export import export_encoder
+
+        assert self.format is not None
+        out = parse_out(self.out)
+        checkpoint = Checkpoint.load(checkpoint_path(self.collection))
+        export_encoder(checkpoint, out, self.format, self.modality, self.centred_input)
+        report = {"folder": str(self.out), "format": self.format, "dimensions": checkpoint.m}
+        if self.json:
+            print_json(report)
+            return
+        print_text(f"{self.out}: encoder of {checkpoint.m:,} dimensions for {self.format}\n")
 
     def _write_rows(self, kind: str) -> int:
         from sieve.explorer.downloads import dimensions_bytes, results_bytes, write_codes
@@ -273,6 +333,122 @@ class Export:
             rows = len(outcome.results)
         write_file(self.out, data)
         return rows
+
+
+@dataclass(frozen=True)
+class ImportEncoder:
+    """Make a checkpoint of a sparse autoencoder that another tool trained.
+
+    Reads SAELens (cfg.json, sae_weights.safetensors), sparsify (cfg.json, sae.safetensors), state
+    dicts of overcomplete and MSAE, and other files if --tensors names their tensors. The encoder
+    must read the image and text embeddings of the backbone. A collection of the backbone names the
+    dimensions and calibrates exclusion; without --collection, the largest installed one.
+
+    Example: sieve import-encoder my-sae/ --backbone ViT-B-32/openai --out my-codes
+    """
+
+    source: Annotated[Positional[Path], arg(metavar="DIR")]
+    """Folder or file of the encoder."""
+    backbone: Annotated[str, arg(metavar="BACKBONE")] = ""
+    """Backbone whose embeddings it reads; by default that of --collection."""
+    out: File = None
+    """Folder of the new checkpoint; by default $SIEVE_HOME/checkpoints/NAME."""
+    collection: Annotated[str | None, arg(metavar="COLLECTION")] = None
+    """Path or name of the collection that names the dimensions."""
+    tool: ImportTool = "auto"
+    """Tool that saved the encoder; by default recognised by its files."""
+    activation: Annotated[ImportActivation, arg(metavar="relu|topk|jumprelu|batchtopk")] = ""
+    """Activation function, if the files do not record it."""
+    k: int = 0
+    """Number of active dimensions of topk, if the files do not record it."""
+    threshold: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """Threshold of jumprelu or batchtopk, if the files do not record it."""
+    input_scale: float = 1.0
+    """Factor of the unit-length embeddings, such as the mean length of those that the encoder was
+    trained on, if they were not normalised."""
+    tensors: Annotated[str, arg(metavar="PART=NAME,…")] = ""
+    """Names of the tensors in a file of another tool. Parts: encode, bias, decode, decode_bias,
+    input_bias (subtracted from the input), threshold."""
+    any_hook: bool = False
+    """Accept an encoder of a hook that is not known to be the embedding."""
+    model: BackboneOptions = BackboneOptions()
+    json: Json = False
+
+    def run(self) -> None:
+        """Write the checkpoint, and report its quality."""
+        from sieve.explorer.serialize import import_report
+
+        report = import_report(self.make(progress=sys.stderr.isatty()))
+        print_json(report) if self.json else print_facts(report)
+
+    def make(self, progress: bool) -> Checkpoint:
+        """Write the checkpoint."""
+        settings = ImportSettings(
+            self.tool,
+            self.activation,
+            self.k,
+            self.threshold,
+            self.input_scale,
+            _parse_tensors(self.tensors),
+            self.any_hook,
+        )
+        if not self.backbone and not self.collection:
+            raise ValueError("the backbone is not stated; add --backbone NAME or --collection NAME")
+        from sieve.model.checkpoint import default_checkpoint_out
+        from sieve.model.encoder_import import import_encoder
+        from sieve.model.text_encoder import text_tower
+
+        out = parse_out(self.out or default_checkpoint_out(self.source.resolve().stem))
+        opened, identity = self._identity(progress)
+        texts = None
+        if opened is not None:
+            self.model.announce(str(opened.path))
+            encoder = self.model.text_encoder_name()
+            texts, _ = text_tower(opened, self.model.device, encoder, self.model.allow_code)
+        return import_encoder(self.source, out, identity, settings, opened, texts)
+
+    def _identity(self, progress: bool) -> tuple[Collection | None, BackboneIdentity]:
+        """Return the collection that names the dimensions, if there is one, and the backbone."""
+        from sieve.data_prep.bundled import BACKBONE, SCENES, list_collections, locate_collection
+        from sieve.model.backbone import Backbone
+        from sieve.model.collection import BackboneIdentity, Collection
+
+        wanted = backbone_name(self.backbone) if self.backbone else ""
+        if self.collection:
+            opened = Collection.open(self.model.find_collection(self.collection, progress))
+            if wanted and opened.backbone.name != wanted:
+                raise ValueError(
+                    f"collection {opened.name} was made with backbone {opened.backbone.name}, not "
+                    f"{wanted}; leave out --backbone, or give another --collection"
+                )
+            return opened, opened.backbone
+        names = [*([SCENES] if wanted == BACKBONE else []), *list_collections()]
+        fitting = []
+        for name in names:
+            try:
+                opened = Collection.open(locate_collection(name, progress=progress))
+            except (OSError, ValueError):
+                continue  # opening it by name says what is wrong
+            if opened.backbone is not None and opened.backbone.name == wanted:
+                fitting.append(opened)
+        if fitting:
+            largest = max(fitting, key=lambda one: one.n_items)
+            return largest, largest.backbone
+        loaded = Backbone.load(wanted, self.model.device)
+        return None, BackboneIdentity(loaded.name, loaded.sha256, loaded.width)
+
+
+def _parse_tensors(text: str) -> dict[str, str]:
+    named = {}
+    for part in split_list(text):
+        role, equals, name = part.partition("=")
+        if not (equals and role.strip() in TENSOR_ROLES and name.strip()):
+            raise ValueError(
+                f"--tensors must be PART=NAME with a part of {', '.join(TENSOR_ROLES)}; "
+                f"got {part!r}"
+            )
+        named[role.strip()] = name.strip()
+    return named
 
 
 @dataclass(frozen=True)

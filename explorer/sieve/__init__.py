@@ -17,6 +17,7 @@ In a notebook, results, dimensions and explanations are shown with their images.
 | search, encode, explain, draw figures | `Engine` |
 | make a collection of a folder of images | `prepare_folder` |
 | train a sparse encoder on it | `train` |
+| open an encoder of another tool, or write one for it | `import_encoder`, `export_encoder` |
 | open the explorer in the browser or in a notebook | `launch` |
 | draw a figure from a recipe file | `figure` |
 
@@ -39,7 +40,15 @@ if TYPE_CHECKING:
         SearchResult,
         SearchResults,
     )
-    from sieve._workflows import LaunchedExplorer, figure, launch, prepare_folder, train
+    from sieve._workflows import (
+        LaunchedExplorer,
+        export_encoder,
+        figure,
+        import_encoder,
+        launch,
+        prepare_folder,
+        train,
+    )
 
     __version__: str
 
@@ -52,6 +61,8 @@ __all__ = [
     "NamedCodes",
     "prepare_folder",
     "train",
+    "import_encoder",
+    "export_encoder",
     "launch",
     "LaunchedExplorer",
     "figure",
@@ -65,7 +76,15 @@ _MODULES = {
         "_results",
     ),
     **dict.fromkeys(
-        ("prepare_folder", "train", "launch", "LaunchedExplorer", "figure"),
+        (
+            "prepare_folder",
+            "train",
+            "import_encoder",
+            "export_encoder",
+            "launch",
+            "LaunchedExplorer",
+            "figure",
+        ),
         "_workflows",
     ),
     "PaperFigure": "_paper_figure",

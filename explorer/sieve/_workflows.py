@@ -13,6 +13,7 @@ from sieve import _html
 from sieve._engine import Device, Engine
 from sieve._paper_figure import PaperFigure, draw, parse_recipe_fields
 from sieve.explorer.cli.experiments import Hyperparameters, Train
+from sieve.explorer.cli.export import ImportEncoder
 from sieve.explorer.cli.options import BackboneOptions
 from sieve.explorer.cli.preparation import EmbedOptions, PrepareFolder
 from sieve.explorer.figures.content import recipe_checkpoint
@@ -174,6 +175,144 @@ def train(
     )
     command = Train(str(collection), _path(out), preset, Hyperparameters(hyperparameters), options)
     return Path(command.train(progress).path)
+
+
+def import_encoder(
+    source: str | Path,
+    collection: str | Path | None = None,
+    *,
+    backbone: str = "",
+    out: str | Path | None = None,
+    tool: Literal["auto", "SAELens", "sparsify", "overcomplete", "MSAE"] = "auto",
+    activation: Literal["", "relu", "topk", "jumprelu", "batchtopk"] = "",
+    k: int = 0,
+    threshold: float | None = None,
+    input_scale: float = 1.0,
+    tensors: Mapping[str, str] | None = None,
+    any_hook: bool = False,
+    device: Device = "auto",
+    trust_backbone: bool = False,
+) -> Path:
+    """Make a checkpoint of a sparse autoencoder that another tool trained.
+
+    Images and texts share its weights. Its activations are those of the tool; Sieve divides each
+    code by its L2 norm. The same as `sieve import-encoder`.
+
+    Parameters
+    ----------
+    source : str or Path
+        Folder or file of SAELens or sparsify, or a state dict of overcomplete or MSAE. It must read
+        the embeddings of the backbone, of width d, and have m dimensions.
+    collection : str or Path, optional
+        As for `Engine.open`. Names the dimensions and calibrates exclusion. By default the largest
+        installed one of the backbone.
+    backbone : str
+        Backbone whose embeddings the encoder reads; by default that of the collection.
+    out : str or Path, optional
+        Folder of the new checkpoint; must not exist. By default `$SIEVE_HOME/checkpoints/NAME`.
+    tool : str
+        Tool that saved it; by default recognised by its files.
+    activation, k, threshold : optional
+        Activation function, its number of active dimensions (topk), or its threshold (jumprelu,
+        batchtopk), if the files do not record them.
+    input_scale : float
+        Factor of the unit-length embeddings, if the encoder was trained on longer ones.
+    tensors : mapping of str to str, optional
+        Names of the tensors in a file of another tool: "encode", (m, d) or (d, m), and optionally
+        "bias", (m,), "decode", (m, d) or (d, m), "decode_bias" and "input_bias", (d,), and
+        "threshold", (m,).
+    any_hook : bool
+        Accept an encoder of a hook that is not known to be the embedding.
+    device : {"auto", "cuda", "mps", "cpu"}
+    trust_backbone : bool
+        As for `Engine.open`.
+
+    Returns
+    -------
+    Path
+        The checkpoint.
+
+    Raises
+    ------
+    FileExistsError
+        If `out` exists.
+    FileNotFoundError
+        If there is no encoder or no such collection.
+    ValueError
+        If the encoder is damaged, of another width, or cannot be computed by Sieve.
+
+    Examples
+    --------
+    >>> checkpoint = sieve.import_encoder("my-sae/", "my-photos", out="my-sae-codes")
+    >>> engine = sieve.Engine.open("my-photos", checkpoint)
+    """
+    command = ImportEncoder(
+        Path(source),
+        backbone,
+        _path(out),
+        None if collection is None else str(collection),
+        tool,
+        activation,
+        k,
+        threshold,
+        input_scale,
+        ",".join(f"{part}={name}" for part, name in (tensors or {}).items()),
+        any_hook,
+        BackboneOptions(device=device, trust_backbone=trust_backbone),
+    )
+    return Path(command.make(progress=False).path)
+
+
+def export_encoder(
+    checkpoint: str | Path,
+    out: str | Path,
+    format: Literal["saelens", "sentence-transformers"],
+    *,
+    modality: Literal["image", "text"] | None = None,
+    centred_input: bool = False,
+) -> Path:
+    """Write the encoder of a checkpoint for SAELens or sentence-transformers.
+
+    Loaded there, it gives the codes of Sieve before they are divided by their norms, from
+    embeddings (n, d) to activations (n, m). The same as `sieve export CHECKPOINT --format`.
+
+    Parameters
+    ----------
+    checkpoint : str or Path
+        Path or name of a checkpoint.
+    out : str or Path
+        Folder to write; must not exist.
+    format : {"saelens", "sentence-transformers"}
+    modality : {"image", "text"}, optional
+        Required if the checkpoint encodes images and texts differently.
+    centred_input : bool
+        For saelens: write an encoder whose input is the embedding minus its modality's mean, which
+        is written beside it.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    FileExistsError
+        If `out` exists.
+    FileNotFoundError
+        If there is no such checkpoint.
+    ValueError
+        If the format cannot express the encoder.
+
+    Examples
+    --------
+    >>> sieve.export_encoder("my-sae-codes", "back/", "saelens")
+    """
+    from sieve.model.checkpoint import Checkpoint, checkpoint_path
+    from sieve.model.encoder_export import export_encoder as write
+
+    opened = Checkpoint.load(checkpoint_path(str(checkpoint)))
+    write(opened, Path(out), format, modality, centred_input)
+    return Path(out)
 
 
 def figure(

@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from tqdm import tqdm
 
 from sieve.model.backbone import resolve_device
+from sieve.model.benchmark.probes import word_weights
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.dimensions.evidence import ZeroShotEvidence
@@ -26,15 +27,23 @@ from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes, encode
 from sieve.model.evaluation import recall_at
 from sieve.model.evaluation.pairs import PairSet
 from sieve.model.evaluation.rules import (
+    ANCHORED,
+    ANCHORED_FROM_A,
     CODE_RULES,
     DENSE_RULES,
+    DEO,
+    DEO_FROM_A,
     EDIT,
     FILTER,
     LITERAL,
+    NEAREST,
+    NEAREST_ABOVE,
     ONLY_A,
     ORTHOGONAL,
     PUSH,
     SPACEVLM,
+    STANDARDISED,
+    STANDARDISED_ABOVE,
     SUBTRACT,
     SUBTRACT_ABOVE,
     ZERO,
@@ -63,11 +72,33 @@ TRAINING_FREE: Mapping[str, Rule] = {
     "orthogonal": ORTHOGONAL,
     "filter": FILTER,
     "SpaceVLM": SPACEVLM,
+    "DEO": DEO,
+    "anchored projection": ANCHORED,
+    "item-standardised": STANDARDISED,
+    "NNN": NEAREST,
 }
+_ALTERNATIVES: Mapping[str, tuple[Rule, ...]] = {
+    "DEO": (DEO_FROM_A,),
+    "anchored projection": (ANCHORED_FROM_A,),
+}
+"""The same rules applied to A instead of the literal query; tuning chooses."""
+_HINGES: Mapping[str, tuple[Rule, ...]] = {
+    "subtraction": (SUBTRACT_ABOVE,),
+    "item-standardised": (STANDARDISED_ABOVE,),
+    "NNN": (NEAREST_ABOVE,),
+}
+"""The same rules with a hinge, which are tuned and reported separately."""
 TRAINED = ("paper", "reconstruction", "VDR-like", CONTROL, SIEVE)
-METHODS = (*TRAINING_FREE, "SpLiCE", *TRAINED, "oracle")
+PROBED: Mapping[str, str] = {f"{name} with probes": name for name in (CONTROL, SIEVE)}
+"""Trained methods whose B is learned from training captions: see `sieve.model.benchmark.probes`."""
+METHODS = (*TRAINING_FREE, "SpLiCE", *TRAINED, *PROBED, "oracle")
 SHORT_METHODS = (*TRAINING_FREE, SIEVE)
 """Methods that need no training, measured in a minute or two with one checkpoint."""
+NEUTRAL = ("a photo", "a picture", "an image", "a scene", "something")
+"""Texts without content, whose mean is the anchor of a projection. The paper names two of its
+words, "neutral" and "balanced", which small vocabularies lack."""
+_MOST_PROBED = 20_000
+"""Maximum number of training items that probes are fitted on, evenly spaced."""
 SPLICE_WEIGHTS = (0.05, 0.1, 0.2)
 """λ of SpLiCE, for about 30 to about 10 active concepts."""
 _MOST_CAPTIONS = 5000
@@ -199,7 +230,8 @@ class BackboneEmbeddings:
 
     The text encoder is called once per text. The train split of `train`, by default the collection
     itself, gives the means of both modalities. `ids` has the item ids of the benchmark collection
-    by row, if `collection` is another one.
+    by row, if `collection` is another one. `words` is the bank from which biases of items are
+    estimated.
     """
 
     def __init__(
@@ -208,8 +240,10 @@ class BackboneEmbeddings:
         encode_texts: TextEncoder,
         train: Collection | None = None,
         ids: list[str] | None = None,
+        words: Sequence[str] = (),
     ) -> None:
         self.collection = collection
+        self.words = tuple(words)
         self.means = modality_means(train or collection)
         self._encode_texts = encode_texts
         self._ids = ids
@@ -233,7 +267,9 @@ class BackboneEmbeddings:
     def space(self, pair_set: PairSet) -> Space:
         """Return items and queries in the space of the backbone."""
         a, b, literal = map(self.texts, (pair_set.a, pair_set.b, pair_set.literal))
-        return Space(self.images(pair_set.rows), a, b, literal)
+        bank = self.texts([f"a {word}" for word in self.words]) if self.words else None
+        anchor = self.texts(NEUTRAL).mean(0)
+        return Space(self.images(pair_set.rows), a, b, literal, bank=bank, anchor=anchor)
 
     def centred(self, space: Space) -> Space:
         """Subtract the mean of each modality and renormalise, which removes the modality gap."""
@@ -241,6 +277,8 @@ class BackboneEmbeddings:
         return Space(
             unit(np.asarray(space.images) - image),
             *(unit(queries - text) for queries in (space.a, space.b, space.literal)),
+            bank=None if space.bank is None else unit(space.bank - text),
+            anchor=unit(self.texts(NEUTRAL) - text).mean(0),
         )
 
     def raw_and_centred(self, pair_set: PairSet) -> list[Spaces]:
@@ -252,10 +290,10 @@ class BackboneEmbeddings:
 def training_free(source: BackboneEmbeddings, name: str) -> Method:
     """Create a dense rule on backbone embeddings; centring is tuned if the rule uses B."""
     rule = TRAINING_FREE[name]
-    variants = (SUBTRACT_ABOVE,) if rule is SUBTRACT else ()
     if rule in (ONLY_A, LITERAL):
         return Method(name, (rule,), lambda pair_set: [{"raw": source.space(pair_set)}])
-    return Method(name, (rule,), source.raw_and_centred, variants)
+    rules = (rule, *_ALTERNATIVES.get(name, ()))
+    return Method(name, rules, source.raw_and_centred, _HINGES.get(name, ()))
 
 
 def other_backbone(source: BackboneEmbeddings, name: str) -> Method:
@@ -301,16 +339,46 @@ def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncode
 
     if name == CONTROL:
         rules = (*DENSE_RULES, PUSH, ZERO)
-        return Method(name, rules, represent, (SUBTRACT, SUBTRACT_ABOVE, PUSH, ZERO), recall)
+        variants = (SUBTRACT, SUBTRACT_ABOVE, STANDARDISED, STANDARDISED_ABOVE, PUSH, ZERO)
+        return Method(name, rules, represent, variants, recall)
     variants = (SUBTRACT, *CODE_RULES) if name == SIEVE else ()
     return Method(name, CODE_RULES, represent, variants, recall)
+
+
+def probed(
+    name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncoder], train: Collection
+) -> Method:
+    """Create a method of `PROBED`: the codes of trained encoders, with learned weights of B.
+
+    A B that is rare in the captions of the train split keeps the code of its text.
+    """
+    rows = train.rows_of_split(["train"])
+    rows = rows[:: max(-(-len(rows) // _MOST_PROBED), 1)]
+    captions = train.items["captions"].iloc[rows].tolist()
+    plain = coded(PROBED[name], source, encoders)
+
+    def represent(pair_set: PairSet) -> list[Spaces]:
+        found: list[Spaces] = []
+        for encoder, spaces in zip(encoders, plain.represent(pair_set), strict=True):
+            embeddings = unit(np.asarray(train.image_embeddings[rows], np.float32))
+            codes = codes_of(encoder, embeddings, IMAGE)
+            learned = word_weights(pair_set.b_names, codes, captions)
+            space = spaces["codes"]
+            texts = zip(pair_set.b_names, space.b, strict=True)
+            b = np.array([learned.get(word, text) for word, text in texts])
+            found.append({"codes": replace(space, b=b)})
+        return found
+
+    rules = (SUBTRACT, SUBTRACT_ABOVE) if PROBED[name] == CONTROL else CODE_RULES
+    return Method(name, rules, represent)
 
 
 def _coded_space(encoder: SparseEncoder, space: Space) -> Space:
     images = np.asarray(space.images)
     codes = codes_of(encoder, images, IMAGE)
     queries = (_dense(codes_of(encoder, part, TEXT)) for part in (space.a, space.b, space.literal))
-    coded = Space(codes, *queries)
+    bank = None if space.bank is None else _dense(codes_of(encoder, space.bank, TEXT))
+    coded = Space(codes, *queries, bank=bank)
     if isinstance(codes, np.ndarray):
         return coded
     return replace(coded, evidence=ZeroShotEvidence(codes, images).auc(space.b))

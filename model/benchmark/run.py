@@ -19,6 +19,7 @@ from sieve.model.backbone import BackboneUnavailable
 from sieve.model.benchmark.measurement import Measured, contrast_answers, draw_resamples, measure
 from sieve.model.benchmark.methods import (
     METHODS,
+    PROBED,
     SIEVE,
     TRAINED,
     TRAINING_FREE,
@@ -29,6 +30,7 @@ from sieve.model.benchmark.methods import (
     coded,
     oracle,
     other_backbone,
+    probed,
     splice,
     train_method,
     training_free,
@@ -105,7 +107,12 @@ class Benchmark:
         self._check_inputs()
         train_rows = self.train.rows_of_split(["train"])
         self.words = concept_presence(self.train.items["captions"].iloc[train_rows].tolist()).words
-        self.source = BackboneEmbeddings(collection, self._open(collection), self.train)
+        self.source = BackboneEmbeddings(
+            collection,
+            self._open(collection),
+            self.train,
+            words=self.words if len(self.words) > 1 else self.nouns.lemmas,
+        )
 
     def run(self, on_method: Callable[[int, int, str], None] | None = None) -> BenchmarkResult:
         """Tune and measure all methods.
@@ -194,6 +201,8 @@ class Benchmark:
                 yield splice(self.source, self.words)
             elif name in TRAINED:
                 yield coded(name, self.source, self._encoders(name))
+            elif name in PROBED:
+                yield probed(name, self.source, self._encoders(PROBED[name]), self.train)
             else:
                 yield oracle()
         ids = self.collection.items["id"].tolist()

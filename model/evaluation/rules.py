@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from sieve.model.evaluation.item_bias import ItemBias
 from sieve.model.exclusion import Calibration, proposal_values, scaled_weights
 
 
@@ -36,6 +38,16 @@ class Space:
     """(w, d) float32: decoder of the codes; needed with `rebuilt`"""
     rebuilt: np.ndarray | None = None
     """(n, d) float32: embeddings that the image codes approximate"""
+    bank: np.ndarray | None = None
+    """(v, w) float32: queries of a bank of words, from which `item_bias` is estimated"""
+    anchor: np.ndarray | None = None
+    """(w,) float32: mean of texts that say nothing in particular; needed with `ANCHORED`"""
+
+    @cached_property
+    def item_bias(self) -> ItemBias:
+        """Bias of each item over the bank."""
+        assert self.bank is not None
+        return ItemBias(self.score(self.bank))
 
     def score(self, queries: np.ndarray) -> np.ndarray:
         """Return the inner products with all items: (p, w) → (p, n) float32."""
@@ -70,6 +82,8 @@ class Rule:
     hyperparameters: Mapping[str, Range]
     plain: Callable[[Space], np.ndarray] = lambda space: space.score(space.a)
     """Scores for A without exclusion: (p, n) float32."""
+    needs_bank: bool = False
+    """Whether the space must have a bank of words and an anchor."""
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -83,10 +97,73 @@ def _subtract_above(space: Space, values: Mapping[str, float]) -> np.ndarray:
 
     τ is a multiple of the 99% quantile of b·x.
     """
-    similar = space.score(space.b)
-    limit = values["limit"] * np.quantile(similar, 0.99, axis=1, keepdims=True)
-    total = space.score(space.a) - values["weight"] * np.maximum(similar - limit, 0)
-    return total.astype(np.float32)
+    penalty = _above(space.score(space.b), values["limit"])
+    return (space.score(space.a) - values["weight"] * penalty).astype(np.float32)
+
+
+def _above(similar: np.ndarray, limit: float) -> np.ndarray:
+    """Return the part of B's scores above a multiple of their 99% quantile: (p, n)."""
+    highest = np.quantile(similar, 0.99, axis=1, keepdims=True)
+    return np.maximum(similar - limit * highest, 0).astype(np.float32)
+
+
+def _standardised(space: Space, queries: np.ndarray) -> np.ndarray:
+    return space.item_bias.standardise(space.score(queries))
+
+
+def _nearest_normalised(
+    space: Space, queries: np.ndarray, values: Mapping[str, float]
+) -> np.ndarray:
+    return space.item_bias.subtract_nearest(
+        space.score(queries), values["share"], round(values["nearest"])
+    )
+
+
+def deo_queries(space: Space, start: np.ndarray, values: Mapping[str, float]) -> np.ndarray:
+    """Optimise each query by Direct Embedding Optimisation (DEO): (p, w) → (p, w) float32.
+
+        min_u |u - a| + ρ |u - u₀| - λ |u - b|
+
+    by Adam, with u scaled to unit norm after each step (Lee et al. 2026, arXiv 2603.09185,
+    taegyeong-lee/DEO-negation-aware-retrieval). There, a language model finds a and b in the query
+    u₀; here they are given.
+    """
+    u = start.astype(np.float64)
+    first, second = np.zeros_like(u), np.zeros_like(u)
+    for step in range(1, DEO_STEPS + 1):
+        gradient = (
+            _unit_difference(u, space.a)
+            + values["stay"] * _unit_difference(u, start)
+            - values["weight"] * _unit_difference(u, space.b)
+        )
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        u = u - values["rate"] * (first / (1 - 0.9**step)) / (
+            np.sqrt(second / (1 - 0.999**step)) + 1e-8
+        )
+        u = u / np.maximum(np.linalg.norm(u, axis=1, keepdims=True), 1e-12)
+    return u.astype(np.float32)
+
+
+def _unit_difference(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return the gradient of |u - v| in each row; 0 where u = v, as PyTorch does."""
+    difference = u - v
+    norms = np.linalg.norm(difference, axis=1, keepdims=True)
+    return np.where(norms > 0, difference / np.where(norms > 0, norms, 1), 0)
+
+
+def anchored_queries(space: Space, query: np.ndarray, values: Mapping[str, float]) -> np.ndarray:
+    """Project B out of each query, and add an anchor: (p, w) → (p, w) float32.
+
+        u = q - λ (⟨q, b⟩ / ⟨b, b⟩ b - anchor)
+
+    The anchor restores the part that all texts share, which the projection removes ("Seeing What's
+    Not There", ICLR 2026, OpenReview Dd86hsSam5).
+    """
+    assert space.anchor is not None
+    along = (query * space.b).sum(1, keepdims=True)
+    along /= np.maximum((space.b**2).sum(1, keepdims=True), 1e-12)
+    return (query - values["weight"] * (along * space.b - space.anchor)).astype(np.float32)
 
 
 def _orthogonal(space: Space, _: Mapping[str, float]) -> np.ndarray:
@@ -152,6 +229,8 @@ def _rebuild(space: Space, codes: np.ndarray) -> np.ndarray:
     return unit(codes @ space.dictionary) @ space.rebuilt.T
 
 
+DEO_STEPS = 20
+"""Steps of DEO, as in its published experiments; the learning rate is tuned instead."""
 _OFF = {"ratio": Range(0.1, 4.0, 1.0, log=True), "floor": Range(0.0, 0.5, 0.0)}
 _PUSH = {"push": Range(0.1, 4.0, 1.0, log=True)}
 
@@ -168,6 +247,68 @@ SUBTRACT_ABOVE = Rule(
     {"weight": Range(0.1, 4.0, 1.0, log=True), "limit": Range(0.0, 0.9, 0.3)},
 )
 """Our own baseline; on some collections it is stronger than the published dense rules."""
+_HINGE = SUBTRACT_ABOVE.hyperparameters
+STANDARDISED = Rule(
+    "item-standardised",
+    lambda space, values: (
+        _standardised(space, space.a) - values["weight"] * _standardised(space, space.b)
+    ),
+    SUBTRACT.hyperparameters,
+    plain=lambda space: _standardised(space, space.a),
+    needs_bank=True,
+)
+STANDARDISED_ABOVE = Rule(
+    "item-standardised above a threshold",
+    lambda space, values: (
+        _standardised(space, space.a)
+        - values["weight"] * _above(_standardised(space, space.b), values["limit"])
+    ),
+    _HINGE,
+    plain=STANDARDISED.plain,
+    needs_bank=True,
+)
+_NEAREST = {"share": Range(0.0, 1.5, 0.75), "nearest": Range(1, 256, 128, log=True)}
+NEAREST = Rule(
+    "NNN",
+    lambda space, values: (
+        _nearest_normalised(space, space.a, values)
+        - values["weight"] * _nearest_normalised(space, space.b, values)
+    ),
+    {**SUBTRACT.hyperparameters, **_NEAREST},
+    needs_bank=True,
+)
+NEAREST_ABOVE = Rule(
+    "NNN above a threshold",
+    lambda space, values: (
+        _nearest_normalised(space, space.a, values)
+        - values["weight"] * _above(_nearest_normalised(space, space.b, values), values["limit"])
+    ),
+    {**_HINGE, **_NEAREST},
+    needs_bank=True,
+)
+_DEO = {
+    "weight": Range(0.1, 3.0, 1.0, log=True),
+    "rate": Range(0.002, 0.1, 0.01, log=True),
+    "stay": Range(0.0, 1.0, 0.2),
+}
+DEO = Rule(
+    "DEO", lambda space, values: space.score(deo_queries(space, space.literal, values)), _DEO
+)
+DEO_FROM_A = Rule(
+    "DEO from A", lambda space, values: space.score(deo_queries(space, space.a, values)), _DEO
+)
+ANCHORED = Rule(
+    "anchored projection",
+    lambda space, values: space.score(anchored_queries(space, space.literal, values)),
+    {"weight": Range(0.1, 3.0, 1.0)},
+    needs_bank=True,
+)
+ANCHORED_FROM_A = Rule(
+    "anchored projection of A",
+    lambda space, values: space.score(anchored_queries(space, space.a, values)),
+    ANCHORED.hyperparameters,
+    needs_bank=True,
+)
 ORTHOGONAL = Rule("orthogonal", _orthogonal, {})
 FILTER = Rule("filter", _filter, {"quantile": Range(0.4, 0.995, 0.9)})
 SPACEVLM = Rule("SpaceVLM", _spacevlm, {"t": Range(-0.5, 0.98, 0.5)})

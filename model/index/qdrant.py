@@ -1,9 +1,10 @@
 """Sparse codes in Qdrant (https://qdrant.tech), for collections too large for one machine.
 
 Each item is a point whose id is the item's row: its code is a sparse vector, and its payload holds
-the item's id and, indexed, the dimensions above τ. A search is one query, and exact: Qdrant adds up
-negative weights, and `never` is a filter on the payload. One more point, without a vector and so
-never returned, stores which collection and checkpoint the codes are of, and how far the upload is.
+the item's id. A search is one query, and exact: Qdrant adds up negative weights. For `never`, more
+points than wanted are requested, until enough of them are not left out. One more point, without a
+vector and so never returned, stores which collection and checkpoint the codes are of, and how far
+the upload is.
 
 Sharding, replication and storage are configured in Qdrant: `upload` also fills an empty collection
 that has a sparse vector `code`.
@@ -38,10 +39,10 @@ VERSION = 1
 """Version of the stored data; other versions are refused."""
 CODE = "code"
 """Name of the sparse vector."""
-HAS = "has"
-"""Payload field that lists the dimensions above τ."""
 ABOUT = "51e7e000-0000-4000-8000-000000000001"
 """Id of the point that stores the identity: a UUID, as all other ids are row numbers."""
+_OVERSAMPLING = 4
+"""`never` requests this multiple of the wanted points first, then this multiple of those."""
 _TIMEOUT_S = 60
 _AGAIN = "upload the codes under another name with `sieve index COLLECTION --to …`"
 _FORMS = "qdrant://HOST:6333/NAME, qdrants://… for TLS, or qdrant:///FOLDER/NAME"
@@ -92,7 +93,7 @@ class IndexAddress(NamedTuple):
 
 @dataclass(frozen=True)
 class IndexIdentity:
-    """Collection, checkpoint and calibration whose codes an index holds."""
+    """Collection and checkpoint whose codes an index holds."""
 
     collection: str
     collection_sha256: str
@@ -101,8 +102,6 @@ class IndexIdentity:
     items: int
     m: int
     push: FiniteFloat
-    threshold: FiniteFloat
-    """τ: each item's payload lists its dimensions above it, for `never`."""
     version: int = VERSION
 
     @classmethod
@@ -116,7 +115,6 @@ class IndexIdentity:
             collection.n_items,
             checkpoint.m,
             checkpoint.calibration.push,
-            checkpoint.calibration.threshold,
         )
 
     def check(self, wanted: IndexIdentity, where: str) -> None:
@@ -257,28 +255,26 @@ class QdrantIndex:
         active = np.flatnonzero(factors)
         if top < 1 or not len(active):
             return self._found([])
-        query_filter = None
-        if query.never and query.off:
-            threshold, stored = query.calibration.threshold, self.identity.threshold
-            if threshold != stored:
-                raise ValueError(
-                    f"index {self._where} stores the dimensions above {stored} for `never`, but "
-                    f"the query's threshold is {threshold}; {_AGAIN}"
-                )
-            off = models.FieldCondition(key=HAS, match=models.MatchAny(any=list(query.off)))
-            query_filter = models.Filter(must_not=[off])
         vector = models.SparseVector(indices=active.tolist(), values=factors[active].tolist())
-        with _request(self._where):
-            answer = self._client.query_points(
-                self._name,
-                query=vector,
-                using=CODE,
-                query_filter=query_filter,
-                limit=top,
-                with_payload=False,
-                with_vectors=[CODE],
-            )
-        return self._found([point for point in answer.points if point.score])
+        wanted = top if query.hides is None else _OVERSAMPLING * top
+        while True:
+            with _request(self._where):
+                answer = self._client.query_points(
+                    self._name,
+                    query=vector,
+                    using=CODE,
+                    limit=wanted,
+                    with_payload=False,
+                    with_vectors=[CODE],
+                )
+            found = self._found([point for point in answer.points if point.score])
+            if query.hides is None:
+                return found
+            shown = np.flatnonzero(~query.hides(found.codes.by_row, found.rows))
+            if len(shown) >= top or len(answer.points) < wanted:
+                shown = shown[:top]
+                return Found(found.rows[shown], found.scores[shown], found.codes.take(shown))
+            wanted *= _OVERSAMPLING
 
     def code(self, row: int) -> np.ndarray:
         """Return the code of one row: (m,) float32."""
@@ -366,7 +362,7 @@ def upload(
         ) as bar:
             for start in range(before, codes.n, batch):
                 rows = range(start, min(start + batch, codes.n))
-                points = [_point(codes, row, item_ids[row], identity.threshold) for row in rows]
+                points = [_point(codes, row, item_ids[row]) for row in rows]
                 client.upsert(name, points, wait=True)
                 client.set_payload(name, {"uploaded": rows.stop}, points=[ABOUT], wait=True)
                 bar.update(len(rows))
@@ -392,19 +388,14 @@ def _begin(
     sparse = client.get_collection(name).config.params.sparse_vectors or {}
     if client.count(name, exact=True).count or CODE not in sparse:
         raise ValueError(f"{where} holds something else; choose another name")
-    integers = models.IntegerIndexParams(
-        type=models.IntegerIndexType.INTEGER, lookup=True, range=False
-    )
-    client.create_payload_index(name, HAS, integers, wait=True)
     about = {**asdict(identity), "mean_positive": mean.tolist(), "uploaded": 0}
     client.upsert(name, [models.PointStruct(id=ABOUT, vector={}, payload=about)], wait=True)
     return 0
 
 
-def _point(codes: SparseCodes, row: int, item_id: str, threshold: float) -> models.PointStruct:
+def _point(codes: SparseCodes, row: int, item_id: str) -> models.PointStruct:
     from qdrant_client import models
 
     dimensions, values = codes.row(row)
     vector = models.SparseVector(indices=dimensions.tolist(), values=values.tolist())
-    payload = {"id": item_id, HAS: dimensions[values > threshold].tolist()}
-    return models.PointStruct(id=row, vector={CODE: vector}, payload=payload)
+    return models.PointStruct(id=row, vector={CODE: vector}, payload={"id": item_id})

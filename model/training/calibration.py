@@ -25,7 +25,7 @@ from sieve.model.evaluation.pairs import (
     label_concepts,
     select_pairs,
 )
-from sieve.model.evaluation.rules import FEW, NEVER, Rule, Space, dimensions_off
+from sieve.model.evaluation.rules import FEW, Rule, Space, dimensions_off
 from sieve.model.exclusion import Calibration
 from sieve.model.training.data import TextEncoder
 from sieve.model.words.nouns import benchmark_nouns
@@ -36,11 +36,8 @@ PUSHES = (0.5, 0.75, 1.0, 1.5, 2.0)
 RATIOS = (1.0, 1.5, 2.0)
 """At least 1: a dimension stronger in A than in B belongs to A."""
 LIMITS = (1, 2, 3, 5, 10)
-THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
 AS_GOOD = 0.005
 """Settings within this distance of the best AP@10 count as equal; seeds differ by more."""
-KEPT = 0.9
-"""The `never` threshold is the smallest that retains this share of the AP@10 of pushing."""
 MIN_PAIRS = 20
 CRITERIA = PairCriteria(relevant=5, violating=5, at_most=200)
 
@@ -48,7 +45,7 @@ CRITERIA = PairCriteria(relevant=5, violating=5, at_most=200)
 def calibrate(
     encoder: SparseEncoder, collection: Collection, encode_texts: TextEncoder
 ) -> Calibration:
-    """Choose push weight λ, ratio ρ, proposal limit and threshold τ on the "select" split.
+    """Choose push weight λ, ratio ρ and proposal limit on the "select" split.
 
     The default is returned if the split has fewer than 20 pairs.
     """
@@ -64,15 +61,9 @@ def calibrate(
         trials.append((mean_ap(FEW, space, values, pairs), n_off, values))
     best = max(ap for ap, _, _ in trials)
     equals = [entry for entry in trials if entry[0] >= best - AS_GOOD]
-    pushed, _, chosen = min(equals, key=lambda entry: (entry[1], -entry[0]))
-    thresholds = (
-        threshold
-        for threshold in THRESHOLDS[:-1]
-        if mean_ap(NEVER, space, {**chosen, "threshold": threshold}, pairs) >= KEPT * pushed
-    )
+    _, _, chosen = min(equals, key=lambda entry: (entry[1], -entry[0]))
     return Calibration(
         push=chosen["push"],
-        threshold=next(thresholds, THRESHOLDS[-1]),
         proposal_ratio=chosen["ratio"],
         proposal_limit=chosen["limit"],
     )

@@ -11,13 +11,16 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array, hstack
 
 from sieve import assets
 from sieve.model.words.nouns import benchmark_nouns
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import CountVectorizer
 
 _STOP = """
 a about above across after again against all along also am among an and another any are around
@@ -358,6 +361,25 @@ def presence_in(words: Sequence[str], texts: Sequence[str], kinds: bool = False)
 
     Plurals count as their singulars. With `kinds`, a text also has the hypernyms of its words.
     """
+    return csr_array(_mentions(texts, kinds, words).transform(texts), dtype=np.float32)
+
+
+def mentioned_words(texts: Sequence[str]) -> WordPresence:
+    """Return all content words and phrases of texts, with the hypernyms of the words.
+
+    Plurals count as their singulars.
+    """
+    vectorizer = _mentions(texts, kinds=True)
+    try:
+        presence = csr_array(vectorizer.fit_transform(texts), dtype=np.float32)
+    except ValueError:  # scikit-learn's "empty vocabulary": no text has a content word
+        return WordPresence([], csr_array((len(texts), 0), dtype=np.float32))
+    return WordPresence(vectorizer.get_feature_names_out().tolist(), presence)
+
+
+def _mentions(
+    texts: Sequence[str], kinds: bool, words: Sequence[str] | None = None
+) -> CountVectorizer:
     from sklearn.feature_extraction.text import CountVectorizer
 
     forms = singular_forms({word for text in texts for word in content_words(text)})
@@ -369,8 +391,7 @@ def presence_in(words: Sequence[str], texts: Sequence[str], kinds: bool = False)
         return phrases.union(singular, *(map(implied, singular) if kinds else ()))
 
     analyzer: Any = concepts_of
-    vectorizer = CountVectorizer(analyzer=analyzer, binary=True, vocabulary=words)
-    return csr_array(vectorizer.transform(texts), dtype=np.float32)
+    return CountVectorizer(analyzer=analyzer, binary=True, vocabulary=words)
 
 
 @lru_cache(maxsize=1)

@@ -440,10 +440,10 @@ def sae_checkpoints(case: Case) -> tuple[str, str, bool]:
             if not (
                 run.is_one_line
                 and tool.lower() in run.err.replace(str(case.out), "").lower()
-                and "sieve prepare codes" in run.err
+                and "sieve import-encoder" in run.err
             ):
                 wrong.append(f"{command[0]} {name}: {run.output[-80:]}")
-    expected = "opens, or names the tool and explains how to import its codes"
+    expected = "opens, or names the tool and the command that imports it"
     return expected, "; ".join(wrong) or "as expected", not wrong
 
 

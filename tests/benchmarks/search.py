@@ -22,7 +22,7 @@ import faiss
 import numpy as np
 
 from sieve.model.codes import SparseCodes
-from sieve.model.exclusion import Hits, Query, search
+from sieve.model.exclusion import Hits, Query, RowFilter, search
 from tests.benchmarks.search_baselines import Dense, FlatCodes, RowProduct, SearchEngine, Seismic
 from tests.benchmarks.synthetic_codes import bundled_engine, codes_like, questions
 
@@ -74,7 +74,14 @@ def limit_seconds(codes: SparseCodes, query: Query, bytes_a_second: float) -> fl
 def select_queries(kinds: dict[int, list[Query]], off: int, strictness: str) -> list[Query]:
     """Return the queries with `off` dimensions off and one strictness."""
     amount, never = STRICTNESS[strictness]
-    return [replace(query, strictness=amount, never=never) for query in kinds[off]]
+
+    def hides(query: Query) -> RowFilter:
+        return lambda codes, _: codes[:, list(query.off)].sum(axis=1) > 0
+
+    return [
+        replace(query, strictness=amount, hides=hides(query) if never else None)
+        for query in kinds[off]
+    ]
 
 
 def same(ours: Hits, theirs: Hits) -> bool:

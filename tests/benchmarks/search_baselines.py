@@ -39,11 +39,9 @@ def signed(query: Query) -> np.ndarray:
 
 def removed(codes: SparseCodes, query: Query) -> np.ndarray:
     """Return the rows that `never` excludes: (n,) bool."""
-    out = np.zeros(codes.n, bool)
-    for j in query.off if query.never else ():
-        rows, values = codes.postings(j)
-        out[rows[values > query.calibration.threshold]] = True
-    return out
+    if query.hides is None:
+        return np.zeros(codes.n, bool)
+    return query.hides(codes.by_row, np.arange(codes.n))
 
 
 class FlatCodes:

@@ -13,6 +13,7 @@ from sieve.model.codes import SparseCodes
 from sieve.model.exclusion import (
     Calibration,
     Query,
+    RowFilter,
     best,
     contributions,
     off_weights,
@@ -46,6 +47,10 @@ def worlds(draw: st.DrawFn) -> World:
     )
 
 
+def above(threshold: float, off: tuple[int, ...]) -> RowFilter:
+    return lambda codes, _: (codes[:, list(off)] > threshold).sum(axis=1) > 0
+
+
 def dense(codes: SparseCodes) -> np.ndarray:
     return codes.by_row.toarray().astype(np.float64)
 
@@ -75,11 +80,11 @@ def test_off_dimension_contributes_zero_at_strictness_0(world: World) -> None:
 
 @given(worlds(), st.floats(0, 0.875, width=32))  # codes are float32
 @settings(max_examples=100, deadline=None)
-def test_never_returns_nothing_above_the_threshold(world: World, threshold: float) -> None:
+def test_never_returns_exactly_the_rows_that_are_not_hidden(world: World, threshold: float) -> None:
     codes, code, off, weights = world
-    query = Query(code, off, weights, never=True, calibration=Calibration(threshold=threshold))
+    query = Query(code, off, weights, hides=above(threshold, off))
     hits = search(codes, query, codes.n)
-    assert not (dense(codes)[np.ix_(hits.rows, list(off))] > threshold).any()
+    assert not (dense(codes)[hits.rows][:, list(off)] > threshold).any()
     has_none = ~(dense(codes)[:, list(off)] > threshold).any(1)
     assert len(hits.rows) == has_none.sum()
 
@@ -90,7 +95,7 @@ def test_never_gives_the_same_results_for_partial_and_full_scans(
     world: World, threshold: float, top: int
 ) -> None:
     codes, code, off, weights = world
-    query = Query(code, off, weights, never=True, calibration=Calibration(threshold=threshold))
+    query = Query(code, off, weights, hides=above(threshold, off))
     found, all_looked_at = search(codes, query, top), best(scores(codes, query), top)
     assert found.rows.tolist() == all_looked_at.rows.tolist()
     assert found.scores.tolist() == all_looked_at.scores.tolist()

@@ -27,8 +27,9 @@ def random_query(codes: SparseCodes, seed: int, never: bool) -> Query:
     generator = np.random.default_rng(seed)
     off = tuple(sorted(generator.choice(M, 3, replace=False).tolist()))
     weights = tuple(generator.random(3).tolist())
-    calibration = Calibration(push=1.3, threshold=0.2)
-    return Query(codes.dense(0), off, weights, 0.7, never, calibration)
+    calibration = Calibration(push=1.3)
+    hides = (lambda rows, _: (rows[:, list(off)] > 0.2).sum(axis=1) > 0) if never else None
+    return Query(codes.dense(0), off, weights, 0.7, hides, calibration)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
@@ -75,7 +76,7 @@ def test_item_removed_by_never_has_its_hypothetical_rank() -> None:
     codes = SparseCodes.from_active(
         np.array([[1, 0], [1, 1], [1, 2]], np.float32), np.array([[0, 1]] * 3), 3
     )
-    query = Query(np.array([1, 0, 0], np.float32), (1,), (0.4,), never=True)
+    query = Query(np.array([1, 0, 0], np.float32), (1,), (0.4,), hides=lambda _, rows: rows > 0)
     found = compare_items(codes, query, 0, 2)
     assert (found.left.rank, found.left.removed, found.ranked) == (1, False, 1)
     assert (found.right.rank, found.right.removed, found.right.rank_if_kept) == (None, True, 3)

@@ -237,11 +237,13 @@ TOOLS = (
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_external_sae_error_explains_how_to_import_codes(
+def test_external_sae_error_names_the_command_that_imports_it(
     sieve: Sieve, tiny_collection: Collection, tmp_path: Path, tool: str
 ) -> None:
     given = external(tool, tmp_path / "layers.3" / "sae")
-    wanted = (f"a sparse autoencoder of {tool}", "image_codes.npz", "sieve prepare codes")
+    imported = tool in ("SAELens", "sparsify", "overcomplete")
+    remedy = ("sieve import-encoder",) if imported else ("image_codes.npz", "sieve prepare codes")
+    wanted = (f"a sparse autoencoder of {tool}", *remedy)
     for path in (given, tmp_path):  # also as a snapshot of the Hub, inside other folders
         line = fault(sieve("search", tiny_collection.path, "red", "--checkpoint", path))
         assert all(part in line for part in wanted), line

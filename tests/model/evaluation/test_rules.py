@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
 from sieve.model.evaluation import rules
-from sieve.model.exclusion import Calibration, Query, off_weights, propose_off, scores
+from sieve.model.exclusion import Calibration, Query, RowFilter, off_weights, propose_off, scores
+
+
+def above(threshold: float, off: np.ndarray) -> RowFilter:
+    return lambda codes, _: (codes[:, off] > threshold).sum(axis=1) > 0
 
 
 def random_codes(generator: np.random.Generator, n: int, m: int) -> np.ndarray:
@@ -36,13 +41,14 @@ def test_code_rules_equal_search(
     knobs = {
         "ratio": ratio, "floor": floor, "push": push, "threshold": threshold, "limit": limit,
     }  # fmt: skip
-    calibration = Calibration(push, threshold, ratio, floor, limit)
+    calibration = Calibration(push, ratio, floor, limit)
     for p in range(3):
         off, without = propose_off(a[p], b[p], calibration, evidence[p])
         weights = tuple(off_weights(a[p], without, off, np.ones(12, np.float32)).tolist())
 
         def found(never: bool = False, strictness: float = 1.0, p=p, off=off, weights=weights):  # noqa: ANN202
-            query = Query(a[p], tuple(off.tolist()), weights, strictness, never, calibration)
+            hides = above(threshold, off) if never else None
+            query = Query(a[p], tuple(off.tolist()), weights, strictness, hides, calibration)
             return scores(codes, query)
 
         np.testing.assert_allclose(rules.PUSH.scores(space, knobs)[p], found(), atol=1e-5)
@@ -106,3 +112,51 @@ def test_values_below_the_threshold_are_not_penalised() -> None:
 
 def _strongest(space: rules.Space) -> float:
     return float(np.quantile(space.score(space.b), 0.99))
+
+
+def test_deo_equals_adam_of_pytorch() -> None:
+    generator = np.random.default_rng(0)
+    a, b, literal = (rules.unit(generator.standard_normal((3, 8))) for _ in range(3))
+    space = rules.Space(np.eye(8, dtype=np.float32), a, b, literal)
+    values = {"weight": 1.5, "rate": 0.03, "stay": 0.2}
+    for p in range(3):
+        start = torch.from_numpy(literal[p])
+        u = start.clone().requires_grad_(True)
+        optimiser = torch.optim.Adam([u], lr=0.03)
+        for _ in range(20):
+            optimiser.zero_grad()
+            near, far = (
+                torch.norm(u - torch.from_numpy(a[p])),
+                torch.norm(u - torch.from_numpy(b[p])),
+            )
+            (near + 0.2 * torch.norm(u - start) - 1.5 * far).backward()
+            optimiser.step()
+            with torch.no_grad():
+                u /= u.norm()
+        # The items are the axes, so the scores are the query.
+        np.testing.assert_allclose(
+            rules.DEO.scores(space, values)[p], u.detach().numpy(), atol=1e-5
+        )
+
+
+def test_deo_moves_from_a_towards_a_and_away_from_b() -> None:
+    images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
+    space = rules.Space(images, a=plane(30), b=plane(90), literal=plane(60))
+    found = rules.DEO_FROM_A.scores(space, {"weight": 3.0, "rate": 0.05, "stay": 0.0})
+    assert found.argmax() < 2
+    unchanged = rules.DEO_FROM_A.scores(space, {"weight": 0.0, "rate": 0.01, "stay": 1.0})
+    assert unchanged.argmax() == 2
+
+
+def test_anchored_projection_removes_b_and_adds_the_anchor() -> None:
+    axes = np.eye(3, dtype=np.float32)
+    a, b = np.array([[0.6, 0.8, 0]], np.float32), np.array([[0, 2, 0]], np.float32)
+    anchor = np.array([0.1, 0.1, 0.3], np.float32)
+    space = rules.Space(axes, a=a, b=b, literal=a[:, [1, 0, 2]], anchor=anchor)
+    # The part of a along b is (0, 0.8, 0), that of the literal query (0, 0.6, 0).
+    np.testing.assert_allclose(
+        rules.ANCHORED_FROM_A.scores(space, {"weight": 1.0}), [[0.7, 0.1, 0.3]], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        rules.ANCHORED.scores(space, {"weight": 0.5}), [[0.85, 0.35, 0.15]], atol=1e-6
+    )

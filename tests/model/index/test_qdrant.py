@@ -8,13 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_contract import CODES, IDENTITY, IDS, MEAN, ask
+from test_contract import CODES, IDENTITY, IDS, MEAN
 
-from sieve.model.exclusion import Calibration
 from sieve.model.index.qdrant import (
     ABOUT,
     CODE,
-    HAS,
     IndexAddress,
     IndexIdentity,
     QdrantIndex,
@@ -24,7 +22,6 @@ from sieve.model.index.qdrant import (
 )
 
 qdrant_client = pytest.importorskip("qdrant_client")
-pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes")
 
 
 @pytest.fixture
@@ -74,12 +71,18 @@ def test_interrupted_upload_is_reported_and_resumes(
     assert put(client) == UploadReport(160, 160)
 
 
-def test_point_has_item_id_and_dimensions_above_the_threshold(client: Any) -> None:
+def test_point_has_the_id_of_its_item(client: Any) -> None:
     put(client)
     (point,) = client.retrieve("photos", [5])
-    dimensions, values = CODES.row(5)
-    above = dimensions[values > IDENTITY.threshold].tolist()
-    assert point.payload == {"id": IDS[5], HAS: above}
+    assert point.payload == {"id": IDS[5]}
+
+
+def test_index_of_an_earlier_release_is_read(client: Any) -> None:
+    put(client)
+    client.set_payload("photos", {"threshold": 0.25}, points=[ABOUT])
+    client.set_payload("photos", {"has": [1, 2]}, points=[5])
+    index = QdrantIndex(client, "photos", IDENTITY, "here")
+    assert (index.code(5) == CODES.dense(5)).all()
 
 
 @pytest.mark.parametrize(
@@ -105,14 +108,6 @@ def test_index_of_other_codes_is_rejected_with_both_names(
         assert "photos (aaaaaaaaaaaa)" in message or "codes (bbbbbbbbbbbb)" in message
 
 
-def test_other_threshold_is_rejected(client: Any) -> None:
-    put(client)
-    index = QdrantIndex(client, "photos", IDENTITY, "here")
-    query = replace(ask(0, never=True), calibration=Calibration(threshold=0.1))
-    with pytest.raises(ValueError, match=r"above 0\.25 .* threshold is 0\.1"):
-        index.search(query, 5)
-
-
 def test_collection_of_another_program_is_not_changed(client: Any) -> None:
     from qdrant_client import models
 
@@ -135,7 +130,7 @@ def test_existing_empty_collection_is_filled(client: Any) -> None:
     assert put(client) == UploadReport(160, 0)
 
 
-@pytest.mark.parametrize("field", ["collection", "items", "uploaded", "mean_positive", "threshold"])
+@pytest.mark.parametrize("field", ["collection", "items", "uploaded", "mean_positive", "push"])
 def test_damaged_identity_is_rejected(client: Any, field: str) -> None:
     put(client)
     client.set_payload("photos", {field: [["<b>"]]}, points=[ABOUT])

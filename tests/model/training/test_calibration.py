@@ -8,7 +8,7 @@ from sieve.model.collection import Collection
 from sieve.model.evaluation import PairCriteria
 from sieve.model.exclusion import Calibration
 from sieve.model.training import calibration
-from sieve.model.training.calibration import LIMITS, PUSHES, RATIOS, THRESHOLDS, calibrate
+from sieve.model.training.calibration import LIMITS, PUSHES, RATIOS, calibrate
 
 
 def test_calibration_is_on_the_grid_and_never_worse_than_the_default(
@@ -23,7 +23,6 @@ def test_calibration_is_on_the_grid_and_never_worse_than_the_default(
     assert found.push in PUSHES
     assert found.proposal_ratio in RATIOS
     assert found.proposal_limit in LIMITS
-    assert found.threshold in THRESHOLDS
     pair_set = calibration.calibration_pairs(word_collection)
     assert pair_set is not None
     space = calibration.code_space(
