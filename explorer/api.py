@@ -74,20 +74,30 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
             text: What to find, in words.
             without: What to exclude, in words; empty for nothing.
             off: The complete set of dimensions that are off; null for those proposed.
-            strictness: From 0 (off dimensions are ignored) to 1 (they lower the score), or "never".
+            strictness: From 0 (off dimensions are ignored) to 1 (they lower the score), "never"
+                (hides images that have what is off with a probability of at least 0.5), or
+                "never:0.2" (at least 0.2).
             top: Number of results, 1 to 200.
             copies: Whether every copy of a picture is a result of its own.
 
         Returns:
-            query, without, off, results (id, file, score, captions, labels, copies, contributions)
-            and notes.
+            query, without, off, hides (what `never` hides), results (id, file, score, captions,
+            labels, copies, contributions, presence) and notes.
         """  # noqa: D406, D407
         query = encoded(text, without)
         level, number = read_strictness(strictness), read_whole("top", top)
         if not isinstance(copies, bool):
             raise ValueError(f"copies must be true or false; got {short_repr(copies)}")
         dimensions = None if off is None else read_off(off)
-        outcome = engine.search(query, dimensions, *level, number, fold=not copies)
+        outcome = engine.search(
+            query,
+            dimensions,
+            level.value,
+            level.never,
+            number,
+            fold=not copies,
+            limit=level.limit,
+        )
         return search_report(query, outcome)
 
     @_raise_gradio_errors

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.explorer.errors import one_line
+from sieve.explorer.serialize import synonyms_of
 from sieve.model.engine import SearchEngine
 from sieve.model.interpretability import (
     InterpretabilityReport,
@@ -39,8 +39,7 @@ class Finding(NamedTuple):
 
 def checkpoint_report(engine: SearchEngine) -> InterpretabilityReport:
     """Return the interpretability report of an engine, from the cache if possible."""
-    is_scenes = engine.collection.manifest.source.startswith("Scenes(")
-    return open_report(engine, label_synonyms() if is_scenes else {})
+    return open_report(engine, synonyms_of(engine.collection))
 
 
 def quick_findings(engine: SearchEngine) -> list[Finding]:

@@ -90,7 +90,8 @@ def results_bytes(
 ) -> bytes:
     """Serialise search results, best first, to csv, json or parquet.
 
-    `strictness` is s in [0, 1], or "never". Raises a ValueError if the kind is unknown.
+    `strictness` is s in [0, 1], or "never", or "never:0.2" with another limit. Raises a ValueError
+    if the kind is unknown.
     """
     check_choice("kind", kind, TABLE_KINDS)
     metadata = {

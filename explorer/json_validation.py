@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from sieve.data_prep.captions.caption_text import tidy
+from sieve.model.hyperparameters import PRESENCE_LIMIT
 
 T = TypeVar("T")
 
@@ -131,20 +132,39 @@ class Strictness(NamedTuple):
     value: float = 1.0
     """s in [0, 1]"""
     never: bool = False
-    """Also remove items that have an off dimension."""
+    """Also hide items that probably have something that is off."""
+    limit: float = PRESENCE_LIMIT
+    """Probability from which `never` hides an item, in (0, 1]."""
 
     def __str__(self) -> str:
-        return NEVER if self.never else f"{self.value:g}"
+        if not self.never:
+            return f"{self.value:g}"
+        return NEVER if self.limit == PRESENCE_LIMIT else f"{NEVER}:{self.limit:g}"
 
     def as_json(self) -> float | str:
-        """Return the number, or "never"."""
-        return NEVER if self.never else self.value
+        """Return the number, or "never", or "never:0.35" for a limit of 0.35."""
+        return str(self) if self.never else self.value
+
+
+def read_limit(value: Any) -> float:
+    """Return the probability from which `never` hides items, given as a number or its digits."""
+    try:
+        limit = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        limit = math.nan
+    if not 0 < limit <= 1:
+        raise ValueError(
+            f"the limit of {NEVER} must be a number above 0 and at most 1, as in {NEVER}:0.35; "
+            f"got {short_repr(value)}"
+        )
+    return limit
 
 
 def read_strictness(value: Any) -> Strictness:
-    """Return a strictness, given as a number from 0 to 1, its digits, or "never"."""
-    if value == NEVER:
-        return Strictness(never=True)
+    """Return a strictness, given as a number from 0 to 1, its digits, "never" or "never:0.35"."""
+    if isinstance(value, str) and value.partition(":")[0] == NEVER:
+        _, colon, limit = value.partition(":")
+        return Strictness(never=True, limit=read_limit(limit) if colon else PRESENCE_LIMIT)
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):

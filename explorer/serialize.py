@@ -8,8 +8,10 @@ once, and contributions are pairs.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from sieve.data_prep.bundled import locate_collection
+from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.model.checkpoint import TRAINING, Checkpoint, checkpoint_path, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import numbered
@@ -26,6 +29,8 @@ from sieve.model.dimensions.ablation import Ablation
 from sieve.model.dimensions.map import DimensionMap
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part, Standing
+
+_ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
 
 def to_json(value: Any) -> Any:
@@ -51,6 +56,7 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "without": query.without,
         "excluded": list(query.excluded),
         "off": [asdict(off) for off in outcome.off],
+        "hides": describe_hidden(outcome),
         "results": [
             {
                 "id": result.id,
@@ -60,6 +66,10 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
                 "labels": list(result.labels),
                 "copies": to_json(result.copies),
                 "contributions": [asdict(part) for part in result.contributions],
+                "presence": [
+                    {"name": one.name, "probability": to_json(one.probability)}
+                    for one in result.presence
+                ],
             }
             for result in outcome.results
         ],
@@ -134,6 +144,86 @@ def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(table.to_json(orient="records", double_precision=15) or "[]")
 
 
+def synonyms_of(collection: Collection) -> Mapping[str, Sequence[str]]:
+    """Return other correct names of the labels of a collection, if they are known."""
+    return label_synonyms() if collection.manifest.source.startswith("Scenes(") else {}
+
+
+def controls_report(
+    engine: SearchEngine, on_control: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
+    """Serialise each interpretability metric of an encoder, and of controls."""
+    from sieve.model.sanity import sanity_checks
+
+    return [
+        {
+            "metric": check.name,
+            "better": "lower" if check.lower_is_better else "higher",
+            "distinguishes": check.tells,
+            "trained": check.trained._asdict(),
+            **{name: value._asdict() for name, value in check.controls.items()},
+        }
+        for check in sanity_checks(engine, synonyms_of(engine.collection), on_control=on_control)
+    ]
+
+
+def counterfactual_report(
+    engine: SearchEngine, collection: Collection
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return a summary of selectivity, and the falls of each dimension as columns of its table.
+
+    The summary is of the dimensions, and of the concepts, whose names are certain.
+    """
+    from sieve.data_prep.scenes.counterfactual import counterfactual_pairs
+    from sieve.model.sanity import engine_falls
+
+    pairs = counterfactual_pairs(collection.items["image"].tolist())
+    dimensions, concepts = engine_falls(engine, collection, pairs)
+    confident = engine.derived.dimensions["confident"].to_numpy(bool)
+    leading = np.unique(engine.concepts.of_dimension)
+    summary: dict[str, Any] = {"collection": collection.name, "pairs": len(pairs)}
+    for kind, falls, certain in (
+        ("dimensions", dimensions, confident),
+        ("concepts", concepts, confident[leading]),
+    ):
+        measured = certain & ~np.isnan(falls.selectivity)
+        values = {
+            "median_selectivity": falls.selectivity,
+            "median_fall_of_its_own_object": falls.own,
+            "median_fall_of_another_object": falls.other,
+        }
+        summary[f"{kind}_measured"] = int(measured.sum())
+        for name, value in values.items():
+            median = float(np.median(value[measured])) if measured.any() else None
+            summary[f"{kind}_{name}"] = median
+    columns = {
+        "own_fall": dimensions.own,
+        "other_fall": dimensions.other,
+        "selectivity": dimensions.selectivity,
+    }
+    return summary, pd.DataFrame(columns)
+
+
+def seeds_report(engine: SearchEngine, others: Sequence[SearchEngine]) -> dict[str, Any]:
+    """Serialise how many dimensions and concepts recur in the encoders of other training seeds."""
+    from sieve.model.sanity import RECURS, checkpoint_consistency
+
+    return {
+        "seeds": 1 + len(others),
+        **{
+            f"{kind}_{name}": value
+            for kind, found in zip(
+                ("dimensions", "concepts"), checkpoint_consistency([engine, *others]), strict=True
+            )
+            for name, value in (
+                ("live", found.units),
+                ("mean_correlation", found.mean_correlation),
+                (f"recurring_at_{RECURS}", found.recurring),
+            )
+        },
+    }
+
+
 def training_report(checkpoint: Checkpoint, seconds: float) -> dict[str, Any]:
     """Return the result of a training."""
     facts = json.loads((Path(checkpoint.path) / TRAINING).read_text())
@@ -204,7 +294,23 @@ def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:
     histogram = {"edges": edges, "images": images, "captions": captions}
     is_active = page.top_images or page.top_captions
     search = _words_to_search(engine, page)
-    return {**page_json(page), "histogram": histogram if is_active else None, "search": search}
+    return {
+        **page_json(page),
+        "histogram": histogram if is_active else None,
+        "search": search,
+        "falls": _falls_of(engine, page),
+    }
+
+
+def _falls_of(engine: SearchEngine, page: DimensionPage) -> dict[str, float] | None:
+    """Return the falls of a dimension in counterfactual images, if they were measured."""
+    from sieve.model.sanity import cached_falls
+
+    falls = cached_falls(engine)
+    if falls is None or not page.label:
+        return None
+    own, other = float(falls.own[page.dimension]), float(falls.other[page.dimension])
+    return None if math.isnan(own + other) else {"own": own, "other": other}
 
 
 def _words_to_search(engine: SearchEngine, page: DimensionPage) -> str:
@@ -232,6 +338,7 @@ def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict
         "left": [_result(result) for result in outcome.left],
         "dense": None if dense is None else [_result(result) for result in dense],
         "summary": summary(outcome),
+        "hides": describe_hidden(outcome),
         "all_off": outcome.all_off,
         "seconds": round(outcome.seconds, 6),
     }
@@ -256,6 +363,21 @@ def summary(outcome: SearchOutcome) -> str:
     if not (entered or moved or outcome.left):
         return f"{found}, {off}: the same as with every dimension on"
     return f"{found}, {off}: {entered} new, {len(outcome.left)} dropped, {moved} moved"
+
+
+def describe_hidden(outcome: SearchOutcome) -> str:
+    """Describe what `never` hides, for example `images with P(beach) ≥ 50%`; empty if nothing."""
+    if outcome.limit is None or not outcome.excluded:
+        return ""
+    parts = []
+    for one in outcome.excluded:
+        name = _ARTICLE.sub("", one.name)
+        if one.basis == "active":
+            parts.append(f"any activation of “{name}”")
+        else:
+            guess = " (judged by the backbone)" if one.basis == "zero-shot" else ""
+            parts.append(f"P({name}) ≥ {100 * outcome.limit:g}%{guess}")
+    return f"images with {' or '.join(parts)}"
 
 
 def query_dimension_rows(
@@ -356,7 +478,7 @@ def describe_rank(standing: Standing, itself: int | None = None) -> str:
         return "the query image itself, which is not a result"
     if standing.removed:
         rank = standing.rank_if_kept
-        return "removed by “never”" + (f"; otherwise number {rank:,}" if rank else "")
+        return "hidden by “never”" + (f"; otherwise number {rank:,}" if rank else "")
     if standing.rank is None:
         return "not a result: it shares no dimension with the query"
     return f"number {standing.rank:,} with a score of {format_number(standing.score)}"
@@ -407,7 +529,8 @@ def _removal(
         had = [(part, getattr(part, attribute)) for part in comparison.parts if part.off]
         had = sorted((pair for pair in had if pair[1]), key=lambda pair: pair[1])
         names = " and ".join(_named(part.dimension, name_of(part.dimension)) for part, _ in had[:2])
-        sentences.append(f"“Never” removes {side} because it has {names}. ")
+        because = f"it probably has what is off{f': {names}' if names else ''}"
+        sentences.append(f"“Never” hides {side} because {because}. ")
     return "".join(sentences)
 
 
@@ -436,6 +559,7 @@ def _result(result: Result) -> dict[str, Any]:
         "labels": list(result.labels),
         "copies": to_json(result.copies),
         "parts": [(part.dimension, _number(part.value)) for part in result.contributions],
+        "presence": [(one.name, to_json(one.probability)) for one in result.presence],
     }
 
 

@@ -17,15 +17,17 @@ from pydantic import Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.json_validation import (
-    NEVER,
     Storable,
+    Strictness,
     read_dimension,
+    read_limit,
     read_off,
     read_strictness,
     short_repr,
     split_list,
     validate,
 )
+from sieve.model.hyperparameters import PRESENCE_LIMIT
 
 Tab = Literal["search", "dimensions", "inspect", "compare", "figure", "benchmark", "train"]
 TABS = get_args(Tab)
@@ -55,6 +57,8 @@ class ViewState:
     strictness: Annotated[float, PlainValidator(lambda value: read_strictness(value).value)] = 1.0
     """In [0, 1]."""
     never: Annotated[bool, Field(strict=True)] = False
+    limit: Annotated[float, PlainValidator(read_limit)] = PRESENCE_LIMIT
+    """Probability from which `never` hides an image."""
     compare: Annotated[bool, Field(strict=True)] = False
     """Whether the results of the dense baseline are shown beside the others."""
     tab: Tab = "search"
@@ -97,7 +101,7 @@ def write_link(state: ViewState, collection: str, checkpoint: str) -> str:
     if searches and state.off is not None:
         parts["off"] = ",".join(map(str, state.off))
     if searches and (state.off or state.never or state.strictness != 1):
-        parts["strictness"] = NEVER if state.never else f"{state.strictness:g}"
+        parts["strictness"] = str(Strictness(state.strictness, state.never, state.limit))
     if state.compare:
         parts["compare"] = "1"
     if state.tab != TABS[0]:
@@ -107,7 +111,7 @@ def write_link(state: ViewState, collection: str, checkpoint: str) -> str:
     parts |= {name: getattr(state, name) for name in TAB_TEXTS if getattr(state, name)}
     if not parts:
         return ""
-    return "?" + urlencode({**parts, "collection": collection, "checkpoint": checkpoint}, safe=",")
+    return "?" + urlencode({**parts, "collection": collection, "checkpoint": checkpoint}, safe=",:")
 
 
 def read_link(
@@ -131,24 +135,31 @@ def read_link(
     for name, parse in _PARSERS.items():
         if name not in given:
             continue
-        field = "never" if name == "strictness" and given[name] == NEVER else name
         try:
-            state = validate(ViewState, {field: parse(given[name])}, "a link")
+            found = parse(given[name])
+            fields = found if isinstance(found, dict) else {name: found}
+            state = validate(ViewState, fields, "a link")
             for j in (*(state.off or ()), state.dimension or 0):
                 if j >= m:
                     raise ValueError(f"there is no dimension {j}; there are 0 to {m - 1}")
         except ValueError as error:
             notes.append(f"Left out of the link: {error}.")
         else:
-            values[field] = getattr(state, field)
+            values |= {field: getattr(state, field) for field in fields}
     notes += _check_origin(given, values, collection, checkpoint)
     return ViewState(**values), tuple(notes)
+
+
+def _parse_strictness(text: str) -> dict[str, Any]:
+    """Return the fields of the strictness that differ from the defaults."""
+    strictness, never, limit = read_strictness(text)
+    return {"never": True, "limit": limit} if never else {"strictness": strictness}
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("q", "without", "item", "tab", "dimension", *TAB_TEXTS), str),
     "off": split_list,
-    "strictness": lambda text: True if text == NEVER else text,
+    "strictness": _parse_strictness,
     "compare": lambda text: text == "1",
 }
 

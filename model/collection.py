@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sieve.model.codes import SparseCodes, code_file_names
+from sieve.model.external_sae import external_sae_fault, tool_of_config
 from sieve.model.files import (
     UNREADABLE,
     Count,
@@ -217,6 +218,8 @@ class Collection:
         path = Path(path)
         manifest_path = path / MANIFEST
         if not manifest_path.is_file():
+            if tool_of_config(path):
+                raise ValueError(external_sae_fault(path))
             raise FileNotFoundError(
                 f"{path} is not a collection (no {MANIFEST}); "
                 "make one with `sieve prepare folder DIR --captions CSV --out COLLECTION`"

@@ -23,6 +23,7 @@ from sieve.model.evaluation.metrics import TOP, average_precision, marks_of, ran
 from sieve.model.evaluation.pairs import Concepts, caption_concepts, label_concepts
 from sieve.model.evaluation.rules import Range, Rule, Space, unit
 from sieve.model.exclusion import best, scores
+from sieve.model.hyperparameters import PRESENCE_LIMIT
 from sieve.model.search_results import EncodedQuery
 from sieve.model.words.nouns import NounTable, bare_phrase, benchmark_nouns
 from sieve.model.words.text import lemma
@@ -148,9 +149,10 @@ def sparse_scores(
     off: tuple[int, ...] | None = None,
     strictness: float = 1.0,
     never: bool = False,
+    limit: float = PRESENCE_LIMIT,
 ) -> np.ndarray:
     """Score every item by its code, as `SearchEngine.search` does: (n,) float32."""
-    return scores(engine.image_codes, engine.question(query, off, strictness, never))
+    return scores(engine.image_codes, engine.question(query, off, strictness, never, limit))
 
 
 def shown_rows(total: np.ndarray, top: int) -> list[int]:

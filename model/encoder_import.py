@@ -18,6 +18,7 @@ JumpReLU, as in SAELens. What cannot be computed like this is refused by name.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from sieve.model.codes import MAX_DIMENSIONS
 from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.dimensions.naming import name_encoder
 from sieve.model.dimensions.vocabulary import TextTower
-from sieve.model.encoder import MODALITIES, SparseEncoder
+from sieve.model.encoder import IMAGE, MODALITIES, SparseEncoder, encode_codes
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import INPUT_MEAN, find_weights, tool_of_config
 from sieve.model.files import Schema, Size, read_json
@@ -43,6 +44,8 @@ from sieve.model.tensor_files import TensorFile
 from sieve.model.training.calibration import calibrate
 from sieve.model.training.data import modality_means
 from sieve.model.training.validation import code_quality
+
+log = logging.getLogger(__name__)
 
 _MAX_CONFIG = 1 << 20
 _SAVE = "save it again with the tool that made it"
@@ -53,6 +56,8 @@ _MSAE_NAME = re.compile(
     r"_(?P<tied>True|False)_(?P<normalize>True|False)_(?P<cap>\d+(?:\.\d+)?)(?:_.*)?"
 )
 _UNIT_TOLERANCE = 0.02
+_SAMPLE, _MANY_EMPTY = 1000, 0.2
+"""Images whose codes are examined, and the share of empty ones that is reported."""
 
 
 @dataclass
@@ -106,6 +111,9 @@ class ExternalEncoder:
             state["decode_bias"] = self.decode_bias
         if not is_topk:
             state["threshold"] = torch.zeros(m) if self.threshold is None else self.threshold
+        for name, part in state.items():
+            if not part.isfinite().all():
+                raise ValueError(f"{self.path} has weights whose {name} is beyond float32")
         encoder.load_state_dict(state)
         return encoder.eval()
 
@@ -141,17 +149,26 @@ def read_encoder(
     file = TensorFile(weights)
     tool = _tool_of(file, settings)
     found = _READERS[tool](file, width, settings)
-    if settings.activation and _says(found) not in (settings.activation, ""):
-        raise ValueError(
-            f"{weights} has the activation {_says(found)}, not {settings.activation}; leave out "
-            "--activation"
-        )
+    _check_stated(found, settings)
     return found.build(), found.tool
 
 
-def _says(found: ExternalEncoder) -> str:
-    """Return the activation of an encoder if it cannot be another one that the user names."""
-    return "topk" if found.activation == "topk" else ""
+def _check_stated(found: ExternalEncoder, settings: ImportSettings) -> None:
+    """Raise a ValueError if the user states something else than the files record."""
+    stated = settings.activation or ("topk" if settings.k else "")
+    computed = "jumprelu" if stated == "batchtopk" else stated
+    if computed and computed != found.activation:
+        raise ValueError(
+            f"{found.path} has the activation {found.activation}, not {stated}; leave out "
+            "--activation and --k"
+        )
+    if settings.k and settings.k != found.k:
+        raise ValueError(f"{found.path} has k = {found.k}, not {settings.k}; leave out --k")
+    if settings.threshold is not None and found.activation != "jumprelu":
+        raise ValueError(
+            f"{found.path} has the activation {found.activation}, which has no threshold; leave "
+            "out --threshold"
+        )
 
 
 def _tool_of(file: TensorFile, settings: ImportSettings) -> str:
@@ -568,6 +585,7 @@ def import_encoder(
         facts["named_by"] = collection.name
         if encoder.config.input_norm != "centred":
             encoder.centre.copy_(torch.from_numpy(modality_means(collection)))
+        _warn_of_empty_codes(encoder, collection)
         training["quality"] = code_quality(encoder, collection)
         calibration = calibrate(encoder, collection, texts.encode_texts)
         rows = collection.rows_of_split(["train"])
@@ -585,3 +603,14 @@ def import_encoder(
         half=False,
     )
     return Checkpoint.load(out)
+
+
+def _warn_of_empty_codes(encoder: SparseEncoder, collection: Collection) -> None:
+    codes = encode_codes(encoder, collection.image_embeddings[:_SAMPLE], IMAGE).by_row
+    empty = float((np.diff(codes.indptr) == 0).mean())
+    if empty > _MANY_EMPTY:
+        log.warning(
+            "%.0f%% of the images have no active dimension; if the encoder was trained on "
+            "embeddings that were not normalised, give their mean length as --input-scale",
+            100 * empty,
+        )

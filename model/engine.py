@@ -30,7 +30,6 @@ from sieve.model.dimensions import (
 from sieve.model.dimensions.concepts import Concepts, open_concepts
 from sieve.model.dimensions.evidence import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.presence import (
-    LIMIT,
     ExcludedConcepts,
     Phrase,
     PresenceModel,
@@ -40,6 +39,7 @@ from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.encoder import IMAGE, encode_codes
 from sieve.model.exclusion import Query, off_weights, propose_off
+from sieve.model.hyperparameters import PRESENCE_LIMIT
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
 from sieve.model.query_encoder import (
@@ -367,7 +367,7 @@ class SearchEngine:
         never: bool = False,
         top: int = 24,
         fold: bool = True,
-        limit: float = LIMIT,
+        limit: float = PRESENCE_LIMIT,
     ) -> SearchOutcome:
         """Return the best items for a query with some dimensions off.
 
@@ -434,7 +434,7 @@ class SearchEngine:
         off: tuple[int, ...] | None = None,
         strictness: float = 1.0,
         never: bool = False,
-        limit: float = LIMIT,
+        limit: float = PRESENCE_LIMIT,
     ) -> Query:
         """Return the weighted query that `search` scores items with; parameters as for `search`."""
         off = query.proposed if off is None else tuple(sorted(set(off)))
@@ -452,6 +452,8 @@ class SearchEngine:
         )
         if not never:
             return pushing
+        if not 0 < limit <= 1:
+            raise ValueError(f"limit must be a probability above 0 and at most 1; got {limit}")
         wanted = np.maximum(pushing.factors, 0)
         return replace(pushing, hides=self.excluded(query, off).filter(limit, wanted))
 

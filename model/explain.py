@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sieve.model.exclusion import Query, contributions, scores
+from sieve.model.hyperparameters import PRESENCE_LIMIT
 
 if TYPE_CHECKING:
     from sieve.model.codes import SparseCodes
@@ -171,13 +172,14 @@ def explain(
     off: tuple[int, ...] | None = None,
     strictness: float = 1.0,
     never: bool = False,
+    limit: float = PRESENCE_LIMIT,
 ) -> ItemComparison:
     """Explain why one item is ranked before another, by their ids.
 
-    For `off`, `strictness` and `never`, see `SearchEngine.search`. Raises a ValueError if there is
-    no such item or dimension, or the strictness is out of range.
+    For `off`, `strictness`, `never` and `limit`, see `SearchEngine.search`. Raises a ValueError if
+    there is no such item or dimension, or a number is out of range.
     """
-    weighted = engine.question(query, off, strictness, never)
+    weighted = engine.question(query, off, strictness, never, limit)
     one, other = engine.row_of(left), engine.row_of(right)
     itself = engine.row_of(query.item) if query.item else None
     return compare_items(engine.image_codes, weighted, one, other, itself, engine.copies.groups)

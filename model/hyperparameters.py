@@ -18,6 +18,9 @@ InputNorm = Literal["centred", "none", "unit", "layer"]
 """What an encoder reads: `centred` the embedding minus its modality's mean, renormalised; `none`
 the embedding; `unit` the L2-normalised one; `layer` the one with mean 0 and deviation 1."""
 
+PRESENCE_LIMIT = 0.5
+"""Default probability from which `never` hides an image: see `sieve.model.dimensions.presence`."""
+
 
 @dataclass(frozen=True)
 class SparseEncoderConfig:

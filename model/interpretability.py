@@ -26,7 +26,13 @@ from sieve.model.dimensions.labels import (
     fit_labels,
     probe_importances,
 )
-from sieve.model.dimensions.leakage import LeakageReport, label_pairs, pair_reports, summarise
+from sieve.model.dimensions.leakage import (
+    LeakageReport,
+    PairReport,
+    label_pairs,
+    pair_reports,
+    summarise,
+)
 from sieve.model.dimensions.statistics import auc_matrix, live_shares
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import evaluation_rows
@@ -356,19 +362,22 @@ def energy_dimensions(codes: np.ndarray, share: float = 0.8) -> np.ndarray:
 
 def leakage_report(engine: SearchEngine, fit: LabelFit) -> LeakageReport | None:
     """Measure how much of a label remains when its dimensions are off, over pairs of labels."""
+    return summarise(leakage_pairs(engine, fit))
+
+
+def leakage_pairs(engine: SearchEngine, fit: LabelFit) -> list[PairReport]:
+    """Measure leakage and survival of pairs of labels; none if labels cannot be encoded."""
     named = all(engine.understands(f"a {label}") for label in fit.labels)
     if engine.checkpoint.codes and not named:
-        return None
-    return summarise(
-        pair_reports(
-            engine.image_codes,
-            fit,
-            label_pairs(csr_array(fit.presence[fit.test])),
-            lambda text: engine.encode_text(text).code,
-            lambda text: engine.evidence(engine.encode_text(text).embedding[None]),
-            engine.checkpoint.calibration,
-            engine.derived.mean_positive,
-        )
+        return []
+    return pair_reports(
+        engine.image_codes,
+        fit,
+        label_pairs(csr_array(fit.presence[fit.test])),
+        lambda text: engine.encode_text(text).code,
+        lambda text: engine.evidence(engine.encode_text(text).embedding[None]),
+        engine.checkpoint.calibration,
+        engine.derived.mean_positive,
     )
 
 

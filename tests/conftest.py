@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from command_line import opened, sieve  # noqa: F401  (fixtures, for all)
 from hub_cache import put_repository  # noqa: F401  (a fixture, for all)
 from hypothesis import settings
 from page_api import fetched  # noqa: F401  (a fixture, for all)
-from processes import forked_jobs  # noqa: F401  (a fixture, for all)
+from processes import (
+    fork_server,
+    forked_jobs,  # noqa: F401  (a fixture, for all)
+)
 
 # Two workers and their subprocesses share two cores.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -60,6 +64,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return stage, LONG_FILES.index(item.path.stem) if is_long else len(LONG_FILES)
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Fork the server of new processes once all modules are imported, before the first test."""
+    if session.items and sys.platform == "linux":  # xdist's controller has no items
+        fork_server()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import io
+import logging
 import multiprocessing
 import os
 import runpy
@@ -11,11 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
+from unittest.mock import patch
 
 import pytest
 
@@ -28,12 +32,36 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(PRELOADED)
 
 
+def fork_server() -> None:
+    """Start the server of `ForkedPython` as a fork of this process, which has most of its imports.
+
+    To be called before the first test, while this process has no other threads that hold locks.
+    """
+    resource_tracker.ensure_running()
+    with patch.object(forkserver.util, "spawnv_passfds", _fork_and_run):
+        forkserver.ensure_running()
+
+
+def _fork_and_run(_: str, arguments: Sequence[str], descriptors: Sequence[int]) -> int:
+    """Run the code of a command, `python … -c CODE`, in a fork of this process."""
+    if pid := os.fork():
+        return pid
+    try:
+        logging.root.handlers.clear()
+        null = os.open(os.devnull, os.O_RDWR)
+        for other in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, *descriptors}:
+            os.dup2(null, other, inheritable=False)  # not closed: an object may still use it
+        exec(arguments[-1], {})
+    finally:
+        os._exit(0)
+
+
 class ForkedPython:
     """A new Python process without the seconds of importing PyTorch and open_clip.
 
-    It is forked from a server process, which each worker starts once. It has the interface of
-    `subprocess.Popen`, for a command `python [-P] (-m MODULE | -c CODE) ARGUMENT…`. Start a process
-    with `subprocess` instead if its imports, its hash seed or its locale matter.
+    It is forked from a server process, which each worker starts once: see `fork_server`. It has the
+    interface of `subprocess.Popen`, for a command `python [-P] (-m MODULE | -c CODE) ARGUMENT…`.
+    Start a process with `subprocess` instead if its imports, its hash seed or its locale matter.
     """
 
     def __init__(
@@ -157,6 +185,7 @@ def _run(
     os.environ.update(env)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method(None, force=True)  # the default, for its own processes
+    warnings.filterwarnings("ignore", "'sieve.* found in sys.modules", RuntimeWarning, "runpy")
     how, what, *arguments = command
     sys.argv = [how, *arguments]
     if how == "-m":
@@ -188,16 +217,7 @@ def run_two(command: Sequence[object]) -> subprocess.CompletedProcess[str]:
 
 def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a script, or -m with a module, in two distributed processes on a free port."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return subprocess.run(
-        [*launcher, *map(str, arguments)],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    path = os.pathsep.join([str(ROOT), *sys.path])
+    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return run_python([*launcher, *arguments], env=env)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from random import Random
 from typing import TypeVar
@@ -31,7 +31,7 @@ MAX_OVERLAP = 0.22
 MIN_LENGTH = 0.15
 """Minimum length of an object's longer side, in image heights."""
 ASPECTS = {4 / 3: 0.8, 1.0: 0.1, 3 / 4: 0.1}
-_REFERENCE = re.compile(r"scene:(\d{1,12}):(\d{1,12})", re.ASCII)
+_REFERENCE = re.compile(r"scene:(\d{1,12}):(\d{1,12})(?::([-@])([a-z -]{1,40}))?", re.ASCII)
 _ORDER = {"sky": 0, "wall": 0, "back": 1, "behind": 1, "front": 4}
 """Order in which zones are drawn; the default is 2."""
 
@@ -75,11 +75,45 @@ class Scene:
     """Seed of the details of the backdrop."""
     placements: tuple[Placement, ...]
     """From back to front."""
+    change: str = ""
+    """What a counterfactual changes: `-LABEL` or `@PLACE`; empty for an original scene."""
 
     @property
     def reference(self) -> str:
-        """`scene:SEED:INDEX`."""
-        return f"scene:{self.seed}:{self.index}"
+        """`scene:SEED:INDEX`, or `scene:SEED:INDEX:CHANGE`."""
+        return f"scene:{self.seed}:{self.index}{self.change and f':{self.change}'}"
+
+    def without(self, label: str) -> Scene:
+        """Take an object out, with all its copies; everything else stays where it is.
+
+        Raises a ValueError if the scene has no such object, or no other.
+        """
+        left = tuple(placed for placed in self.placements if placed.label != label)
+        if not left or len(left) == len(self.placements):
+            raise ValueError(
+                f"{self.reference} has {', '.join(self.counts)}; cannot remove {label}"
+            )
+        return replace(self, placements=left, change=f"-{label}")
+
+    def moved_to(self, place: str) -> Scene:
+        """Draw the same objects in another place; raise a ValueError if they do not fit there."""
+        if place not in self.other_places:
+            raise ValueError(f"{self.reference} does not fit in place {place}")
+        return replace(self, place=place, change=f"@{place}")
+
+    @property
+    def other_places(self) -> tuple[str, ...]:
+        """Places with the same zones, hour and horizon."""
+        zones, here = {placed.zone for placed in self.placements}, PLACES[self.place]
+        return tuple(
+            name
+            for name, place in PLACES.items()
+            if name != self.place
+            and place.indoors == here.indoors
+            and self.hour in place.hours
+            and place.horizon[0] <= self.horizon <= place.horizon[1]
+            and zones <= place.zones.keys()
+        )
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -111,9 +145,15 @@ class Scene:
 
 
 def describe(reference: str) -> Scene:
-    """Return the layout of a scene; raise ValueError if its reference is not like `scene:0:17`."""
+    """Return the layout of a scene; raise ValueError if its reference is not like `scene:0:17`.
+
+    `scene:0:17:-umbrella` is the same scene without an object, `scene:0:17:@park` in another place.
+    """
     if found := _REFERENCE.fullmatch(reference):
-        return compose(int(found[1]), int(found[2]))
+        scene = compose(int(found[1]), int(found[2]))
+        if not found[3]:
+            return scene
+        return scene.without(found[4]) if found[3] == "-" else scene.moved_to(found[4])
     raise ValueError(
         f"expected a scene as scene:SEED:INDEX, e.g. scene:0:17; got {reference[:60]!r}"
     )

@@ -10,7 +10,7 @@ from PIL import Image
 from sieve.data_prep.scenes.backdrops import interiors, nature, settlements
 from sieve.data_prep.scenes.canvas import LIGHTS, Brush, Painter
 from sieve.data_prep.scenes.catalogue import PLACES, sprite
-from sieve.data_prep.scenes.compose import Placement, Scene, describe
+from sieve.data_prep.scenes.compose import Placement, Scene, compose, describe
 
 _PAINTERS: tuple[Painter, ...] = (
     nature.beach, nature.sea, nature.snow, nature.desert, nature.field, nature.mountain,
@@ -39,7 +39,9 @@ def draw_scene(scene: Scene, size: int) -> Image.Image:
     height = size if scene.aspect <= 1 else round(size / scene.aspect)
     brush = Brush(width, height, scene.backdrop_seed, scene.hour)
     PAINTERS[scene.place](brush, scene.horizon)
-    has_table = any(placed.zone == "table" for placed in scene.placements)
+    # A counterfactual keeps the table of its original, even without anything on it.
+    original = compose(scene.seed, scene.index) if scene.change else scene
+    has_table = any(placed.zone == "table" for placed in original.placements)
     if has_table and scene.place in ("bedroom", "living room"):
         interiors.low_table(brush)
     picture = brush.finish()

@@ -6,11 +6,12 @@ inside `run`, so that `sieve --help` is fast.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from sieve.explorer.cli import output
 from sieve.explorer.cli.options import (
@@ -24,6 +25,11 @@ from sieve.explorer.cli.options import (
     TrustBackbone,
 )
 from sieve.explorer.security.access import Access, ask_password
+
+if TYPE_CHECKING:
+    from sieve.model.engine import SearchEngine
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,15 @@ class Dimensions:
     checkpoint: CheckpointName = None
     summary: bool = False
     """Measure the whole encoder; takes about a minute."""
+    controls: bool = False
+    """With --summary: compare each metric with those of controls, such as an untrained encoder; two
+    of them are trained first, which takes minutes."""
+    seed: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="CHECKPOINT")] = ()
+    """With --summary: a checkpoint of another training seed, to count the dimensions that recur;
+    repeatable."""
+    counterfactual: Annotated[str | None, arg(metavar="COLLECTION")] = None
+    """A collection of `sieve prepare scenes --counterfactual`: how far each dimension falls when
+    its own object leaves an image, and when another does."""
     trust_backbone: TrustBackbone = False
     csv: bool = False
     """Print CSV with all columns."""
@@ -183,24 +198,49 @@ class Dimensions:
 
     def run(self) -> None:
         """Print the table, or the summary."""
-        from sieve.explorer.checkpoint_report import report_json
         from sieve.explorer.downloads import table_csv
         from sieve.explorer.serialize import dimension_records, dimension_rows
 
         if self.csv and (self.json or self.summary):
             raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")
+        if (self.controls or self.seed) and not self.summary:
+            raise ValueError("--controls and --seed need --summary")
         if self.summary and (self.match or self.sort != "dimension"):
             raise ValueError("--summary covers all dimensions: remove --match and --sort")
         options = BackboneOptions(trust_backbone=self.trust_backbone)
         engine = options.open_engine(self.collection, self.checkpoint)
+        falls = None
+        if self.counterfactual:
+            from sieve.explorer.serialize import counterfactual_report
+            from sieve.model.collection import Collection
+
+            changed = Collection.open(options.find_collection(self.counterfactual))
+            falls = counterfactual_report(engine, changed)
         if self.summary:
-            report = report_json(engine)
-            output.print_json(report) if self.json else output.print_summary(report)
+            self._summarise(engine, {"counterfactual": falls[0]} if falls else {})
             return
-        table = dimension_rows(engine.dimension_table(), self.sort, self.match)
+        table = engine.dimension_table()
+        if falls:
+            table = table.join(falls[1])
+        table = dimension_rows(table, self.sort, self.match)
         if self.csv:
             output.print_text(table_csv(table).decode().replace("\r\n", "\n"))
         elif self.json:
             output.print_json(dimension_records(table))
         else:
             output.print_dimensions(table, self.sort)
+
+    def _summarise(self, engine: SearchEngine, more: dict[str, Any]) -> None:
+        from sieve.explorer.serialize import controls_report, seeds_report, summary_report
+        from sieve.model.checkpoint import Checkpoint, checkpoint_path
+
+        report = summary_report(engine) | more
+        if self.seed:
+            seeds = [Checkpoint.load(checkpoint_path(name)) for name in self.seed]
+            report["seeds"] = seeds_report(engine, list(map(engine.with_checkpoint, seeds)))
+        controls = controls_report(engine, log.info) if self.controls else []
+        if self.json:
+            output.print_json(report | ({"controls": controls} if controls else {}))
+            return
+        output.print_sections(report)
+        output.print_controls(controls)

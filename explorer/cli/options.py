@@ -81,7 +81,7 @@ TrustBackbone = Annotated[
     ),
 ]
 Json = Annotated[bool, arg(help="Print JSON.")]
-StrictnessOption = Annotated[Strictness, _one_word("0..1|never", read_strictness, str)]
+StrictnessOption = Annotated[Strictness, _one_word("0..1|never|never:P", read_strictness, str)]
 Off = Annotated[
     tuple[int, ...] | None,
     _one_word(
@@ -167,7 +167,8 @@ class SearchOptions:
     """Phrase to exclude, or several separated by commas. Its dimensions are switched off."""
     strictness: StrictnessOption = Strictness()
     """How off dimensions count: 0 ignores them, 1 lowers the scores of items that have them,
-    `never` also removes these items."""
+    `never` also hides items that have what is off with a probability of at least 0.5, `never:0.2`
+    with one of at least 0.2."""
     off: Off = None
     """Dimensions to switch off, such as 17,203; replaces those that --without proposes."""
     item: str = ""
@@ -180,7 +181,15 @@ class SearchOptions:
     ) -> tuple[EncodedQuery, SearchOutcome]:
         """Search for a text, an image or the item."""
         query = engine.encode(text, self.without, self.item, picture)
-        return query, engine.search(query, self.off, *self.strictness, top, fold=not self.copies)
+        return query, engine.search(
+            query,
+            self.off,
+            self.strictness.value,
+            self.strictness.never,
+            top,
+            fold=not self.copies,
+            limit=self.strictness.limit,
+        )
 
 
 def parse_out(path: Path) -> Path:

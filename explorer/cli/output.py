@@ -56,6 +56,8 @@ def print_outcome(report: dict[str, Any]) -> None:
         print_text(f"{find}without: {excluded}\n")
     off = ", ".join(f"{d['dimension']} {tidy(d['name'])}" for d in report["off"]) or "none"
     print_text(f"off: {off}\n")
+    if report["hides"]:
+        print_text(f"hides: {tidy(report['hides'])}\n")
     if not report["results"]:
         print_text("No results: lower the strictness, or switch a dimension back on.\n")
     results = report["results"]
@@ -131,6 +133,19 @@ def print_summary(report: dict[str, Any]) -> None:
         print_text(f"{'  '.join(cells)}  {one['meaning']}\n")
     print_text("\n")
     print_sections(measures)
+
+
+def print_controls(rows: Sequence[dict[str, Any]]) -> None:
+    """Write one line per metric: the trained encoder and each control, with 95% intervals."""
+    columns = [name for name in rows[0] if name not in ("better", "distinguishes")] if rows else []
+    lines = [[*columns, "distinguishes"]]
+    for row in rows:
+        cells = ["{value:.2f} [{low:.2f}, {high:.2f}]".format(**row[name]) for name in columns[1:]]
+        lines.append([row["metric"], *cells, "yes" if row["distinguishes"] else "NO"])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print_text("  ".join(cells).rstrip() + "\n")
 
 
 _SHOWN = (

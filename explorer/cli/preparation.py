@@ -296,6 +296,9 @@ class PrepareScenes:
     """Number of scenes."""
     seed: int = 0
     """Random seed; 0 gives the bundled scenes."""
+    counterfactual: bool = False
+    """Add to each scene the same scene without each of its objects, and in another place. Measure
+    with `sieve dimensions --counterfactual`."""
     backbone: BackboneName = "sieve-lite"
     workers: Workers = None
     shard: ShardName = None
@@ -315,9 +318,11 @@ class PrepareScenes:
             print_collection(Collection.open(path), self.json)
             return
         from sieve.data_prep.scenes import Scenes
+        from sieve.data_prep.scenes.counterfactual import CounterfactualScenes
 
         out = parse_out(self.out)
-        source = Scenes(self.count, self.seed, name=out.name)
+        kind = CounterfactualScenes if self.counterfactual else Scenes
+        source = kind(self.count, self.seed, name=out.name)
         shared = EmbedOptions(
             workers=self.workers, shard=self.shard, device=self.device, json=self.json
         )

@@ -8,7 +8,7 @@ const [fault, summary, fromSearch] = [".sv-fault", ".sv-compare-summary", ".sv-f
 const MEASURED = 10;
 const USUAL = "subtraction";
 const ITEM_ID = /^[0-9a-f]{16}$/;
-const PLAIN = { q: "", item: "", upload: "", without: "", off: null, strictness: 1, never: false };
+const PLAIN = { q: "", item: "", upload: "", without: "", off: null, strictness: 1, never: false, limit: 0.5 };
 const TRACKS = { label: "labels", caption: "captions" };
 let options = null;
 let state = { ...PLAIN, method: "", hyperparameter: null, track: "", a: "", b: "" };
@@ -37,8 +37,8 @@ async function compare() {
   ask(state);
 }
 function saveState() {
-  const { q: query, item, upload: key, without: not, off, strictness, never, hyperparameter: knob, ...rest } = state; // links say “knob”
-  const fields = chosen && !key ? { q: query, item, without: not, off: Sieve.packOff(off), strictness: Sieve.packStrictness({ strictness, never }) } : {};
+  const { q: query, item, upload: key, without: not, off, strictness, never, limit, hyperparameter: knob, ...rest } = state; // links say “knob”
+  const fields = chosen && !key ? { q: query, item, without: not, off: Sieve.packOff(off), strictness: Sieve.packStrictness({ strictness, never, limit }) } : {};
   Sieve.setTabText("compare", Sieve.pack({ ...fields, method: rest.method === USUAL ? "" : rest.method, knob, track: rest.track, a: rest.a, b: rest.b }));
 }
 
@@ -124,7 +124,7 @@ queryForm.addEventListener("submit", (event) => {
     return;
   }
   if (same({ ...state, ...now }, state)) compare();
-  else use({ ...now, preview: now.upload && preview, strictness: state.strictness, never: state.never });
+  else use({ ...now, preview: now.upload && preview, strictness: state.strictness, never: state.never, limit: state.limit });
 });
 fromSearch.addEventListener("click", () => use(ofSearch(), { own: false }));
 settingsForm.addEventListener("submit", (event) => event.preventDefault());

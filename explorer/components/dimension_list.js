@@ -12,21 +12,33 @@ find(".sv-skip").addEventListener("click", () => document.querySelector(".sv-res
 const slider = find("input[type=range]");
 const words = [...element.querySelectorAll("input[type=radio]")];
 const help = find(".sv-strictness-help");
-function showStrictness({ strictness, never }) {
+const limits = find(".sv-limit select");
+let hidden = ""; // what “never” hides, as the server describes it
+function showStrictness({ strictness, never, limit }) {
   const word = never ? "never" : strictness === 0 ? "ignore" : "push";
   for (const one of words) one.checked = one.value === word;
   slider.value = never ? 1 : strictness;
   slider.style.setProperty("--part", `${slider.value * 100}%`);
-  slider.disabled = never;
+  slider.parentElement.hidden = never;
+  limits.parentElement.hidden = !never;
+  if (![...limits.options].some((one) => Number(one.value) === limit)) {
+    limits.append(el("option", { value: limit }, Sieve.percent(limit)));
+  }
+  for (const one of limits.options) one.selected = Number(one.value) === limit;
+  help.classList.toggle("sv-says-hidden", never);
   help.textContent = {
     ignore: "Off dimensions have no effect.",
     push: `Off dimensions lower a result's score${strictness < 1 ? `, at ${Math.round(strictness * 100)}%` : ""}.`,
-    never: "Results with an off dimension above the threshold are removed.",
+    never: hidden ? `Hides ${hidden}.` : "Nothing is off, so nothing is hidden.",
   }[word];
-  slider.setAttribute("aria-valuetext",
-    never ? "never: results with an off dimension above the threshold are removed" : `${word}, ${strictness}`);
+  slider.setAttribute("aria-valuetext", `${word}, ${strictness}`);
 }
 on("switches", showStrictness);
+on("answer", ({ hides = "" }) => {
+  hidden = hides;
+  showStrictness(viewState);
+});
+limits.addEventListener("change", () => Sieve.change({ limit: Number(limits.value) }));
 for (const one of words) {
   one.addEventListener("change", () => {
     const values = {
@@ -43,7 +55,7 @@ find("legend").replaceChildren(Sieve.term("Strictness",
   el("p", {}, "How strongly dimensions that are off affect the results."),
   definition("ignore:", "they have no effect."),
   definition("push away:", "they lower the score of results that have them; the slider sets how much."),
-  definition("never:", "results that have any of them are removed.")));
+  definition("never:", "images that probably have what is off are hidden. The probability is that captions or labels of an image mention it, estimated from the image on other images of this collection. Captions omit much, so a low limit hides more reliably.")));
 const OFF = "Dimensions that are off do not raise a score; the strictness above sets how much they lower it. Check one to switch it on again.";
 const offTerm = (without) => Sieve.term("Off",
   without ? definition("Proposed:", `these match “${without}” more than they match the query.`) : null, el("p", {}, OFF));

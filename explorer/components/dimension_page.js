@@ -25,6 +25,7 @@ function fact(name, value, title) {
 }
 const AGREEMENT = "How often the dimension is active in an image and its captions together: 1 always together, 0 never.";
 const MEANING = "Similarity of the images in which the dimension is active, relative to random images: 1 is a single meaning, 0 is none.";
+const FALLS = "Change of the activation when the object is taken out of an otherwise equal image, and when another object is.";
 const AUC = "How well the dimension separates test images with this label from others: 0.5 is chance, 1 is perfect.";
 
 const title = (name, dimension) => [Sieve.nameNode(name), name.startsWith(`#${dimension},`) ? null : el("span", {}, `#${dimension}`)].filter(Boolean);
@@ -79,13 +80,15 @@ function suggestions({ naming: n }) {
   const distinct = rows.filter(([word, , from], i) => word && rows.findIndex((one) => one[0] === word && one[2] === from) === i);
   return el("section", { class: "sv-suggestions" }, heading("Suggested names", "with their fit"), scoredList(distinct));
 }
-function statistics({ statistics: s, label }) {
+const change = (fall) => `${fall > 0 ? "−" : "+"}${percent(Math.abs(fall))}`;
+function statistics({ statistics: s, label, falls }) {
   return el("dl", { class: "sv-facts" },
     fact("Active in images", percent(s.firing_images), "Share of images in which the dimension is active"),
     s.firing_texts !== undefined && fact("Active in captions", percent(s.firing_texts), "Share of captions in which the dimension is active"),
     s.agreement !== undefined && fact(Sieve.term("Agreement", AGREEMENT), number(s.agreement)),
     s.monosemanticity !== undefined && fact(Sieve.term("Monosemanticity", MEANING), number(s.monosemanticity)),
     label && s.label_auc !== undefined && fact(Sieve.term(`AUC for “${label}”`, AUC), number(s.label_auc)),
+    falls && fact(Sieve.term(`Without “${label}”`, FALLS), `${change(falls.own)}; without another object ${change(falls.other)}`),
     fact("Mean activation", number(s.mean), "Over the images in which the dimension is active"),
     fact("Max. activation", number(s.max), "Over all images"));
 }

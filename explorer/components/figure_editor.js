@@ -72,10 +72,13 @@ function textInput(row, name, words, about) {
 function strictInput(row, number) {
   const shown = [["", "push away"], ["0", "ignore"], ["never", "never"]];
   const now = row.strictness === undefined || row.strictness === 1 ? "" : String(row.strictness);
-  if (!shown.some(([value]) => value === now)) shown.push([now, `push away, at ${Math.round(now * 100)}%`]);
+  const percent = (value) => `${Math.round(value * 100)}%`;
+  if (!shown.some(([value]) => value === now)) {
+    shown.push([now, now.startsWith("never:") ? `never, from ${percent(now.split(":")[1])}` : `push away, at ${percent(now)}`]);
+  }
   const input = el("select", {
     "aria-label": `Strictness of row ${number}`,
-    onchange: () => setRow(row, { strictness: input.value === "" ? undefined : input.value === "never" ? "never" : Number(input.value) }),
+    onchange: () => setRow(row, { strictness: input.value === "" ? undefined : input.value.startsWith("never") ? input.value : Number(input.value) }),
   }, ...shown.map(([value, text]) => el("option", { value }, text)));
   input.value = now;
   return input;

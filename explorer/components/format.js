@@ -33,10 +33,16 @@ Object.assign(window.Sieve, (() => {
     if (!text || Sieve.foreign) return null;
     return text === "none" ? [] : text.split(" ").map(Number);
   }
-  const packStrictness = ({ strictness, never }) => (never ? "never" : strictness === 1 ? "" : strictness);
+  // Such as 0.5, “never”, or “never:0.2”, which hides images from a probability of 20%.
+  const LIMIT = 0.5;
+  function packStrictness({ strictness, never, limit = LIMIT }) {
+    if (never) return limit === LIMIT ? "never" : `never:${limit}`;
+    return strictness === 1 ? "" : strictness;
+  }
   function unpackStrictness(text = "") {
-    const never = text === "never";
-    return { never, strictness: text === "" || never ? 1 : Number(text) };
+    const [word, limit] = text.split(":");
+    const never = word === "never";
+    return { never, limit: never && Number(limit) || LIMIT, strictness: text === "" || never ? 1 : Number(text) };
   }
 
   return { ONLY_EXCLUDES, number, percent, whole, count, sentence, pack, unpack, packOff, unpackOff, packStrictness, unpackStrictness };

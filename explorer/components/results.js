@@ -59,10 +59,19 @@ function chip([d, value], names, off) {
   return el("span", { class: `sv-chip${isOff ? " sv-chip-off" : ""}`, title: `${names[d]}, dimension ${d}${isOff ? ", off" : ""}` },
     el("span", {}, Sieve.nameNode(names[d].split(" · ")[0])), ` ${number(value)}`);
 }
+// Such as “has a beach: 83%”; the probability is unknown for some concepts.
+const share = (probability) => (probability === null ? "" : `${Math.round(probability * 100)}%`);
+const has = ([name, probability]) => `has ${name}${probability === null ? "" : `: ${share(probability)}`}`;
+const isLikely = (least) => ([, probability]) => probability === null || probability >= least;
+function presenceChip([name, probability]) {
+  return el("span", { class: "sv-chip sv-chip-has", title: has([name, probability]) },
+    el("span", {}, `has ${name}`), probability === null ? "" : `: ${share(probability)}`);
+}
 function chipsOf(item, names, off) {
   const earned = item.parts.filter(([d, value]) => value > 0 && !off.has(d)).slice(0, 3);
-  const pushed = item.parts.filter(([d, value]) => off.has(d) && Math.abs(value) >= 0.005).slice(-2);
-  return [...earned, ...pushed].map((part) => chip(part, names, off));
+  // “never” claims that a result does not have what is off.
+  const present = viewState.never && item.rank ? [] : item.presence.filter(isLikely(0.05)).slice(0, 2);
+  return [...present.map(presenceChip), ...earned.map((part) => chip(part, names, off))]; // few chips fit
 }
 
 function fillTile(tile, item, names, off) {
@@ -118,10 +127,11 @@ function show(items, names, off) {
 
 function showDropped(items, names, off, results) {
   dropped.querySelector("ol").replaceChildren(...items.map((item) => {
-    const had = item.parts.filter(([d]) => off.has(d)).map(([d]) => names[d]).reverse();
-    const why = had[0] ?? "overtaken";
+    const likely = item.presence.filter(isLikely(0.2));
+    const had = likely.map(has);
+    const why = likely.length ? `${likely[0][0].replace(/^(an?|the|some) /i, "")} ${share(likely[0][1])}` : "overtaken";
     return el("li", {}, el("button", {
-      type: "button", class: "sv-dropped", "aria-label": `Was number ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
+      type: "button", class: "sv-dropped", "aria-label": `Was number ${item.before}, ${had.length ? had.slice(0, 3).join(", ") : why}: ${titleOf(item)}`, title: [had[0], titleOf(item)].filter(Boolean).join(" · "),
       onclick: () => Sieve.openItem({ ...item, names, off: [...off], next: results[item.before - 1]?.id }),
     }, Sieve.image(item.id), el("span", { class: had.length ? "sv-off-name" : "" }, why)));
   }));

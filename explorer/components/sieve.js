@@ -17,7 +17,7 @@ window.Sieve ??= (() => {
   }
 
   const viewState = {
-    q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false,
+    q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false, limit: 0.5,
     compare: false, tab: "search", dimension: null,
     atlas: "", inspect: "", versus: "", figure: "", benchmark: "",
   };
@@ -127,8 +127,8 @@ window.Sieve ??= (() => {
 
   // The query of the Search tab, for tabs that follow it.
   function query() {
-    const { q, item, upload, without, off, strictness, never } = viewState;
-    return { q, item, upload, without, off, strictness, never, preview: upload ? preview : "" };
+    const { q, item, upload, without, off, strictness, never, limit } = viewState;
+    return { q, item, upload, without, off, strictness, never, limit, preview: upload ? preview : "" };
   }
   const sameQuery = (a, b) => Object.keys(query()).every((name) => name === "preview" || String(a[name]) === String(b[name]));
 
@@ -257,7 +257,7 @@ window.Sieve ??= (() => {
     if (viewState.without) now.without = viewState.without;
     const off = [...(viewState.off ?? proposed)].sort((a, b) => a - b);
     if (String(off) !== String([...proposed].sort((a, b) => a - b))) now.off = off;
-    if (off.length && viewState.never) now.strictness = "never";
+    if (off.length && viewState.never) now.strictness = Sieve.packStrictness(viewState);
     else if (off.length && viewState.strictness !== 1) now.strictness = viewState.strictness;
     return now;
   }

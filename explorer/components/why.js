@@ -8,7 +8,7 @@ const queryImage = find(".sv-query-image");
 const fault = find(".sv-fault");
 const fromSearch = find(".sv-from-search");
 const fromSlot = find(".sv-from-slot");
-const PLAIN = { q: "", without: "", item: "", upload: "", preview: "", off: null, strictness: 1, never: false };
+const PLAIN = { q: "", without: "", item: "", upload: "", preview: "", off: null, strictness: 1, never: false, limit: 0.5 };
 let query = { ...PLAIN };
 let pair = { a: "", b: "" };
 let shown = pair; // the latest pair that could be explained
@@ -63,8 +63,8 @@ form.addEventListener("submit", (event) => {
     return;
   }
   if (words.q === query.q && words.without === query.without) return explain();
-  const { item, upload, preview, strictness, never } = query;
-  use({ ...words, ...(queryImage.hidden ? {} : { item, upload, preview }), strictness, never }, { items: words.q === query.q ? pair : {} });
+  const { item, upload, preview, strictness, never, limit } = query;
+  use({ ...words, ...(queryImage.hidden ? {} : { item, upload, preview }), strictness, never, limit }, { items: words.q === query.q ? pair : {} });
 });
 queryImage.querySelector("button").addEventListener("click", () => {
   query = { ...PLAIN, without: query.without };
@@ -126,7 +126,7 @@ function partsOf({ parts, left, right }) {
 
 function switches({ off }) {
   if (!off.length) return "All dimensions are on.";
-  const how = query.never ? "never shown" : query.strictness === 0 ? "ignored" : query.strictness < 1 ? `pushed away at ${Math.round(query.strictness * 100)}%` : "pushed away";
+  const how = query.never ? `hidden from a probability of ${Math.round(query.limit * 100)}%` : query.strictness === 0 ? "ignored" : query.strictness < 1 ? `pushed away at ${Math.round(query.strictness * 100)}%` : "pushed away";
   return `${off.length} dimension${off.length > 1 ? "s" : ""} off, ${how}.`;
 }
 function refuse(line) {

@@ -21,8 +21,8 @@ from pydantic.dataclasses import dataclass
 
 from sieve.explorer.json_validation import (
     MAX_OFF,
-    NEVER,
     Line,
+    Strictness,
     check_choice,
     parse_json,
     read_number,
@@ -68,7 +68,7 @@ class Row:
     strictness: Annotated[
         float | str, PlainValidator(lambda value: read_strictness(value).as_json())
     ] = 1.0
-    """From 0 to 1, or "never"."""
+    """From 0 to 1, "never", or "never:0.2" with another limit than 0.5."""
 
     def __post_init__(self) -> None:
         shown = (self.dimension, self.sample)
@@ -83,14 +83,9 @@ class Row:
             raise ValueError(f'a row with "{what}" cannot have "without", "off" or "strictness"')
 
     @property
-    def never(self) -> bool:
-        """Whether items with an off dimension are removed."""
-        return self.strictness == NEVER
-
-    @property
-    def push(self) -> float:
-        """Strictness as a number in [0, 1]."""
-        return 1.0 if isinstance(self.strictness, str) else self.strictness
+    def level(self) -> Strictness:
+        """The strictness as a number, with `never` and its limit."""
+        return read_strictness(self.strictness)
 
 
 @dataclass(frozen=True, config=_STRICT)

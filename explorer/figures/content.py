@@ -176,7 +176,8 @@ def _search_row(
     columns: int,
     names: Callable[[int], str],
 ) -> Content:
-    outcome = engine.search(query, row.off, row.push, row.never, columns)
+    push, never, limit = row.level
+    outcome = engine.search(query, row.off, push, never, columns, limit=limit)
     tiles = []
     for found in outcome.results:
         caption = found.captions[0] if found.captions else ", ".join(found.labels)
@@ -184,7 +185,7 @@ def _search_row(
         violates = any(mentions(text, *known) for text in excluded)
         tiles.append(Tile(found.row, found.score, caption, violates))
     pushed = [part.dimension for part in sorted(outcome.off, key=lambda part: -part.weight)]
-    strict = "strictness never" if row.never else _strictness(row.push)
+    strict = f"strictness {row.level}" if never else _strictness(push)
     small = (f"off: {_names(map(names, pushed))}", strict) if pushed else ()
     title, image = (query.text, None) if not query.item else ("", engine.row_of(query.item))
     shown = tuple(filter(None, small))

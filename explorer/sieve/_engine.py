@@ -20,7 +20,6 @@ from sieve._results import (
 from sieve.data_prep.images import load_image, to_rgb
 from sieve.explorer.cli.options import BackboneOptions
 from sieve.explorer.json_validation import (
-    NEVER,
     check_choice,
     check_text,
     read_off,
@@ -177,7 +176,8 @@ class Engine:
             All dimensions to switch off, instead of those that `without` proposes.
         strictness : float or "never"
             How off dimensions count, from 0 (not at all) to 1 (they lower the scores of items that
-            have them); "never" also removes these items.
+            have them); "never" also hides items that have what is off with a probability of at
+            least 0.5, "never:0.2" of at least 0.2.
         top : int
             Number of results, 1 to 200.
         copies : bool
@@ -203,9 +203,15 @@ class Engine:
         query = self._query(text, without, image, item)
         level, dimensions = read_strictness(strictness), _read_off(off)
         outcome = self._engine.search(
-            query, dimensions, level.value, level.never, read_whole("top", top), fold=not copies
+            query,
+            dimensions,
+            level.value,
+            level.never,
+            read_whole("top", top),
+            fold=not copies,
+            limit=level.limit,
         )
-        return SearchResults(self._engine, query, outcome, NEVER if level.never else level.value)
+        return SearchResults(self._engine, query, outcome, level.as_json())
 
     def encode(
         self,

@@ -13,7 +13,8 @@ from scipy.sparse import csr_array
 from sieve import _html
 from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.images import open_original, open_thumbnail
-from sieve.explorer.serialize import describe_difference, summary
+from sieve.explorer.json_validation import read_strictness
+from sieve.explorer.serialize import describe_difference, describe_hidden, summary
 from sieve.model.dimension_name import numbered
 from sieve.model.explain import explain, overlap
 
@@ -83,6 +84,9 @@ class SearchResult:
         Name of the original file in the source of the collection.
     copies : tuple of str
         Ids of items that show the same picture and are folded into this result.
+    presence : dict of str to float or None
+        What is off, and the probability in [0, 1] that captions or labels of the image mention it;
+        None if it cannot be estimated and a dimension of it is active.
 
     Examples
     --------
@@ -100,6 +104,7 @@ class SearchResult:
         self.labels = result.labels
         self.file = result.file
         self.copies = tuple(copy.id for copy in result.copies)
+        self.presence = {one.name: one.probability for one in result.presence}
         self._engine, self._row = engine, result.row
         self._parts = result.contributions
         self._off = frozenset(off)
@@ -141,7 +146,10 @@ class SearchResults(Sequence[SearchResult]):
     ----------
     text, without : str
         What was searched for and excluded, as it was understood.
-    strictness : float or "never"
+    strictness : float or str
+        From 0 to 1, "never", or "never:0.2" with another limit than 0.5.
+    hides : str
+        What "never" hides, as a sentence; else empty.
     off : dict of int to str
         Dimensions that are off, with their names. To switch off one more:
         `engine.search(text, off=[*results.off, 17])`.
@@ -171,6 +179,7 @@ class SearchResults(Sequence[SearchResult]):
         self.text = query.text
         self.without = query.without
         self.strictness = strictness
+        self.hides = describe_hidden(outcome)
         self.off = {part.dimension: part.name for part in outcome.off}
         self.notes = query.notes
         self.suggestion: dict[str, str] | None = None
@@ -259,10 +268,9 @@ class SearchResults(Sequence[SearchResult]):
         first, second = (one.id if isinstance(one, SearchResult) else one for one in (a, b))
         if first == second:
             raise ValueError(f"a and b are the same item, {first}; choose two different ones")
-        never = self.strictness == "never"
-        strictness = 1.0 if isinstance(self.strictness, str) else self.strictness
+        strictness, never, limit = read_strictness(self.strictness)
         found = explain(
-            self._engine, self._query, first, second, tuple(self.off), strictness, never
+            self._engine, self._query, first, second, tuple(self.off), strictness, never, limit
         )
         return Explanation._of_ranking(self._engine, found)
 

@@ -198,7 +198,8 @@ class CompareHandlers:
         query: EncodedQuery,
         off: tuple[int, ...],
     ) -> Column:
-        scores = comparison.sparse_scores(engine, query, off, request.strictness, request.never)
+        settings = (off, request.strictness, request.never, request.limit)
+        scores = comparison.sparse_scores(engine, query, *settings)
         trained = self._trained(engine.checkpoint, engine.collection)
         return Column(f"Sparse · {name}", self._describe_off(off, request), scores, trained)
 
@@ -226,7 +227,7 @@ class CompareHandlers:
             return "no dimension is off"
         count = f"{len(off)} dimension{'s' if len(off) > 1 else ''} off"
         if request.never:
-            return f"{count}, never shown"
+            return f"{count}, hidden from a probability of {request.limit:.0%}"
         return f"{count}, {'pushed away' if request.strictness else 'ignored'}"
 
     def _column(

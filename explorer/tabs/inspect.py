@@ -131,7 +131,7 @@ def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     a, b = request.a, request.b
     engine = handlers.engine
     query = handlers.encode(request.q, request.without, request.item, request.upload)
-    outcome = engine.search(query, *settings, N_CHOICES)
+    outcome = engine.search(query, *settings, N_CHOICES, limit=request.limit)
     ids = [result.id for result in outcome.results]
     if not (a or b) and ids and outcome.left:
         a, b = ids[0], outcome.left[0].id
@@ -151,7 +151,7 @@ def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     }
     if not (a and b):
         return view | {"why": None}
-    comparison = explain(engine, query, a, b, *settings)
+    comparison = explain(engine, query, a, b, *settings, request.limit)
     return view | {"why": _why(engine, comparison, query)}
 
 

@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from sieve.explorer.components import component
 from sieve.explorer.downloads import codes_command, download, results_bytes
 from sieve.explorer.examples import examples
-from sieve.explorer.json_validation import NEVER, Line, check_text, validate
+from sieve.explorer.json_validation import Line, Strictness, check_text, validate
 from sieve.explorer.security.middleware import PLOTLY, THUMBNAILS
 from sieve.explorer.serialize import (
     backbone_name,
@@ -147,14 +147,14 @@ class SearchHandlers:
         """Return the current results as a file of the requested `kind`."""
         request = validate(SearchRequest, payload, "a view")
         query, outcome = self._search(request)
-        strictness = NEVER if request.never else request.strictness
+        strictness = Strictness(request.strictness, request.never, request.limit).as_json()
         data = results_bytes(self.engine, query, outcome, strictness, request.kind)
         return download("results", request.kind, data)
 
     def _search(self, state: SearchRequest) -> tuple[EncodedQuery, SearchOutcome]:
         query = self.encode(state.q, state.without, state.item, state.upload)
         settings = (state.off, state.strictness, state.never)
-        return query, self.engine.search(query, *settings, N_RESULTS)
+        return query, self.engine.search(query, *settings, N_RESULTS, limit=state.limit)
 
     def encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
         """Encode a query, or reuse a cached one; `upload` is the key of an uploaded image."""
@@ -197,6 +197,7 @@ class SearchHandlers:
             off=off if off or query.proposed else None,
             strictness=request.strictness,
             never=request.never,
+            limit=request.limit,
             compare=request.compare,
         )
         return write_link(state, self.engine.collection.name, self.checkpoint_name)

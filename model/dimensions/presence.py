@@ -42,8 +42,6 @@ from sieve.model.words.text import WordPresence, content_words, lemma, mentioned
 
 VERSION = 1
 """Version of the examples; cached ones of another version are computed again."""
-LIMIT = 0.5
-"""Default probability from which `never` hides an image."""
 MIN_MENTIONS = 3
 """A concept with fewer examples that mention it is not fitted to mentions."""
 MIN_EXAMPLES = 50

@@ -15,6 +15,7 @@ import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.engine import Result, SearchEngine
+from sieve.model.hyperparameters import PRESENCE_LIMIT
 from sieve.model.words.nouns import with_article
 
 TOP = 10
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--checkpoint")
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=float, default=PRESENCE_LIMIT, help="probability of never")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     engine = SearchEngine.open(locate_collection(args.collection), args.checkpoint)
@@ -56,7 +58,7 @@ def main() -> None:
         found = {
             "before": engine.search(query, off=(), top=TOP).results,
             "pushed": engine.search(query, top=TOP).results,
-            "never": engine.search(query, never=True, top=TOP).results,
+            "never": engine.search(query, never=True, top=TOP, limit=args.limit).results,
             "literal": engine.search_dense(query, TOP),
         }
         rows.append(

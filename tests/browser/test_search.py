@@ -92,6 +92,19 @@ def test_strictness_ignores_subtracts_or_removes(page: Page, tiny_engine) -> Non
         settle(page)
         outcome = tiny_engine.search(query, None, strictness, never=never)
         assert found(page) == [result.id for result in outcome.results], word
+    for limit in (0.2, 0.8):
+        page.get_by_label("Hide from a probability of").select_option(f"{limit}")
+        settle(page)
+        outcome = tiny_engine.search(query, None, never=True, limit=limit)
+        assert found(page) == [result.id for result in outcome.results]
+        assert f"strictness=never:{limit}" in page.url
+        expect(page.get_by_text(f"Hides images with P(snow) ≥ {limit:.0%}.")).to_be_visible()
+        # A result does not show what it claims not to have.
+        assert page.locator(".sv-columns .sv-chip-has, .sv-columns .sv-chip-off").count() == 0
+    page.reload()
+    settle(page)
+    assert found(page) == [result.id for result in outcome.results]
+    expect(page.get_by_label("Hide from a probability of")).to_have_value("0.8")
     page.get_by_text("push away", exact=True).click()
     slider = page.get_by_role("slider", name="Strictness")
     slider.fill("0.4")

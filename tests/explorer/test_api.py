@@ -39,9 +39,10 @@ def test_only_four_endpoints_are_public(client: Client) -> None:
 
 
 def test_search_returns_the_results_of_the_engine(client: Client, tiny_engine) -> None:
-    found = client.predict("a circle", "the snow", None, "never", 5, api_name="/search")
+    found = client.predict("a circle", "the snow", None, "never:0.3", 5, api_name="/search")
     query = tiny_engine.encode("a circle", "the snow")
-    outcome = tiny_engine.search(query, never=True, top=5)
+    outcome = tiny_engine.search(query, never=True, top=5, limit=0.3)
+    assert found["hides"] == "images with P(snow) ≥ 30%"
     assert without_time(found) == without_time(search_report(query, outcome))
     assert found["seconds"] < 1
 
@@ -120,7 +121,13 @@ def test_readme_example_prints_three_results(url: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("value", "read"), [("never", (1.0, True)), (0.25, (0.25, False)), ("1", (1.0, False))]
+    ("value", "read"),
+    [
+        ("never", (1.0, True, 0.5)),
+        ("never:0.2", (1.0, True, 0.2)),
+        (0.25, (0.25, False, 0.5)),
+        ("1", (1.0, False, 0.5)),
+    ],
 )
-def test_strictness_is_a_number_or_never(value: object, read: tuple[float, bool]) -> None:
+def test_strictness_is_a_number_or_never(value: object, read: tuple[float, bool, float]) -> None:
     assert read_strictness(value) == read  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ places = st.builds(
     off=st.none() | st.sets(st.integers(0, M - 1), max_size=8).map(lambda s: tuple(sorted(s))),
     strictness=st.integers(0, 20).map(lambda n: n / 20),
     compare=st.booleans(),
+    limit=st.sampled_from((0.2, 0.5, 0.8)),
     tab=st.sampled_from(TABS),
     dimension=st.none() | st.integers(0, M - 1),
     atlas=st.text(max_size=40),
@@ -42,13 +43,30 @@ def test_link_round_trips(place: ViewState) -> None:
     found, notes = read(write_link(place, "scenes", "default"))
     if not place.off:  # strictness has no effect without them, and is then 1 or preserved
         place = ViewState(**{**vars(place), "strictness": found.strictness})
+    if not place.never:  # the limit belongs to `never`
+        place = ViewState(**{**vars(place), "limit": found.limit})
     assert (found, notes) == (place, ())
 
 
 def test_never_is_written_as_a_word() -> None:
     link = write_link(ViewState(q="a", never=True, off=(1,)), "scenes", "default")
-    assert "strictness=never" in link
+    assert "strictness=never&" in link
     assert read(link)[0].never
+
+
+@pytest.mark.parametrize("limit", [0.2, 0.35, 0.999])
+def test_limit_of_never_is_written_after_it(limit: float) -> None:
+    link = write_link(ViewState(q="a", never=True, limit=limit, off=(1,)), "scenes", "default")
+    assert f"strictness=never:{limit}&" in link
+    place, notes = read(link)
+    assert (place.never, place.limit, notes) == (True, limit, ())
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1.5", "nan", "", "half"])
+def test_invalid_limit_is_left_out_of_a_link(limit: str) -> None:
+    place, (note,) = read(f"?q=a&strictness=never:{limit}&checkpoint=default&collection=scenes")
+    assert place == ViewState(q="a")
+    assert "above 0 and at most 1, as in never:0.35; got" in note
 
 
 def test_item_replaces_text() -> None:

@@ -106,6 +106,20 @@ def test_saelens_rescaling_by_decoder_norms(tmp_path: Path) -> None:
     check(folder, linear.relu() * (linear > 1.5))
 
 
+def test_stated_settings_must_agree_with_the_files(tmp_path: Path) -> None:
+    folder = save_saelens(tmp_path, WEIGHTS, architecture="topk", k=K)
+    for settings, message in (
+        ({"activation": "relu"}, "has the activation topk, not relu"),
+        ({"k": K + 1}, f"has k = {K}, not {K + 1}"),
+        ({"threshold": 0.5}, "which has no threshold"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_encoder(folder, D, ImportSettings(**settings))
+    folder = save_saelens(tmp_path, WEIGHTS, architecture="standard")
+    with pytest.raises(ValueError, match="has the activation relu, not topk"):
+        read_encoder(folder, D, ImportSettings(k=K))
+
+
 def test_saelens_of_older_versions(tmp_path: Path) -> None:
     folder = save_saelens(
         tmp_path, WEIGHTS, activation_fn_str="topk", activation_fn_kwargs={"k": K},

@@ -247,6 +247,8 @@ def test_external_sae_error_names_the_command_that_imports_it(
     for path in (given, tmp_path):  # also as a snapshot of the Hub, inside other folders
         line = fault(sieve("search", tiny_collection.path, "red", "--checkpoint", path))
         assert all(part in line for part in wanted), line
+    if tool in ("SAELens", "sparsify"):
+        assert "sieve import-encoder" in fault(sieve("explore", given))
     line = fault(sieve("prepare", "codes", given if given.is_dir() else given.parent))
     assert all(part in line for part in wanted), line
 

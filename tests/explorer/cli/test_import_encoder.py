@@ -13,6 +13,7 @@ from command_line import Sieve, fault
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
+import sieve as api
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
@@ -185,6 +186,42 @@ def test_thresholded_encoder_is_refused_by_sentence_transformers(
             tmp_path / "x",
         )
         assert "has no activation jumprelu" in fault(sieve(*export))
+
+
+@pytest.mark.usefixtures("home")
+def test_python_functions(tiny_collection: Collection, tmp_path: Path) -> None:
+    d = tiny_collection.backbone.width
+    source = save_sae(tmp_path / "sae", d, "topk")
+    made = api.import_encoder(source, tiny_collection.path, out=tmp_path / "imported")
+    engine = api.Engine.open(tiny_collection.path, made)
+    assert engine.encode(texts=["a circle"]).matrix.nnz == K
+    out = api.export_encoder(made, tmp_path / "back", "saelens")
+    tensors = {"encode": "W_enc", "bias": "b_enc", "decode": "W_dec"}
+    weights = out / "sae_weights.safetensors"
+    again = api.import_encoder(
+        weights, tiny_collection.path, tensors=tensors, k=K, input_scale=d**0.5,
+        out=tmp_path / "again",
+    )  # fmt: skip
+    embeddings = tiny_collection.image_embeddings[:10].astype(np.float32)
+    one, other = (activations(Checkpoint.load(path), embeddings, IMAGE) for path in (made, again))
+    # The first normalises the embeddings, which are rounded to float16.
+    torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)
+    with pytest.raises(ValueError, match="leave out --k"):
+        api.import_encoder(source, tiny_collection.path, k=K + 1, out=tmp_path / "wrong")
+
+
+def test_empty_codes_are_reported(
+    sieve: Sieve, home: Path, tiny_collection: Collection, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    assert home
+    source = save_sae(tmp_path / "sae", tiny_collection.backbone.width)
+    tensors = load_file(source / "sae_weights.safetensors")
+    save_file(tensors | {"threshold": torch.full((M,), 9.0)}, source / "sae_weights.safetensors")
+    command = ("import-encoder", source, "--collection", tiny_collection.path)
+    report = sieve(*command, "--out", tmp_path / "out", "--json").data
+    assert report["quality"]["dimensions"]["live"] == 0
+    assert "100% of the images have no active dimension" in caplog.text
 
 
 def test_mistakes_give_one_line(

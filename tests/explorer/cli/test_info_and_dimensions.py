@@ -6,7 +6,7 @@ import csv
 import io
 
 import pytest
-from command_line import Sieve
+from command_line import Sieve, fault
 
 from sieve.model.collection import Collection
 
@@ -65,3 +65,29 @@ def test_dimensions_summary_prints_metrics(sieve: Sieve, opened: tuple) -> None:
     text = sieve("dimensions", *opened, "--summary").out
     assert text.startswith("Live dimensions  ")
     assert "\nnaming\n  captions" in text
+
+
+def test_every_metric_is_compared_with_controls(sieve: Sieve, opened: tuple) -> None:
+    info = sieve("dimensions", *opened, "--summary", "--controls", "--json").data
+    metrics = {row["metric"]: row for row in info["controls"]}
+    assert {"clarity", "monosemanticity", "AUC of a label's dimension"} <= set(metrics)
+    for row in metrics.values():
+        for name in ("trained", "untrained", "frozen decoder", "shuffled pairs", "PCA", "ICA"):
+            assert row[name]["low"] <= row[name]["value"] <= row[name]["high"]
+        assert row["distinguishes"] in (True, False)
+    # The controls are not made again.
+    text = sieve("dimensions", *opened, "--summary", "--controls").out
+    assert "\nmetric" in text
+    assert "distinguishes\n" in text
+
+
+def test_an_encoder_recurs_completely_in_itself(sieve: Sieve, opened: tuple) -> None:
+    other = ("--seed", str(opened[-1]))
+    info = sieve("dimensions", *opened, "--summary", *other, *other, "--json").data
+    assert info["seeds"]["seeds"] == 3
+    assert info["seeds"]["dimensions_recurring_at_0.7"] == 1
+    assert abs(info["seeds"]["concepts_mean_correlation"] - 1) < 1e-5
+
+
+def test_controls_need_the_summary(sieve: Sieve, opened: tuple) -> None:
+    assert fault(sieve("dimensions", *opened, "--controls")).endswith("need --summary")

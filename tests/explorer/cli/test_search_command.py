@@ -16,7 +16,7 @@ from sieve.model.engine import SearchEngine
 def test_search_prints_json(sieve: Sieve, opened: tuple) -> None:
     found = sieve("search", *opened, "a circle", "--without", "the snow", "-k", "7", "--json").data
     assert list(found) == [
-        "query", "without", "excluded", "off", "results", "notes", "suggestion", "seconds",
+        "query", "without", "excluded", "off", "hides", "results", "notes", "suggestion", "seconds",
     ]  # fmt: skip
     assert (found["query"], found["without"]) == ("a circle", "the snow")
     assert found["off"] and set(found["off"][0]) == {"dimension", "name", "weight"}
@@ -24,7 +24,7 @@ def test_search_prints_json(sieve: Sieve, opened: tuple) -> None:
     assert 0 <= found["seconds"] < 5
     for result in found["results"]:
         assert list(result) == [
-            "id", "file", "score", "captions", "labels", "copies", "contributions"
+            "id", "file", "score", "captions", "labels", "copies", "contributions", "presence"
         ]  # fmt: skip
         assert re.fullmatch(r"\d{3}\.png", result["file"]) and result["copies"] == []
         earned = sum(part["value"] for part in result["contributions"])
@@ -99,6 +99,7 @@ def test_search_equals_the_engine(sieve: Sieve, opened: tuple, tiny_engine: Sear
     for flags, options in (
         (("--strictness", "0"), {"strictness": 0.0}),
         (("--strictness", "never"), {"never": True}),
+        (("--strictness", "never:0.05"), {"never": True, "limit": 0.05}),
         (("--off", "3,5"), {"off": (3, 5)}),
         (("--off", ""), {"off": ()}),
     ):
@@ -107,6 +108,10 @@ def test_search_equals_the_engine(sieve: Sieve, opened: tuple, tiny_engine: Sear
         expected = tiny_engine.search(query, top=10, **options)
         assert [r["id"] for r in found["results"]] == [r.id for r in expected.results], flags
         assert [d["dimension"] for d in found["off"]] == [d.dimension for d in expected.off]
+        for one, other in zip(found["results"], expected.results, strict=True):
+            assert [p["name"] for p in one["presence"]] == [p.name for p in other.presence]
+    asked = ("a circle", "--without", "the snow", "--strictness", "never:0.05")
+    assert "hides: images with P(snow) ≥ 5%\n" in sieve("search", *opened, *asked).out
 
 
 def test_search_accepts_items_and_images(

@@ -20,7 +20,7 @@ SHORT = {
 }
 texts = st.text(max_size=40).map(lambda text: " ".join(text.split())).filter(str.isprintable)
 off = st.none() | st.sets(st.integers(0, 2000), max_size=5).map(lambda js: tuple(sorted(js)))
-strictness = st.just("never") | st.floats(0, 1)
+strictness = st.sampled_from(("never", "never:0.2")) | st.floats(0, 1)
 some_rows = st.one_of(
     st.builds(Row, query=texts.filter(bool), without=texts, off=off, strictness=strictness),
     st.builds(Row, image=st.from_regex(r"[0-9a-f]{16}", fullmatch=True), without=texts, off=off),

@@ -12,7 +12,7 @@ import pytest
 from page_api import RPC_URL, call_server, csrf_header, serve, web_client
 from processes import FIRST_PORT
 
-from sieve.explorer.security.access import Access
+from sieve.explorer.security.access import SESSION_SECONDS, Access
 
 pytestmark = pytest.mark.slow
 
@@ -112,26 +112,40 @@ def test_logout_ends_only_the_current_session(logged_in: httpx.Client, url: str)
         assert call_server(other, "sieve_open", "").status_code == 200
 
 
-def test_inactive_session_expires(logged_in: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sieve.explorer.security.access.SESSION_SECONDS", 1.0)
+class Clock:
+    """Clock of the login, which a test can advance, in seconds."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("sieve.explorer.security.access.time", clock)
+    return clock
+
+
+def test_inactive_session_expires(logged_in: httpx.Client, clock: Clock) -> None:
     for _ in range(4):
-        time.sleep(0.4)
+        clock.ahead += 0.9 * SESSION_SECONDS
         assert logged_in.get("/config").status_code == 200
-    time.sleep(1.2)
+    clock.ahead += 1.1 * SESSION_SECONDS
     assert logged_in.get("/config").status_code == 401
 
 
-def test_repeated_wrong_passwords_are_delayed(
-    web: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repeated_wrong_passwords_are_delayed(web: httpx.Client, clock: Clock) -> None:
     tried = [web.post("/login", data=WRONG) for _ in range(8)]
     assert [one.status_code for one in tried] == [400] * 3 + [429] * 5
     assert int(tried[-1].headers["retry-after"]) >= 1 and "try again in" in tried[-1].text
     assert web.post("/login", data=GIVEN).status_code == 429, "also the right one, not compared"
     spoofed = {"X-Forwarded-For": "10.1.2.3", "Forwarded": "for=10.1.2.3"}
     assert web.post("/login", data=GIVEN, headers=spoofed).status_code == 429
-    time.sleep(1.1)
+    clock.ahead += 1.1
     assert web.post("/login", data=WRONG).status_code == 400
     assert int(web.post("/login", data=WRONG).headers["retry-after"]) == 2
-    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + 3)
+    clock.ahead += 3
     assert web.post("/login", data=GIVEN).is_success

@@ -201,16 +201,17 @@ def test_unfetched_responses_are_limited(
         return web.get(f"/gradio_api/call/dimension/{event}").text
 
     assert "event: complete" in fetch_event(begin())
+    monkeypatch.setattr(concurrency, "_SWEEP_SECONDS", 0.1)
     monkeypatch.setattr(concurrency, "MAX_UNFETCHED", 5)
     events = [begin() for _ in range(30)]
-    time.sleep(3)
+    time.sleep(1.2)
     found = [event for event in events if "event: complete" in fetch_event(event)]
     assert found and len(found) <= 5 and events[0] not in found
     assert web.get(f"/gradio_api/call/dimension/{events[0]}").status_code == 404
     monkeypatch.setattr(concurrency, "MAX_UNFETCHED", 50)
     monkeypatch.setattr(concurrency, "UNFETCHED_SECONDS", 0.5)
     old = begin()
-    time.sleep(3)
+    time.sleep(1.2)
     assert web.get(f"/gradio_api/call/dimension/{old}").status_code == 404
 
 

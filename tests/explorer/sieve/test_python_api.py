@@ -78,11 +78,25 @@ def test_contributions_sum_to_the_scores(engine: sieve.Engine) -> None:
     assert (first.loc[first["off"], "value"] <= 0).all()
 
 
-def test_never_removes_every_item_with_an_off_dimension(engine: sieve.Engine) -> None:
-    results = engine.search("a circle", without="the snow", strictness="never", top=60)
-    codes = engine.codes.matrix[[engine.items["id"].tolist().index(r.id) for r in results]]
+@pytest.mark.parametrize(("strictness", "limit"), [("never", 0.5), ("never:0.2", 0.2)])
+def test_never_hides_every_item_that_reaches_the_limit(
+    engine: sieve.Engine, strictness: str, limit: float
+) -> None:
+    results = engine.search("a circle", without="the snow", strictness=strictness, top=60)
     assert len(results) and results.off
-    assert not codes[:, list(results.off)].nnz
+    assert results.hides == f"images with P(snow) ≥ {limit:.0%}"
+    assert all(result.presence["the snow"] < limit for result in results)
+    pushed = engine.search("a circle", without="the snow", top=60)
+    assert pushed.hides == ""
+    gone = {r.id for r in pushed} - {r.id for r in results}
+    assert gone
+    # Hidden, or without any dimension of the query that is on.
+    assert all(
+        r.presence["the snow"] >= limit or not (r.contributions["value"] > 0).any()
+        for r in pushed
+        if r.id in gone
+    )
+    assert results.strictness == strictness
 
 
 def test_off_takes_any_iterable_of_integers(engine: sieve.Engine) -> None:

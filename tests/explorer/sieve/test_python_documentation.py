@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from processes import run_python
 
 import sieve
 from sieve import assets
@@ -27,15 +26,24 @@ def test_notebook_is_stored_without_outputs() -> None:
         assert not cell.get("outputs") and cell.get("execution_count") is None
 
 
-def test_notebook_runs_in_a_minute(scenes_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIEVE_HOME", str(scenes_home))
+@pytest.fixture(scope="module")
+def executed(scenes_home: Path) -> nbformat.NotebookNode:
+    """The notebook, run with two more cells, which open and close the explorer."""
     notebook = nbformat.read(NOTEBOOK, 4)
-    started = time.perf_counter()
-    NotebookClient(notebook, timeout=120).execute()
+    for source in ("explorer = sieve.launch(engine)", "explorer.close()"):
+        notebook.cells.append(nbformat.v4.new_code_cell(source))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIEVE_HOME", str(scenes_home))
+        started = time.perf_counter()
+        NotebookClient(notebook, timeout=120).execute()
     assert time.perf_counter() - started < 60
+    return notebook
+
+
+def test_notebook_runs_in_a_minute(executed: nbformat.NotebookNode) -> None:
     shown = [
         (kind, content)
-        for cell in notebook.cells
+        for cell in executed.cells[:-2]
         for output in cell.get("outputs", ())
         for kind, content in output.get("data", {}).items()
     ]
@@ -45,19 +53,8 @@ def test_notebook_runs_in_a_minute(scenes_home: Path, monkeypatch: pytest.Monkey
     assert any(kind == "image/png" for kind, _ in shown)
 
 
-def test_launch_shows_the_page_in_a_notebook(
-    tiny_engine,
-    home: Path,  # noqa: ARG001
-) -> None:
-    opened = f"{str(tiny_engine.collection.path)!r}, {str(tiny_engine.checkpoint.path)!r}"
-    notebook = nbformat.v4.new_notebook()
-    for source in (
-        f"import sieve\nexplorer = sieve.launch(sieve.Engine.open({opened}, device='cpu'))",
-        "explorer.close()",
-    ):
-        notebook.cells.append(nbformat.v4.new_code_cell(source))
-    NotebookClient(notebook, timeout=120).execute()
-    pages = [output["data"]["text/html"] for output in notebook.cells[0].outputs]
+def test_launch_shows_the_page_in_a_notebook(executed: nbformat.NotebookNode) -> None:
+    pages = [output["data"]["text/html"] for output in executed.cells[-2].outputs]
     assert len(pages) == 1 and 'src="http://127.0.0.1:' in pages[0] and "<iframe" in pages[0]
 
 
@@ -80,12 +77,8 @@ def test_api_reference_is_built_without_warnings(tmp_path: Path) -> None:
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (line,) = [line for line in contributing.splitlines() if "pdoc" in line and "-c" in line]
     program = line.split('"')[1].replace("build/reference", str(tmp_path))
-    built = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    strict = "import warnings; warnings.simplefilter('error', UserWarning)"
+    built = run_python(["-c", f"{strict}; {program}"])
     assert built.returncode == 0, built.stderr
     assert not built.stderr.strip()
     page = (tmp_path / "sieve.html").read_text(encoding="utf-8")

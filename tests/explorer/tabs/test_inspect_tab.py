@@ -99,8 +99,10 @@ def test_removed_items_report_their_off_dimensions(handlers: SearchHandlers) -> 
     payload = {"q": "a circle", "without": "the snow", "strictness": 1.0, "never": True}
     why = why_view(handlers, payload)["why"]
     assert why["right"]["removed"]
-    assert why["right"]["rank_text"].startswith("removed by “never”")
-    assert why["sentence"].startswith("“Never” removes the right because it has #")
+    assert why["right"]["rank_text"].startswith("hidden by “never”")
+    assert why["sentence"].startswith(
+        "“Never” hides the right because it probably has what is off: #"
+    )
 
 
 def make_standing(row: int, score: float) -> Standing:
