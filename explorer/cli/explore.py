@@ -244,4 +244,5 @@ class Dimensions:
             output.print_json(report | ({"controls": controls} if controls else {}))
             return
         output.print_summary(report)
-        output.print_controls(controls)
+        if controls:
+            output.print_controls(controls)
