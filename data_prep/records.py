@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
-from sieve.data_prep.csv_safety import read_cell, safe_cell
+from sieve.model.files import read_cell, safe_cell
 
 SPLITS = ("train", "select", "test")
 HASH_SPLIT = ""

@@ -2,7 +2,7 @@
 
 JSON and Parquet files contain the hashes of the collection and the checkpoint and, for results, the
 complete query, so that `sieve search` can repeat it. Captions, names and notes are untrusted text:
-no CSV cell is a spreadsheet formula; see `sieve.data_prep.csv_safety`.
+no CSV cell is a spreadsheet formula; see `sieve.model.files`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_array, save_npz
 
 from sieve.data_prep.bundled import collection_reference
-from sieve.data_prep.csv_safety import safe_cell
 from sieve.explorer.json_validation import check_choice, without_surrogates
 from sieve.explorer.serialize import dimension_records, search_report
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
+from sieve.model.files import safe_cell
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:

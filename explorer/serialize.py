@@ -159,7 +159,7 @@ def controls_report(
         {
             "metric": check.name,
             "better": "lower" if check.lower_is_better else "higher",
-            "distinguishes": check.tells,
+            "not_told_from": list(check.not_told_from),
             "trained": check.trained._asdict(),
             **{name: value._asdict() for name, value in check.controls.items()},
         }

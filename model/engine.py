@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -60,6 +61,8 @@ from sieve.model.search_results import (
     list_active,
 )
 from sieve.model.text_encoder import FunctionEncoder, open_text_encoder
+
+log = logging.getLogger(__name__)
 
 MAX_TOP = 200
 _CACHED_NUMBERS = 1 << 22
@@ -482,7 +485,17 @@ class SearchEngine:
         examples = open_examples(self.collection, self.checkpoint)
         if self.collection.codes:
             return PresenceModel(examples)
-        return PresenceModel(examples, self.collection.image_embeddings[examples.rows])
+        embeddings = self.collection.image_embeddings[examples.rows]
+        return PresenceModel(examples, embeddings, self._embed_name)
+
+    def _embed_name(self, name: str) -> np.ndarray:
+        """Return the embedding of a name; (0,) if the backbone does not know it."""
+        try:
+            if self.understands(name):
+                return self.encode_text(name).embedding
+        except BackboneUnavailable as error:
+            log.info("the presence of %s is not estimated: %s", name, error)
+        return np.zeros(0, np.float32)
 
     def understands(self, text: str) -> bool:
         """Return whether a text can be encoded and has no unknown word."""

@@ -1,6 +1,9 @@
-"""Files of artifacts: atomic writes, checksums, changes while open, disk errors, `$SIEVE_HOME`.
+"""Files: atomic writes, checksums, changes while open, disk errors, CSV cells, `$SIEVE_HOME`.
 
-The JSON files of artifacts are untrusted input, which is validated by a `Schema`.
+The JSON files of artifacts are untrusted input, which is validated by a `Schema`. So are captions,
+names, notes and file names: spreadsheets run a cell that begins like a formula, and a formula can
+send the sheet's contents elsewhere. In a CSV, a leading apostrophe turns it into text. Cells that
+already begin with apostrophes get one more, so that reading can remove one.
 
 Files and folders are written under a temporary name that begins with a dot, and renamed in one step
 when they are complete. Their permissions follow the umask.
@@ -11,6 +14,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import zlib
@@ -352,3 +356,26 @@ def claim_name(temporary: Path, path: Path) -> bool:
             return False
         temporary.replace(path)
     return True
+
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def safe_cell(value: Any) -> Any:
+    """Return a value that is safe in a CSV file: text like a formula gets a leading apostrophe.
+
+    Numbers are unchanged, even negative ones. Missing values and NaN become an empty cell; lists
+    and objects become JSON.
+    """
+    if isinstance(value, str):
+        return f"'{value}" if _FORMULA.match(value) else value
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False)
+    import pandas as pd  # slow to import, and needed only here
+
+    return "" if pd.isna(value) else value
+
+
+def read_cell(cell: str) -> str:
+    """Reverse `safe_cell` for a text."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
@@ -281,9 +281,11 @@ class ResultBuilder:
         presences = self.excluded.presences
         if not (hits and presences):
             return [(hit, ()) for hit in hits]
-        codes = vstack([hit.codes.by_row[[hit.position]] for hit in hits if hit.codes])
+        codes = hits[0].codes
+        assert codes is not None and all(hit.codes is codes for hit in hits)
+        some = csr_array(codes.by_row[[hit.position for hit in hits]])
         rows = np.array([hit.row for hit in hits])
-        found = self.excluded.probabilities(csr_array(codes), rows).tolist()
+        found = self.excluded.probabilities(some, rows).tolist()
         return [
             (hit, list_presence(presences, each)) for hit, each in zip(hits, found, strict=True)
         ]

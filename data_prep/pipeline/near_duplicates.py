@@ -22,12 +22,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from PIL import Image
 
-from sieve.data_prep.csv_safety import safe_cell
 from sieve.data_prep.images import load_thumbnail
 from sieve.data_prep.precomputed import read_rows, release_pages
 from sieve.data_prep.records import SPLITS
 from sieve.model import collection as layout
 from sieve.model.collection import thumbnail_path
+from sieve.model.files import safe_cell
 
 NEAR = 0.97
 """Minimum cosine of near duplicates. Of 1,077 Flickr8k photographs by ViT-B/32 no two reach .93, of

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydantic import BeforeValidator, TypeAdapter
 
-from sieve.data_prep.scenes.catalogue import read_json
+from sieve.data_prep.scenes.compose import read_json
 
 T = TypeVar("T")
 Colour = tuple[float, float, float]

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from sieve.data_prep.scenes.catalogue import OVERHEAD, PLACES, Name, catalogue, read_json
-from sieve.data_prep.scenes.compose import Placement, Scene, draw, pick
+from sieve.data_prep.scenes.compose import (
+    OVERHEAD,
+    PLACES,
+    Name,
+    Placement,
+    Scene,
+    catalogue,
+    draw,
+    pick,
+    read_json,
+)
 
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 _WORDS = read_json("words.json")

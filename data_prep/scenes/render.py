@@ -9,8 +9,7 @@ from PIL import Image
 
 from sieve.data_prep.scenes.backdrops import interiors, nature, settlements
 from sieve.data_prep.scenes.canvas import LIGHTS, Brush, Painter
-from sieve.data_prep.scenes.catalogue import PLACES, sprite
-from sieve.data_prep.scenes.compose import Placement, Scene, compose, describe
+from sieve.data_prep.scenes.compose import PLACES, Placement, Scene, compose, describe, sprite
 
 _PAINTERS: tuple[Painter, ...] = (
     nature.beach, nature.sea, nature.snow, nature.desert, nature.field, nature.mountain,

@@ -21,7 +21,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, ConfigDict, PlainValidator, ValidationInfo
 from pydantic.dataclasses import dataclass
 
-from sieve.data_prep.csv_safety import read_cell, safe_cell
 from sieve.explorer.annotations.store import (
     FIELDS,
     Annotation,
@@ -39,6 +38,7 @@ from sieve.explorer.json_validation import Storable, parse_json, short_repr, val
 from sieve.explorer.view_state import Dimension
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
+from sieve.model.files import read_cell, safe_cell
 
 FORMAT = 1
 KINDS = ("json", "csv")
@@ -270,8 +270,13 @@ class ImportPlan(NamedTuple):
     def summary(self) -> str:
         """Summarise the plan in one line."""
         fields = Counter(change.field for change in self.changes)
-        words = {"name": "name", "note": "note", "tags": "set of tags", "starred": "star"}
-        parts = [_count(fields[field], word) for field, word in words.items() if fields[field]]
+        words = {
+            "name": ("name", "names"),
+            "note": ("note", "notes"),
+            "tags": ("set of tags", "sets of tags"),
+            "starred": ("star", "stars"),
+        }
+        parts = [_count(fields[field], *word) for field, word in words.items() if fields[field]]
         if self.searches:
             parts.append(_count(len(self.searches), "saved search", "saved searches"))
         imported = ", ".join(parts) or "nothing"

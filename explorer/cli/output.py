@@ -137,11 +137,11 @@ def print_summary(report: dict[str, Any]) -> None:
 
 def print_controls(rows: Sequence[dict[str, Any]]) -> None:
     """Write one line per metric: the trained encoder and each control, with 95% intervals."""
-    columns = [name for name in rows[0] if name not in ("better", "distinguishes")] if rows else []
-    lines = [[*columns, "distinguishes"]]
+    columns = [name for name in rows[0] if name not in ("better", "not_told_from")] if rows else []
+    lines = [[*columns, "not told from"]]
     for row in rows:
         cells = ["{value:.2f} [{low:.2f}, {high:.2f}]".format(**row[name]) for name in columns[1:]]
-        lines.append([row["metric"], *cells, "yes" if row["distinguishes"] else "NO"])
+        lines.append([row["metric"], *cells, ", ".join(row["not_told_from"])])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))

@@ -25,7 +25,8 @@ function fact(name, value, title) {
 }
 const AGREEMENT = "How often the dimension is active in an image and its captions together: 1 always together, 0 never.";
 const MEANING = "Similarity of the images in which the dimension is active, relative to random images: 1 is a single meaning, 0 is none.";
-const FALLS = "Change of the activation when the object is taken out of an otherwise equal image, and when another object is.";
+const FALLS = "Change of the activation when this is taken out of an otherwise equal image.";
+const OTHERS = "Change of the activation when another object is taken out, or the place changes.";
 const AUC = "How well the dimension separates test images with this label from others: 0.5 is chance, 1 is perfect.";
 
 const title = (name, dimension) => [Sieve.nameNode(name), name.startsWith(`#${dimension},`) ? null : el("span", {}, `#${dimension}`)].filter(Boolean);
@@ -88,7 +89,8 @@ function statistics({ statistics: s, label, falls }) {
     s.agreement !== undefined && fact(Sieve.term("Agreement", AGREEMENT), number(s.agreement)),
     s.monosemanticity !== undefined && fact(Sieve.term("Monosemanticity", MEANING), number(s.monosemanticity)),
     label && s.label_auc !== undefined && fact(Sieve.term(`AUC for “${label}”`, AUC), number(s.label_auc)),
-    falls && fact(Sieve.term(`Without “${label}”`, FALLS), `${change(falls.own)}; without another object ${change(falls.other)}`),
+    falls && fact(Sieve.term(`Without “${label}”`, FALLS), change(falls.own)),
+    falls && fact(Sieve.term("Without another object", OTHERS), change(falls.other)),
     fact("Mean activation", number(s.mean), "Over the images in which the dimension is active"),
     fact("Max. activation", number(s.max), "Over all images"));
 }

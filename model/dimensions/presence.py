@@ -146,7 +146,7 @@ class ExcludedConcepts:
             part = slice(start, start + _ROWS_AT_ONCE)
             needed = any(one.text is not None for one in self.presences)
             embeddings = self.read_embeddings(rows[part]) if needed else np.zeros((0, 0))
-            some = csr_array(codes[part])
+            some = codes if len(rows) <= _ROWS_AT_ONCE else csr_array(codes[part])
             for column, presence in enumerate(self.presences):
                 found[part, column] = presence.probability(some, embeddings)
         return found
@@ -238,14 +238,22 @@ class PresenceModel:
     examples : Examples
     embeddings : (v, d) float16 or float32, optional
         The backbone's embeddings of the examples; None for external codes.
+    embed : callable, optional
+        Returns the embedding of a name, (d,) float32, or (0,) if it cannot be embedded.
     """
 
-    def __init__(self, examples: Examples, embeddings: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        embeddings: np.ndarray | None = None,
+        embed: Callable[[str], np.ndarray] = lambda _: np.zeros(0, np.float32),
+    ) -> None:
         self._codes = examples.codes.by_row
         self._words = examples.words
         self._column = {word: at for at, word in enumerate(examples.words.words)}
         self._embeddings = None if embeddings is None else np.asarray(embeddings, np.float32)
         self._m = examples.codes.m
+        self._embed = embed
         self._phrases: dict[tuple[str, tuple[int, ...]], Presence] = {}
         self.of_dimensions = lru_cache(maxsize=_MAX_CACHED)(self._of_dimensions)
 
@@ -313,11 +321,16 @@ class PresenceModel:
         weights = np.zeros(self._m, np.float32)
         weights[list(dimensions)] = 1
         target = self.mentions(name)
-        if not certain or target.sum() < MIN_MENTIONS:
+        basis: Basis = "mentions"
+        if certain and target.sum() < MIN_MENTIONS:
+            cosine = self._cosine(self._embed(" ".join(name.replace("·", " ").split())))
+            basis, target = "zero-shot", cosine >= np.quantile(cosine, 1 - MATCHING)
+            certain = bool(cosine.any())
+        if not certain:
             return Presence(name, dimensions, "active", weights, np.zeros(2))
         feature, scale = self._activation(weights)
         parameters = fit_logistic(feature[:, None], target, CONCEPT_PRIOR)
-        return Presence(name, dimensions, "mentions", weights, parameters, scale)
+        return Presence(name, dimensions, basis, weights, parameters, scale)
 
     def _of_phrase(self, text: str, phrase: Phrase, dimensions: tuple[int, ...]) -> Presence:
         """Return the presence of a phrase, by its code and its embedding."""
@@ -331,9 +344,7 @@ class PresenceModel:
     def _fit_phrase(self, phrase: Phrase, dimensions: tuple[int, ...]) -> Presence:
         name, code, embedding = phrase
         target, (feature, scale) = self.mentions(name), self._activation(code)
-        cosine = np.zeros(len(feature))
-        if self._embeddings is not None and embedding.any():
-            cosine = self._embeddings @ embedding
+        cosine = self._cosine(embedding)
         spread = float(cosine.std())
         if target.sum() < MIN_MENTIONS and not spread:
             weights = np.zeros(self._m, np.float32)
@@ -351,6 +362,12 @@ class PresenceModel:
         parameters = fit_logistic(features, target, PHRASE_PRIOR)
         embedded = (embedding / spread).astype(np.float32)
         return Presence(name, dimensions, "mentions", code, parameters, scale, embedded, offset)
+
+    def _cosine(self, embedding: np.ndarray) -> np.ndarray:
+        """Return the cosine of a text's embedding with the examples, (v,); zeros without either."""
+        if self._embeddings is None or not embedding.any():
+            return np.zeros(len(self._codes.indptr) - 1, np.float32)
+        return self._embeddings @ embedding
 
     def _activation(self, weights: np.ndarray) -> tuple[np.ndarray, float]:
         """Return √(activation / a) of the examples, (v,) float64, and a."""

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sieve.data_prep.csv_safety import read_cell, safe_cell
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
 from sieve.data_prep.records import Skipped, read_skipped, write_skipped
 from sieve.model.collection import DUPLICATES, IMAGE_EMBEDDINGS, ITEMS, thumbnail_path
+from sieve.model.files import read_cell, safe_cell
 
 
 @given(st.from_regex(r"'*[=+@a-]*", fullmatch=True))

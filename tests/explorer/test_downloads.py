@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve.data_prep.csv_safety import read_cell, safe_cell
 from sieve.explorer.downloads import csv_bytes, json_bytes, parquet_bytes
+from sieve.model.files import read_cell, safe_cell
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

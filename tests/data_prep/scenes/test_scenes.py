@@ -15,8 +15,7 @@ from PIL import Image
 from sieve.data_prep.records import Record
 from sieve.data_prep.scenes import Scenes, record_of
 from sieve.data_prep.scenes.captions import captions, full_caption, label_synonyms
-from sieve.data_prep.scenes.catalogue import FOLDER, PLACES, catalogue
-from sieve.data_prep.scenes.compose import Scene, compose, describe
+from sieve.data_prep.scenes.compose import FOLDER, PLACES, Scene, catalogue, compose, describe
 from sieve.data_prep.scenes.render import draw_scene, render_scene
 
 CLASSICS = ["dog", "cat", "horse", "cow", "bird", "car", "bus", "bicycle", "boat", "tree", "ball",

@@ -88,6 +88,11 @@ def test_any_text_round_trips_through_csv(field: str, text: str) -> None:
     )
 
 
+def test_summary_counts_each_kind_of_field(tmp_path: Path) -> None:
+    plan, _ = take(opened(tmp_path), b"dimension,name,tags\n1,dog,a\n2,,a;b\n", "csv")
+    assert plan.summary() == "1 name, 2 sets of tags to import, 0 unchanged"
+
+
 def test_newer_local_values_are_preserved_unless_replaced(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.write(1, "name", "here", 0)

@@ -127,6 +127,27 @@ def test_phrase_without_mentions_is_fitted_to_the_closest_images() -> None:
     assert found[closeness.argmax()] > 0.5 > found[closeness <= 0].max()
 
 
+def test_rarely_mentioned_concept_is_fitted_to_the_images_closest_to_its_name() -> None:
+    generator = np.random.default_rng(0)
+    embeddings = generator.normal(size=(200, 8)).astype(np.float32)
+    values = np.zeros((200, M))
+    values[:, 2] = np.clip(embeddings[:, 0] / 3, 0, 1)
+    values[:, 3] = np.sqrt(1 - values[:, 2] ** 2)
+    asked = []
+
+    def embed(name: str) -> np.ndarray:
+        asked.append(name)
+        return np.eye(8, dtype=np.float32)[0]
+
+    model = PresenceModel(examples_of(values, [""] * 200), embeddings, embed)
+    presence = model.of_dimensions("palm · sunset", True, (2,))
+    assert (presence.basis, asked) == ("zero-shot", ["palm sunset"])
+    found = presence.probability(csr_array(values.astype(np.float32)), embeddings)
+    assert found[embeddings[:, 0].argmax()] > 0.5 > found[embeddings[:, 0] <= 0].max()
+    unknown = PresenceModel(examples_of(values, [""] * 200), embeddings)
+    assert unknown.of_dimensions("palm · sunset", True, (2,)).basis == "active"
+
+
 def test_off_dimensions_are_grouped_by_phrase_and_concept() -> None:
     model = PresenceModel(examples_of(np.eye(8), ["a dog", "a beach"] * 4))
     concepts = Concepts(np.array([0, 0, 2, 3, 3, 5, 6, 7], np.int32))

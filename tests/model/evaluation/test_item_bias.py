@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sieve.model.evaluation import rules
-from sieve.model.evaluation.item_bias import ItemBias
+from sieve.model.evaluation.rules import ItemBias
 
 # Scores of three bank queries for three items: means 2, 4, 0 and standard deviations 1, 4, 2.
 BANK = np.array([[1, 0, -2], [2, 4, 0], [3, 8, 2]], np.float32)
