@@ -89,7 +89,7 @@ class NamingReport:
 
 @dataclass(frozen=True)
 class SwitchReport:
-    """What "without B" switches off, over the report pairs of the benchmark and its test items."""
+    """Concepts that "without B" switches off, over the report pairs of the benchmark."""
 
     pairs: int
     items: int
