@@ -34,6 +34,7 @@ from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
 
 from sieve.explorer.api import add_api  # noqa: E402
+from sieve.explorer.checkpoint_report import CheckpointReporter  # noqa: E402
 from sieve.explorer.components import component, page_head  # noqa: E402
 from sieve.explorer.concurrency import UnfetchedResponses  # noqa: E402
 from sieve.explorer.figures.drawing import figures_folder  # noqa: E402
@@ -115,6 +116,7 @@ def build_app(
                 with _tab("train"):
                     train_tab(training)
         component("item_detail")
+        component("checkpoint_panel", CheckpointReporter(engine).checkpoint_report)
         component("guide")
         add_api(handlers, mcp=mcp)
     Thread(target=handlers.warm_up, daemon=True).start()

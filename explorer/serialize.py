@@ -29,7 +29,6 @@ from sieve.model.dimensions.ablation import Ablation
 from sieve.model.dimensions.map import DimensionMap
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part, Standing
-from sieve.model.interpretability import interpretability_report
 
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
@@ -145,17 +144,7 @@ def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(table.to_json(orient="records", double_precision=15) or "[]")
 
 
-def summary_report(engine: SearchEngine) -> dict[str, Any]:
-    """Serialise the interpretability report of an encoder."""
-    report = interpretability_report(engine, _synonyms_of(engine.collection))
-    return {
-        "collection": engine.collection.name,
-        "checkpoint": str(engine.checkpoint.path.absolute()),
-        **asdict(report),
-    }
-
-
-def _synonyms_of(collection: Collection) -> Mapping[str, Sequence[str]]:
+def synonyms_of(collection: Collection) -> Mapping[str, Sequence[str]]:
     """Return other correct names of the labels of a collection, if they are known."""
     return label_synonyms() if collection.manifest.source.startswith("Scenes(") else {}
 
@@ -174,7 +163,7 @@ def controls_report(
             "trained": check.trained._asdict(),
             **{name: value._asdict() for name, value in check.controls.items()},
         }
-        for check in sanity_checks(engine, _synonyms_of(engine.collection), on_control=on_control)
+        for check in sanity_checks(engine, synonyms_of(engine.collection), on_control=on_control)
     ]
 
 

@@ -141,7 +141,7 @@ def propose_off(
         Code of B, or of each of several B, whose proposals are united.
     evidence : (m,) or (t, m) float32, optional
         AUC with which each dimension separates the images of each B from all others: see
-        `sieve.model.dimensions.evidence`.
+        `sieve.model.dimensions.statistics`.
     """
     without_tm = np.atleast_2d(without)
     evidence_tm = None if evidence is None else np.atleast_2d(evidence)

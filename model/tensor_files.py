@@ -145,11 +145,16 @@ def _load_pickle(path: Path) -> Any:
         raise ValueError(
             f"it holds a pickled object, {unknown[0].replace(' ', '.')[:80]}, not only tensors"
         )
-    number = [np.dtype, type(np.dtype("f4")), type(np.dtype("f8")), type(np.dtype("i8"))]
-    scalar = np.float64(0).__reduce__()[0]
+    allowed: list[Any] = [
+        np.dtype,
+        type(np.dtype("f4")),
+        type(np.dtype("f8")),
+        type(np.dtype("i8")),
+    ]
+    scalar: Any = np.float64(0).__reduce__()[0]
     # The same function, by the names that NumPy 1 and 2 pickle it under.
     named = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    with torch.serialization.safe_globals([*number, *named]):
+    with torch.serialization.safe_globals([*allowed, *named]):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -231,10 +231,11 @@ class Dimensions:
             output.print_dimensions(table, self.sort)
 
     def _summarise(self, engine: SearchEngine, more: dict[str, Any]) -> None:
-        from sieve.explorer.serialize import controls_report, seeds_report, summary_report
+        from sieve.explorer.checkpoint_report import report_json
+        from sieve.explorer.serialize import controls_report, seeds_report
         from sieve.model.checkpoint import Checkpoint, checkpoint_path
 
-        report = summary_report(engine) | more
+        report = report_json(engine) | more
         if self.seed:
             seeds = [Checkpoint.load(checkpoint_path(name)) for name in self.seed]
             report["seeds"] = seeds_report(engine, list(map(engine.with_checkpoint, seeds)))
@@ -242,5 +243,6 @@ class Dimensions:
         if self.json:
             output.print_json(report | ({"controls": controls} if controls else {}))
             return
-        output.print_sections(report)
-        output.print_controls(controls)
+        output.print_summary(report)
+        if controls:
+            output.print_controls(controls)

@@ -122,6 +122,19 @@ def print_sections(report: dict[str, Any]) -> None:
             print_text(f"{title}  {_fact(value)}\n")
 
 
+def print_summary(report: dict[str, Any]) -> None:
+    """Write the report of a checkpoint: what is good and what is not, then all measures."""
+    measures = {name: value for name, value in report.items() if name != "findings"}
+    marks = {True: "good", False: "below target", None: ""}
+    rows = [(one["name"], one["value"], marks[one["good"]]) for one in report["findings"]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row, one in zip(rows, report["findings"], strict=True):
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        print_text(f"{'  '.join(cells)}  {one['meaning']}\n")
+    print_text("\n")
+    print_sections(measures)
+
+
 def print_controls(rows: Sequence[dict[str, Any]]) -> None:
     """Write one line per metric: the trained encoder and each control, with 95% intervals."""
     columns = [name for name in rows[0] if name not in ("better", "not_told_from")] if rows else []

@@ -104,7 +104,7 @@ function arrange() {
 function showNamed(guessed) {
   const n = guessed.filter((one) => !one).length;
   const left = guessed.length - n;
-  find(".sv-named").replaceChildren(`${whole(n)} of ${whole(guessed.length)} `, Sieve.term("named with confidence", CONFIDENT),
+  find(".sv-named span").replaceChildren(`${whole(n)} of ${whole(guessed.length)} `, Sieve.term("named with confidence", CONFIDENT),
     left ? "; guesses are grey" : "");
 }
 function showCount() {
@@ -174,6 +174,7 @@ on("mark-filter", (test) => {
 });
 emit("index", find(".sv-marks-slot"));
 on("choose", (ids) => change({ only: ids }));
+find("[data-checkpoint]").addEventListener("click", () => emit("checkpoint-panel", null, { keep: false }));
 clear.addEventListener("click", () => {
   change({ only: null });
   filter.focus();

@@ -205,6 +205,10 @@ async function open(text) {
   show(answer);
   if (viewState.tab === "figure") Sieve.setTabText("figure", JSON.stringify(currentRecipe()));
 }
+find("[data-sheet]").addEventListener("click", () => {
+  const seed = Math.floor(Math.random() * 10000);
+  open(JSON.stringify({ ...currentRecipe(), rows: [{ sample: 25, seed }], columns: 8 }));
+});
 find("[data-open]").addEventListener("click", () => file.click());
 file.addEventListener("change", async () => {
   const [chosen] = file.files;

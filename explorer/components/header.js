@@ -8,7 +8,8 @@ on("about", (facts) => {
     facts.dimensions && el("span", {}, count(facts.dimensions, "dimension")),
     ...(facts.backbone ? [
       el("span", { title: "Frozen model that embeds images and text" }, `backbone ${facts.backbone}${facts.can?.texts_by_captions || facts.can?.no_text ? " (unavailable)" : ""}`),
-      el("span", { title: "Trained sparse encoder" }, facts.checkpoint ? `checkpoint ${facts.checkpoint}` : "no checkpoint yet"),
+      facts.checkpoint ? el("button", { type: "button", class: "sv-about-checkpoint", title: "How good this trained sparse encoder is", onclick: () => emit("checkpoint-panel", null, { keep: false }) }, `checkpoint ${facts.checkpoint}`)
+        : el("span", { title: "Trained sparse encoder" }, "no checkpoint yet"),
     ] : [el("span", { title: "The collection provides its own codes, so there is no backbone" }, "external codes")]),
   ].filter(Boolean));
 });

@@ -37,6 +37,7 @@ WIDTHS = {"one column": 8.46, "two columns": 17.78}
 Mark = Literal["violations", "names", "captions", "scores"]
 MARKS = get_args(Mark)
 MAX_BYTES = 1 << 20
+MAX_ROWS = 40
 
 _Number = Field(strict=True, allow_inf_nan=False)
 _Hash = Annotated[Line, Field(pattern=r"^([0-9a-f]{8,64})?$")]
@@ -45,7 +46,10 @@ _STRICT = ConfigDict(extra="forbid", validate_default=True)
 
 @dataclass(frozen=True, config=_STRICT)
 class Row:
-    """One row of a figure: a query, an image of the collection to search by, or a dimension."""
+    """One row of a figure: a query, an image of the collection to search by, or a dimension.
+
+    A row with `sample` stands for several rows of random dimensions: a contact sheet.
+    """
 
     query: Line = ""
     """Text to search for."""
@@ -53,6 +57,10 @@ class Row:
     """Id of an item to search by, instead of `query`."""
     dimension: Dimension | None = None
     """Dimension whose top images are shown, instead of search results."""
+    sample: Annotated[int, Field(ge=1, le=MAX_ROWS)] | None = None
+    """Number of live dimensions to draw at random. The complete recipe lists them instead."""
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 0
+    """Seed of the sample."""
     without: Line = ""
     """Text to exclude."""
     off: Off | None = None
@@ -63,12 +71,16 @@ class Row:
     """From 0 to 1, "never", or "never:0.2" with another limit than 0.5."""
 
     def __post_init__(self) -> None:
-        given = [bool(self.query), bool(self.image), self.dimension is not None]
+        shown = (self.dimension, self.sample)
+        given = [bool(self.query), bool(self.image), *(one is not None for one in shown)]
         if sum(given) != 1:
-            raise ValueError('a row needs exactly one of "query", "image" and "dimension"')
-        searches = self.dimension is None
+            raise ValueError(
+                'a row needs exactly one of "query", "image", "dimension" and "sample"'
+            )
+        searches = shown == (None, None)
         if not searches and (self.without or self.off is not None or self.strictness != 1):
-            raise ValueError('a row with "dimension" cannot have "without", "off" or "strictness"')
+            what = "dimension" if self.sample is None else "sample"
+            raise ValueError(f'a row with "{what}" cannot have "without", "off" or "strictness"')
 
     @property
     def level(self) -> Strictness:
@@ -82,7 +94,7 @@ class Recipe:
 
     collection: Line = ""
     """Name or path of the collection; in the explorer, empty for the open one."""
-    rows: Annotated[tuple[Row, ...], Field(min_length=1, max_length=40)] = ()
+    rows: Annotated[tuple[Row, ...], Field(min_length=1, max_length=MAX_ROWS)] = ()
     columns: Annotated[int, Field(strict=True, ge=1, le=24)] = 6
     """Images per row."""
     width_cm: Annotated[float, _Number, Field(ge=3, le=42)] = WIDTHS["two columns"]

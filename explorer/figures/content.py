@@ -92,12 +92,30 @@ def complete_recipe(engine: SearchEngine, recipe: Recipe) -> Recipe:
         names = {} if recipe.version else dict(engine.renamed())
     return replace(
         recipe,
+        rows=_expand_samples(engine, recipe.rows),
         names=names,
         collection=recipe.collection or collection.name,
         collection_sha256=collection.sha256,
         checkpoint=checkpoint.sha256,
         version=version("sieve-explorer"),
     )
+
+
+def _expand_samples(engine: SearchEngine, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Replace each sample by rows of its dimensions, in ascending order."""
+    live = np.flatnonzero(np.diff(engine.image_codes.by_dimension.indptr))
+    found: list[Row] = []
+    for row in rows:
+        if row.sample is None:
+            found.append(row)
+            continue
+        if row.sample > len(live):
+            raise ValueError(
+                f"a sample of {row.sample} dimensions is too large: {len(live)} are live"
+            )
+        chosen = np.random.default_rng(row.seed).choice(live, row.sample, replace=False)
+        found += [Row(dimension=int(j)) for j in sorted(chosen)]
+    return tuple(found)
 
 
 def keep_names(recipe: Recipe, content: Iterable[Content]) -> Recipe:
@@ -185,7 +203,11 @@ def _dimension_row(
         row = int(rows[at])
         caption = str(captions.iloc[row][0]) if len(captions.iloc[row]) else ""
         tiles.append(Tile(row, float(values[at]), caption, False))
-    small = (f"dimension {dimension}",)
+    named = engine.checkpoint.names.get(dimension)
+    tested = (
+        named.auc if named and names(dimension) == engine.checkpoint.name_of(dimension) else None
+    )
+    small = (f"dimension {dimension}", *([] if tested is None else [f"name AUC {tested:.2f}"]))
     return Content(names(dimension), "", small, None, tuple(tiles), (dimension,))
 
 

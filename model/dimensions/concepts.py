@@ -18,8 +18,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes, shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimensions.code_cache import cache_folder, codes_of, read_or_compute
-from sieve.model.dimensions.evidence import sample_rows
-from sieve.model.dimensions.statistics import mean_caption_codes
+from sieve.model.dimensions.statistics import mean_caption_codes, sample_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 
 VERSION = 2

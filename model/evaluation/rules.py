@@ -85,7 +85,7 @@ class Space:
     literal: np.ndarray
     """(p, w) float32: the text "A without B" of each pair"""
     evidence: np.ndarray | None = None
-    """(p, w) float32: evidence of each dimension for B; see `sieve.model.dimensions.evidence`"""
+    """(p, w) float32: evidence of each dimension for B; see `sieve.model.dimensions.statistics`"""
     dictionary: np.ndarray | None = None
     """(w, d) float32: decoder of the codes; needed with `rebuilt`"""
     rebuilt: np.ndarray | None = None

@@ -14,20 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
-import numpy as np
-from scipy.sparse import csr_array
-
 from sieve.data_prep.bundled import locate_collection
-from sieve.model.dimensions.statistics import auc_matrix
 from sieve.model.engine import SearchEngine
-from sieve.model.evaluation.pairs import (
-    PairCriteria,
-    PairSet,
-    caption_concepts,
-    label_concepts,
-    select_pairs,
-)
+from sieve.model.evaluation.pairs import PairSet
 from sieve.model.evaluation.rules import FEW, PUSH, Rule, Space
+from sieve.model.interpretability import CHANCE_AUC, report_pairs, switch_report
 from sieve.model.training.calibration import (
     LIMITS,
     PUSHES,
@@ -36,10 +27,8 @@ from sieve.model.training.calibration import (
     code_space,
     mean_ap,
 )
-from sieve.model.words.nouns import benchmark_nouns
 
 FLOORS = (0.0, 0.1, 0.2, 0.3, 0.4)
-CHANCE = 0.6
 
 
 def best(rule: Rule, space: Space, pairs: PairSet, grid: Mapping[str, Sequence[float]]) -> float:
@@ -47,17 +36,6 @@ def best(rule: Rule, space: Space, pairs: PairSet, grid: Mapping[str, Sequence[f
     names = ("push", "ratio", *grid)
     settings = product(PUSHES, RATIOS, *grid.values())
     return max(mean_ap(rule, space, dict(zip(names, one, strict=True)), pairs) for one in settings)
-
-
-def report_pairs(engine: SearchEngine) -> PairSet:
-    """Return the report pairs of labels, or of captions without labels, on the test split."""
-    collection, nouns = engine.collection, benchmark_nouns()
-    if collection.has_labels:
-        concepts = label_concepts(collection, nouns, PairCriteria())
-    else:
-        concepts = caption_concepts(collection, nouns)
-    rows = collection.rows_of_split(["test"])
-    return select_pairs(concepts, rows, PairCriteria(), tuning=False)
 
 
 def main() -> None:
@@ -79,17 +57,14 @@ def main() -> None:
         figures = (best(FEW, one, pairs, {"limit": (limit,)}) for one in (space, bare))
         print(f"| {limit} |", " | ".join(f"{figure:.3f}" for figure in figures), "|")
     print(f"| all | – | {best(PUSH, bare, pairs, {'floor': FLOORS}):.3f} |")
-    report = report_pairs(engine)
-    codes = engine.image_codes.by_row[report.rows]
-    auc = auc_matrix(codes, csr_array(report.has_b.T.astype(np.float32)))  # (m, p)
-    queries = [engine.encode(a, b) for a, b in zip(report.a, report.b, strict=True)]
-    found = [auc[list(query.proposed), at] for at, query in enumerate(queries)]
-    counts, values = [len(each) for each in found], np.concatenate(found)
-    print(
-        f"{len(report)} report pairs, {len(report.rows)} test items: {np.median(counts):.0f} "
-        f"dimensions proposed (median; at most {max(counts)}); {(values < CHANCE).sum()} of "
-        f"{len(values)} with AUC for B below {CHANCE:.2f}"
-    )
+    pairs = report_pairs(engine.collection)
+    report = switch_report(engine, pairs) if pairs else None
+    if report is not None:
+        print(
+            f"{report.pairs} report pairs, {report.items} test items: {report.median:g} concepts "
+            f"switched off (median; at most {report.most}); {report.chance:.1%} of "
+            f"{report.dimensions} dimensions with AUC for B below {CHANCE_AUC:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -66,6 +66,24 @@ def test_names_that_failed_their_test_are_grey_guesses_listed_last(page: Page, t
     assert rows(page) == frequent["dimension"].tolist()
 
 
+def test_panel_measures_the_checkpoint_in_the_background(page: Page, tiny_engine) -> None:
+    go(page, "?tab=dimensions")
+    page.get_by_role("button", name="This checkpoint").click()
+    panel = page.get_by_role("dialog", name="This checkpoint")
+    table = tiny_engine.dimension_table()
+    live = int((table[["firing_images", "firing_texts"]].max(axis=1) > 0).sum())
+    expect(panel).to_contain_text(f"{live} of {len(table)}")
+    expect(panel.get_by_role("status")).to_contain_text(
+        "measures reach their target", timeout=60_000
+    )
+    expect(panel).to_contain_text("Disentanglement")
+    assert panel.get_by_role("img", name="below the target").count() > 0
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    page.get_by_role("button", name=f"checkpoint {tiny_engine.checkpoint.path.name}").click()
+    expect(panel).to_contain_text("Disentanglement")
+
+
 def test_clearest_dimension_opens_by_default_unless_a_link_names_one(
     page: Page, tiny_engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+import pytest
 from command_line import Sieve, fault
 
 from sieve.model.collection import Collection
@@ -51,7 +52,18 @@ def test_dimensions_summary_prints_metrics(sieve: Sieve, opened: tuple) -> None:
     for name in ("with_dimension", "mean_auc", "disentanglement", "completeness"):
         assert 0 <= info["labels"][name] <= 1
     assert info["leakage"] is None, "twelve test pictures are too few for a pair"
+    assert 0 <= info["naming"]["confident_live"] <= 1 and info["naming"]["equal"] == 0
+    assert info["recall"]["relative"] == pytest.approx(
+        info["recall"]["codes"] / info["recall"]["backbone"]
+    )
+    assert info["dimensions_of_a_word"] >= 1
+    assert info["switches"] is None, "twelve test pictures are too few for a pair"
+    named = {finding["name"]: finding for finding in info["findings"]}
+    assert named["Live dimensions"]["value"] == f"{round(info['live'] * 64)} of 64"
+    assert named["Concepts"]["value"] == str(info["concepts"])
+    assert all("Target:" in f["meaning"] for f in info["findings"] if f["good"] is not None)
     text = sieve("dimensions", *opened, "--summary").out
+    assert text.startswith("Live dimensions  ")
     assert "\nnaming\n  captions" in text
 
 

@@ -11,6 +11,7 @@ import pytest
 from drawn import ALL, ROWS, SVG, lines_of, recipe, svg_of
 from PIL import Image
 
+from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.content import figure_content
 from sieve.explorer.figures.drawing import draw_figure, preview_figure
 
@@ -120,3 +121,22 @@ def test_nothing_is_clipped(tiny_engine) -> None:
         for text in svg.iter(f"{SVG}text"):
             x, y = float(text.get("x", "nan")), float(text.get("y", "nan"))
             assert 0 <= x < width and 0 < y < height
+
+
+def test_sample_is_a_contact_sheet_of_random_live_dimensions(tiny_engine) -> None:
+    def dimensions(seed: int) -> list[int | None]:
+        asked = Recipe.from_json({"rows": [{"sample": 5, "seed": seed}], "columns": 8})
+        drawn = draw_figure(tiny_engine, asked, "svg")
+        assert [row.sample for row in drawn.recipe.rows] == [None] * 5
+        again = draw_figure(tiny_engine, drawn.recipe, "svg")
+        assert again.data == drawn.data
+        for row, shown in zip(drawn.recipe.rows, drawn.content, strict=True):
+            assert row.dimension is not None and shown.tiles
+            named = tiny_engine.checkpoint.names.get(row.dimension)
+            tested = [] if named is None or named.auc is None else [f"name AUC {named.auc:.2f}"]
+            assert shown.small == (f"dimension {row.dimension}", *tested)
+        return [row.dimension for row in drawn.recipe.rows]
+
+    assert dimensions(0) == dimensions(0) != dimensions(1)
+    with pytest.raises(ValueError, match='a row with "sample" cannot have'):
+        Recipe.from_json({"rows": [{"sample": 5, "without": "red"}]})

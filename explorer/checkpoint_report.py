@@ -1,0 +1,185 @@
+"""How good a checkpoint is, in plain words, for the page and the command line.
+
+The thresholds are stated with each finding. They are targets for a code whose dimensions a person
+can read and switch, not results of other work.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from threading import Lock, Thread
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sieve.explorer.errors import one_line
+from sieve.explorer.serialize import synonyms_of
+from sieve.model.engine import SearchEngine
+from sieve.model.interpretability import (
+    InterpretabilityReport,
+    is_live,
+    is_report_cached,
+    open_report,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Finding(NamedTuple):
+    """One measure of a checkpoint."""
+
+    name: str
+    value: str
+    good: bool | None
+    """Whether it reaches the target; None if there is none."""
+    meaning: str
+    """What the value means, and the target."""
+
+
+def checkpoint_report(engine: SearchEngine) -> InterpretabilityReport:
+    """Return the interpretability report of an engine, from the cache if possible."""
+    return open_report(engine, synonyms_of(engine.collection))
+
+
+def quick_findings(engine: SearchEngine) -> list[Finding]:
+    """Return the findings that need no computation."""
+    table = engine.dimension_table()
+    live = is_live(table)
+    named = float(table["confident"].to_numpy(bool)[live].mean()) if live.any() else 0.0
+    concepts = len(np.unique(table["concept"].to_numpy()[live]))
+    return [
+        Finding(
+            "Live dimensions", f"{live.sum():,} of {len(table):,}", bool(live.mean() >= 0.95),
+            "Active in at least one image or caption. Target: 95%.",
+        ),
+        Finding(
+            "Named with confidence", _percent(named), named >= 0.85,
+            "Live dimensions whose name predicts where they are active, on images that did not "
+            "choose the name. Judge the others by their images. Target: 85%.",
+        ),
+        Finding(
+            "Concepts", f"{concepts:,}", None,
+            "Groups of dimensions that are active together and mean the same.",
+        ),
+    ]  # fmt: skip
+
+
+def findings(report: InterpretabilityReport) -> list[Finding]:
+    """Return the findings of a report, without those of `quick_findings`."""
+    found: list[Finding] = []
+    naming, switches, recall = report.naming, report.switches, report.recall
+    if naming.right is not None:
+        found.append(Finding(
+            "Names that hold on test images", _percent(naming.right), naming.right >= 0.9,
+            f"Of {naming.tested:,} confident names: AUC of at least 0.80 on images that neither "
+            "trained nor named the dimensions. Target: 90%.",
+        ))  # fmt: skip
+    if switches is not None:
+        found.append(Finding(
+            "Switches per exclusion", f"median {switches.median:g}, largest {switches.most}",
+            switches.median <= 3 and switches.most <= 6,
+            f"Concepts that “without …” switches off, over {switches.pairs:,} test queries. "
+            "Target: median 3, largest 6.",
+        ))  # fmt: skip
+        found.append(Finding(
+            "Switches that miss", _percent(switches.chance), switches.chance <= 0.1,
+            "Dimensions switched off that hardly separate the excluded images from others (AUC "
+            "below 0.60). Target: at most 10%.",
+        ))  # fmt: skip
+    if report.dimensions_of_a_word is not None:
+        found.append(Finding(
+            "Dimensions of a simple text", f"{report.dimensions_of_a_word:.1f}",
+            report.dimensions_of_a_word <= 6,
+            "Dimensions that hold 80% of a text such as “a dog”. Target: at most 6.",
+        ))  # fmt: skip
+    if recall is not None:
+        found.append(Finding(
+            "Search quality", f"{recall.codes:.2f}, backbone {recall.backbone:.2f}",
+            recall.relative >= 0.95,
+            "Text-to-image recall@10 on the test split. Target: 95% of the backbone's.",
+        ))  # fmt: skip
+    return [*found, *_label_findings(report)]
+
+
+def _label_findings(report: InterpretabilityReport) -> list[Finding]:
+    found: list[Finding] = []
+    if labels := report.labels:
+        found += [
+            Finding(
+                "Labels with a concept", _percent(labels.with_concept), labels.with_concept >= 0.8,
+                f"Of {labels.labels:,} labels: a single concept separates their test images (AUC "
+                "of at least 0.95). Target: 80%.",
+            ),
+            Finding(
+                "Disentanglement", f"{labels.disentanglement:.2f}", labels.disentanglement >= 0.8,
+                "1 if each dimension serves a single label. Target: 0.80.",
+            ),
+            Finding(
+                "Completeness", f"{labels.completeness:.2f}", labels.completeness >= 0.8,
+                "1 if each label needs a single dimension. Target: 0.80.",
+            ),
+            Finding(
+                "Informativeness", f"{labels.informativeness:.2f}", labels.informativeness >= 0.9,
+                "Mean AUC with which all dimensions together predict a label; 0.5 is chance. "
+                "Target: 0.90.",
+            ),
+        ]  # fmt: skip
+    if leakage := report.leakage:
+        found.append(Finding(
+            "Leakage", f"{leakage.leakage:.2f}", leakage.leakage <= 0.5,
+            "Share of what a classifier knows about a label that it still knows after the label's "
+            "dimensions are off: 0 is none. Switching off ranks such images lower, but does not "
+            "erase the label from the code. Target: at most 0.50.",
+        ))  # fmt: skip
+    return found
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+class CheckpointReporter:
+    """Computes the report of the open checkpoint once, in the background."""
+
+    def __init__(self, engine: SearchEngine) -> None:
+        self._engine = engine
+        self._lock = Lock()
+        self._started = False
+        self._found: list[Finding] | None = None
+        self._fault = ""
+
+    def checkpoint_report(self, _: Any) -> dict[str, Any]:
+        """Return the findings so far; `computing` is whether more will follow."""
+        with self._lock:
+            if not self._started:
+                self._started = True
+                if is_report_cached(self._engine):
+                    self._compute()
+                else:
+                    Thread(target=self._compute, daemon=True).start()
+        found = [*quick_findings(self._engine), *(self._found or [])]
+        return {
+            "findings": [finding._asdict() for finding in found],
+            "computing": self._found is None and not self._fault,
+            "fault": self._fault,
+        }
+
+    def _compute(self) -> None:
+        try:
+            self._found = findings(checkpoint_report(self._engine))
+        except (ValueError, OSError) as error:
+            log.warning("the checkpoint was not measured: %s", error)
+            self._fault = one_line(error)
+
+
+def report_json(engine: SearchEngine) -> dict[str, Any]:
+    """Serialise the report with its findings, for the command line."""
+    report = checkpoint_report(engine)
+    found = [*quick_findings(engine), *findings(report)]
+    return {
+        "collection": engine.collection.name,
+        "checkpoint": str(engine.checkpoint.path.absolute()),
+        **asdict(report),
+        "findings": [finding._asdict() for finding in found],
+    }
