@@ -30,13 +30,13 @@ from sieve.model.dimensions import (
     rename_rows,
 )
 from sieve.model.dimensions.concepts import Concepts, DimensionNames, open_concepts
-from sieve.model.dimensions.evidence import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.presence import (
     ExcludedConcepts,
     Phrase,
     PresenceModel,
     open_examples,
 )
+from sieve.model.dimensions.statistics import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.encoder import IMAGE, encode_codes
@@ -374,7 +374,7 @@ class SearchEngine:
         Returns
         -------
         (t, m) float32 or None
-            See `sieve.model.dimensions.evidence`; None without embeddings.
+            See `sieve.model.dimensions.statistics`; None without embeddings.
         """
         if self._zero_shot is None or not embeddings.any():
             return None

@@ -144,7 +144,7 @@ def propose_off(
         Code of B, or of each of several B, whose proposals are united.
     evidence : (m,) or (t, m) float32, optional
         AUC with which each dimension separates the images of each B from all others: see
-        `sieve.model.dimensions.evidence`.
+        `sieve.model.dimensions.statistics`.
     concepts : (m,) int32, optional
         A number for the concept of each dimension; by default each is its own.
     """

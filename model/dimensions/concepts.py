@@ -27,7 +27,6 @@ from sieve.model.codes import shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import DimensionName
 from sieve.model.dimensions.code_cache import cache_folder, codes_of, read_or_compute
-from sieve.model.dimensions.evidence import sample_rows
 from sieve.model.dimensions.naming import (
     MIN_ITEMS,
     WORD_ADVANTAGE,
@@ -35,7 +34,7 @@ from sieve.model.dimensions.naming import (
     held_out_items,
     nameable,
 )
-from sieve.model.dimensions.statistics import auc_matrix, word_association
+from sieve.model.dimensions.statistics import auc_matrix, sample_rows, word_association
 from sieve.model.dimensions.vocabulary import are_related
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.words.text import WordPresence, concept_presence, hypernyms_of, word_presence

@@ -32,8 +32,8 @@ from scipy.sparse import csc_array, csr_array, hstack
 from sieve.model.codes import shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName, labels_people
-from sieve.model.dimensions.evidence import ZeroShotEvidence
 from sieve.model.dimensions.statistics import (
+    ZeroShotEvidence,
     auc_matrix,
     both_modalities,
     mean_caption_codes,

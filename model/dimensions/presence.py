@@ -34,7 +34,7 @@ from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.code_cache import cache_folder, codes_of, read_or_compute
 from sieve.model.dimensions.concepts import Concepts
-from sieve.model.dimensions.evidence import MATCHING, sample_rows
+from sieve.model.dimensions.statistics import MATCHING, sample_rows
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, encode_codes
 from sieve.model.exclusion import RowFilter

@@ -85,7 +85,7 @@ class Space:
     literal: np.ndarray
     """(p, w) float32: the text "A without B" of each pair"""
     evidence: np.ndarray | None = None
-    """(p, w) float32: evidence of each dimension for B; see `sieve.model.dimensions.evidence`"""
+    """(p, w) float32: evidence of each dimension for B; see `sieve.model.dimensions.statistics`"""
     concepts: np.ndarray | None = None
     """(w,) int32: concept of each dimension; see `sieve.model.dimensions.concepts`"""
     dictionary: np.ndarray | None = None

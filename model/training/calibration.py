@@ -15,7 +15,7 @@ import numpy as np
 
 from sieve.model.collection import Collection
 from sieve.model.dimensions.concepts import encoder_concepts
-from sieve.model.dimensions.evidence import ZeroShotEvidence
+from sieve.model.dimensions.statistics import ZeroShotEvidence
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.evaluation import measure_rankings

@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from browser.conftest import fresh_page
 from browser.steps import go, has_sideways_scroll, settle
 from sieve.explorer.app import start
-from sieve.explorer.examples import ExampleQuery
 from sieve.explorer.tabs import search
+from sieve.explorer.tabs.search import ExampleQuery
 
 APART = """() => {
   const [card, about] = [".sv-guide", ".sv-guided"].map((one) => document.querySelector(one));

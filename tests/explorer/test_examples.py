@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sieve.explorer.examples import N_EXAMPLES, examples_from_captions
+from sieve.explorer.tabs.search import N_EXAMPLES, examples_from_captions
 
 BEACH = ["a brown dog runs on the beach", "a dog on a sandy beach"]
 GRASS = ["a black and white dog on green grass", "two dogs are playing on the grass"]

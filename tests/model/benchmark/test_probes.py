@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
-from sieve.model.benchmark.probes import MIN_ITEMS, fit_probe, word_weights
+from sieve.model.benchmark.methods import MIN_ITEMS, fit_probe, word_weights
 
 
 @pytest.fixture

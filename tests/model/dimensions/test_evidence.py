@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from sieve.model.dimensions.evidence import MATCHING, ZeroShotEvidence
+from sieve.model.dimensions.statistics import MATCHING, ZeroShotEvidence
 
 N, D = 400, 16
 
