@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_frozen_decoders_stay_random(word_collection: Collection) -> None:
 def test_label_metrics_tell_a_trained_encoder_from_an_untrained_one(
     word_collection: Collection, word_checkpoint: Checkpoint, home: Path
 ) -> None:
-    encoder = WordBackbone()
+    encoder: Any = WordBackbone()
     engine = SearchEngine(word_collection, word_checkpoint, open_backbone=lambda: encoder)
     shown: list[str] = []
     checks = sanity_checks(engine, controls=["untrained"], device="cpu", on_control=shown.append)
@@ -177,7 +178,7 @@ def test_a_dimension_falls_with_its_own_object() -> None:
 def test_measured_falls_are_shown_on_the_pages_of_dimensions(
     word_collection: Collection, word_checkpoint: Checkpoint
 ) -> None:
-    encoder = WordBackbone()
+    encoder: Any = WordBackbone()
     engine = SearchEngine(word_collection, word_checkpoint, open_backbone=lambda: encoder)
     assert cached_falls(engine) is None
     labels = list(map(frozenset, word_collection.items["labels"]))
