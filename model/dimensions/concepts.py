@@ -333,7 +333,8 @@ def _differences(
     strongest = np.eye(len(names), dtype=np.float32)[codes.argmax(1)]
     auc, n_having = _word_auc(strongest[~tests], words.presence[~tests])
     tested, _ = _word_auc(strongest[tests], words.presence[tests])
-    error = auc_error(tested, strongest[tests].sum(0)[:, None], int(tests.sum()))
+    n_strongest = np.maximum(strongest[tests].sum(0), 1)
+    error = auc_error(tested, n_strongest[:, None], int(tests.sum()))
     bound = tested - _Z * error
     passes = (bound >= MIN_DIFFERENCE) & (auc >= MIN_DIFFERENCE) & (n_having >= MIN_ITEMS)
     passes[0] = False
