@@ -136,6 +136,8 @@ _HEADER = (
     "AP@10 of A", "A kept", "A kept w/o B", "Seeds ±",
 )  # fmt: skip
 _SIEVE = "Sieve"
+_SWITCHES = {"1": "1 switch", "2": "2 switches", "3": "3 switches", "all": "push away"}
+"""Columns of the table by the number of switches, with their rules."""
 
 
 def table_text(result: BenchmarkResult) -> str:
@@ -152,9 +154,24 @@ def table_text(result: BenchmarkResult) -> str:
         if track.variants:
             lines += ["", "Restricted to one exclusion rule:"]
             lines += _columns([_HEADER, *map(_row, track.variants)])
+        if by_switches := _by_switches(track):
+            lines += ["", "AP@10 / violation@10 by the maximum number of switches:"]
+            lines += _columns([("Method", *_SWITCHES), *by_switches])
         lines += ["", *verdicts(track), ""]
     recall = _recalls(result)
     return "\n".join([*lines, *recall, *([""] if recall else [])])
+
+
+def _by_switches(track: TrackResult) -> list[tuple[str, ...]]:
+    """Return AP@10 and violation@10 of each sparse code by the number of switches."""
+    found = {one.method: one for one in track.variants}
+    rows = []
+    for method in track.methods:
+        cells = [found.get(f"{method.method}: {rule}") for rule in _SWITCHES.values()]
+        if cells[0] is not None:
+            texts = (f"{one.ap:.3f} / {one.violation:.3f}" if one else "–" for one in cells)
+            rows.append((method.method, *texts))
+    return rows
 
 
 def dropped_text(track: TrackResult) -> str:

@@ -7,14 +7,17 @@ can read and switch, not results of other work.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
+from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.explorer.errors import one_line
-from sieve.explorer.serialize import synonyms_of
+from sieve.model.collection import Collection
 from sieve.model.engine import SearchEngine
 from sieve.model.interpretability import (
     InterpretabilityReport,
@@ -35,6 +38,11 @@ class Finding(NamedTuple):
     """Whether it reaches the target; None if there is none."""
     meaning: str
     """What the value means, and the target."""
+
+
+def synonyms_of(collection: Collection) -> Mapping[str, Sequence[str]]:
+    """Return other correct names of the labels of a collection, if they are known."""
+    return label_synonyms() if collection.manifest.source.startswith("Scenes(") else {}
 
 
 def checkpoint_report(engine: SearchEngine) -> InterpretabilityReport:
@@ -182,4 +190,79 @@ def report_json(engine: SearchEngine) -> dict[str, Any]:
         "checkpoint": str(engine.checkpoint.path.absolute()),
         **asdict(report),
         "findings": [finding._asdict() for finding in found],
+    }
+
+
+def controls_report(
+    engine: SearchEngine, on_control: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
+    """Serialise each interpretability metric of an encoder, and of controls."""
+    from sieve.model.sanity import sanity_checks
+
+    return [
+        {
+            "metric": check.name,
+            "better": "lower" if check.lower_is_better else "higher",
+            "not_told_from": list(check.not_told_from),
+            "trained": check.trained._asdict(),
+            **{name: value._asdict() for name, value in check.controls.items()},
+        }
+        for check in sanity_checks(engine, synonyms_of(engine.collection), on_control=on_control)
+    ]
+
+
+def counterfactual_report(
+    engine: SearchEngine, collection: Collection
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return a summary of selectivity, and the falls of each dimension as columns of its table.
+
+    The summary is of the dimensions, and of the concepts, whose names are certain.
+    """
+    from sieve.data_prep.scenes.counterfactual import counterfactual_pairs
+    from sieve.model.sanity import engine_falls
+
+    pairs = counterfactual_pairs(collection.items["image"].tolist())
+    dimensions, concepts = engine_falls(engine, collection, pairs)
+    confident = engine.derived.dimensions["confident"].to_numpy(bool)
+    leading = np.unique(engine.concepts.of_dimension)
+    summary: dict[str, Any] = {"collection": collection.name, "pairs": len(pairs)}
+    for kind, falls, certain in (
+        ("dimensions", dimensions, confident),
+        ("concepts", concepts, confident[leading]),
+    ):
+        measured = certain & ~np.isnan(falls.selectivity)
+        values = {
+            "median_selectivity": falls.selectivity,
+            "median_fall_of_its_own_object": falls.own,
+            "median_fall_of_another_object": falls.other,
+        }
+        summary[f"{kind}_measured"] = int(measured.sum())
+        for name, value in values.items():
+            median = float(np.median(value[measured])) if measured.any() else None
+            summary[f"{kind}_{name}"] = median
+    columns = {
+        "own_fall": dimensions.own,
+        "other_fall": dimensions.other,
+        "selectivity": dimensions.selectivity,
+    }
+    return summary, pd.DataFrame(columns)
+
+
+def seeds_report(engine: SearchEngine, others: Sequence[SearchEngine]) -> dict[str, Any]:
+    """Serialise how many dimensions and concepts recur in the encoders of other training seeds."""
+    from sieve.model.sanity import RECURS, checkpoint_consistency
+
+    return {
+        "seeds": 1 + len(others),
+        **{
+            f"{kind}_{name}": value
+            for kind, found in zip(
+                ("dimensions", "concepts"), checkpoint_consistency([engine, *others]), strict=True
+            )
+            for name, value in (
+                ("live", found.units),
+                ("mean_correlation", found.mean_correlation),
+                (f"recurring_at_{RECURS}", found.recurring),
+            )
+        },
     }

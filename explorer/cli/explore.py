@@ -211,7 +211,7 @@ class Dimensions:
         engine = options.open_engine(self.collection, self.checkpoint)
         falls = None
         if self.counterfactual:
-            from sieve.explorer.serialize import counterfactual_report
+            from sieve.explorer.checkpoint_report import counterfactual_report
             from sieve.model.collection import Collection
 
             changed = Collection.open(options.find_collection(self.counterfactual))
@@ -231,8 +231,7 @@ class Dimensions:
             output.print_dimensions(table, self.sort)
 
     def _summarise(self, engine: SearchEngine, more: dict[str, Any]) -> None:
-        from sieve.explorer.checkpoint_report import report_json
-        from sieve.explorer.serialize import controls_report, seeds_report
+        from sieve.explorer.checkpoint_report import controls_report, report_json, seeds_report
         from sieve.model.checkpoint import Checkpoint, checkpoint_path
 
         report = report_json(engine) | more

@@ -48,6 +48,7 @@ from sieve.model.evaluation.rules import (
     STANDARDISED_ABOVE,
     SUBTRACT,
     SUBTRACT_ABOVE,
+    SWITCHES,
     ZERO,
     Rule,
     Space,
@@ -315,7 +316,7 @@ def splice(source: BackboneEmbeddings, words: Sequence[str]) -> Method:
             {f"λ = {weight}": _decomposed(space, dictionary, weight) for weight in SPLICE_WEIGHTS}
         ]
 
-    return Method("SpLiCE", (*CODE_RULES, EDIT), represent)
+    return Method("SpLiCE", (*CODE_RULES, EDIT), represent, (*SWITCHES, PUSH))
 
 
 def _decomposed(space: Space, dictionary: np.ndarray, weight: float) -> Space:
@@ -351,7 +352,7 @@ def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncode
         rules = (*DENSE_RULES, PUSH, ZERO)
         variants = (SUBTRACT, SUBTRACT_ABOVE, STANDARDISED, STANDARDISED_ABOVE, PUSH, ZERO)
         return Method(name, rules, represent, variants, recall)
-    variants = (SUBTRACT, *CODE_RULES) if name == SIEVE else ()
+    variants = (SUBTRACT, *CODE_RULES, *SWITCHES) if name == SIEVE else (*SWITCHES, PUSH)
     return Method(name, CODE_RULES, represent, variants, recall)
 
 

@@ -369,6 +369,15 @@ SPACEVLM = Rule("SpaceVLM", _spacevlm, {"t": Range(-0.5, 0.98, 0.5)})
 PUSH = Rule("push away", _push, {**_OFF, **_PUSH})
 FEW = Rule("push few away", _push, {"ratio": _OFF["ratio"], "limit": Range(1.0, 5.0, 3.0), **_PUSH})
 """As the explorer proposes: the few dimensions with the best evidence."""
+SWITCHES = tuple(
+    Rule(
+        f"{limit} switch{'es' if limit > 1 else ''}",
+        lambda space, values, limit=limit: _push(space, {**values, "limit": limit}),
+        {"ratio": _OFF["ratio"], **_PUSH},
+    )
+    for limit in (1, 2, 3)
+)
+"""At most so many concepts, or dimensions of codes without concepts; `PUSH` has no limit."""
 ZERO = Rule("zero", lambda space, values: _push(space, {**values, "push": 0.0}), _OFF)
 NEVER = Rule("never", _never, {**_OFF, **_PUSH, "threshold": Range(0.0, 0.4, 0.1)})
 """Excludes by activation; the explorer excludes by `sieve.model.dimensions.presence`."""

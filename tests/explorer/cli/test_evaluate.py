@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,9 @@ def test_evaluate_prints_readable_output(evaluate, collection: Path) -> None:
     assert lines[0].startswith("captioned, label track: ")
     assert {line.split("  ")[0] for line in lines} >= {"Method", "subtraction", "Sieve", "twin"}
     assert "Best training-free baseline: subtraction" in output
+    switches = lines.index("AP@10 / violation@10 by the maximum number of switches:")
+    assert lines[switches + 1].split() == ["Method", "1", "2", "3", "all"]
+    assert re.fullmatch(r"Sieve(  +0\.\d{3} / 0\.\d{3}){4}", lines[switches + 2].rstrip())
     assert "backbone" in output
     (saved,) = list_evaluations(Collection.open(collection).sha256)[0]
     assert lines[-1].endswith(f" as {saved.id}") and saved.checkpoint is None
