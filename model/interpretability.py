@@ -203,8 +203,12 @@ def open_report(
         _report_folder(engine),
         lambda folder: _Stored.validate_json((folder / _FILE).read_bytes()),
         lambda: interpretability_report(engine, synonyms),
-        lambda report, folder: (folder / _FILE).write_bytes(_Stored.dump_json(report)) and None,
+        _save,
     )
+
+
+def _save(report: InterpretabilityReport, folder: Path) -> None:
+    (folder / _FILE).write_bytes(_Stored.dump_json(report))
 
 
 def is_report_cached(engine: SearchEngine) -> bool:

@@ -123,7 +123,7 @@ def names_from_captions(
     matched = _distribute(candidates, words.words)
     chosen_auc, _ = _auc_of_names(csr_array(images[chooses]), words.presence[chooses], matched)
     tested_auc, having = _auc_of_names(csr_array(images[tests]), words.presence[tests], matched)
-    expected = expected_auc(tested_auc, having, np.count_nonzero(tests), chosen_auc)
+    expected = expected_auc(tested_auc, having, int(tests.sum()), chosen_auc)
     auc = dict(zip(matched, expected.tolist(), strict=True))
     alternatives: dict[int, list[_Candidate]] = {}
     for candidate in candidates:
@@ -251,7 +251,7 @@ def expected_auc(
     n_having : (l,) float
         Testing items that have the name, of `n`; 0.5 is returned if none has.
     """
-    from scipy.optimize import brentq
+    from scipy.optimize import root_scalar
     from scipy.special import expit, logit
 
     is_tested = n_having > 0
@@ -276,7 +276,9 @@ def expected_auc(
         return float(weights @ (observed - mean) ** 2) - (len(auc) - 2)
 
     largest = float(np.var(observed)) + 1.0
-    variance = brentq(excess, 0, largest) if excess(0) > 0 > excess(largest) else 0.0
+    variance = 0.0
+    if excess(0) > 0 > excess(largest):
+        variance = float(root_scalar(excess, bracket=(0, largest)).root)
     mean, _ = fit(variance)
     share = variance / (variance + error**2)
     found[is_tested] = expit(mean + share * (observed - mean))

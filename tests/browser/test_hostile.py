@@ -91,7 +91,7 @@ def test_markup_in_data_is_escaped(page: Page, hostile_address: str) -> None:
         assert page.evaluate("window.pwned") is None
     search(page, f"{PAYLOAD}", PAYLOAD)
     page.locator(".sv-tile-open").first.click()
-    page.get_by_role("dialog").get_by_text("Active dimensions").wait_for()
+    page.get_by_role("dialog").get_by_text("Active concepts").wait_for()
     assert page.evaluate("window.pwned") is None
     page.locator(".sv-bars a").first.click()
     page.locator(".sv-page-head").wait_for()

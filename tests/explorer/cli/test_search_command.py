@@ -136,7 +136,10 @@ def test_search_prints_readable_output(sieve: Sieve, opened: tuple) -> None:
     assert re.search(r"^3 results in \d+\.\d ms$", answer.out, re.MULTILINE)
 
 
-def test_concepts_are_printed(sieve: Sieve) -> None:
+def test_concepts_are_printed(
+    sieve: Sieve, scenes_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIEVE_HOME", str(scenes_home))
     found = sieve("search", "scenes", "a dog", "--without", "a beach", "-k", "3")
     assert re.search(r"^off: beach \((#\d+, )*#\d+\)$", found.out, re.M), found.out
     listed = [line for line in found.out.splitlines() if re.match(r" *\d+  \+0", line)]

@@ -85,7 +85,9 @@ def test_results_show_images_captions_and_contributions(tiny_engine: SearchEngin
     images = [attributes for tag, attributes in page.elements if tag == "img"]
     assert [image["alt"] for image in images] == [result.captions[0] for result in results]
     assert "“a circle” without “the snow”" in page.text
-    for name in [*results.off.values(), results[0].contributions["name"].iloc[0]]:
+    off = results.concepts["name"][results.concepts["off"] > 0]
+    assert len(off)
+    for name in [*off, results[0].concepts["name"].iloc[0]]:
         assert name in page.text
 
 

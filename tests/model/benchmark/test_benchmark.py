@@ -127,8 +127,8 @@ def test_training_items_are_not_scored(
 
 @pytest.mark.parametrize(
     ("facts", "message"),
-    [("{}", "training.json is damaged"), ("[", "training.json is damaged"),
-     ('{"items": []}', "does not record its training items"), (None, "does not record")],
+    [("[", "training.json is damaged"), ("{}", "does not record its training items"),
+     ('{"items": []}', "does not record"), (None, "does not record")],
 )  # fmt: skip
 def test_checkpoint_without_training_items_is_rejected(
     large_word_collection: Collection,
