@@ -18,6 +18,7 @@ from scipy.sparse import csc_array, csr_array
 
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import CAPTIONS, GIVEN, VOCABULARY
+from sieve.model.dimensions import concepts
 from sieve.model.dimensions.code_cache import cache_folder, read_or_compute
 from sieve.model.dimensions.labels import (
     LabelFit,
@@ -219,7 +220,9 @@ def is_report_cached(engine: SearchEngine) -> bool:
 def _report_folder(engine: SearchEngine) -> Path:
     # Without a text encoder, parts of the report are missing.
     kind = "texts" if engine.can.text_queries else "images"
-    return cache_folder(engine.collection, engine.checkpoint, f"report{VERSION}-{kind}")
+    # It is computed again when the grouping of concepts changes.
+    name = f"report{VERSION}-concepts{concepts.VERSION}-{kind}"
+    return cache_folder(engine.collection, engine.checkpoint, name)
 
 
 def naming_report(engine: SearchEngine) -> NamingReport:

@@ -27,7 +27,7 @@ function showStrictness({ strictness, never, limit }) {
   help.classList.toggle("sv-says-hidden", never);
   help.textContent = {
     ignore: "Off dimensions have no effect.",
-    push: `Off dimensions lower a result's score${strictness < 1 ? `, at ${Math.round(strictness * 100)}%` : ""}.`,
+    push: `Off concepts lower a result's score${strictness < 1 ? `, at ${Math.round(strictness * 100)}%` : ""}.`,
     never: hidden ? `Hides ${hidden}.` : "Nothing is off, so nothing is hidden.",
   }[word];
   slider.setAttribute("aria-valuetext", `${word}, ${strictness}`);

@@ -63,8 +63,8 @@ def main() -> None:
     report = switch_report(engine, pairs) if pairs else None
     if report is not None:
         print(
-            f"{report.pairs} report pairs, {report.items} test items: {report.median:g} concepts "
-            f"switched off (median; at most {report.most}); {report.chance:.1%} of "
+            f"{report.pairs} report pairs, {report.items} test items; concepts switched off: median "
+            f"{report.median:g}, largest {report.most}; {report.chance:.1%} of "
             f"{report.dimensions} dimensions with AUC for B below {CHANCE_AUC:.2f}"
         )
 
