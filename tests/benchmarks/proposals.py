@@ -63,7 +63,7 @@ def main() -> None:
     report = switch_report(engine, pairs) if pairs else None
     if report is not None:
         print(
-            f"{report.pairs} report pairs, {report.items} test items; concepts switched off: median "
+            f"{report.pairs} report pairs, {report.items} test items; concepts off: median "
             f"{report.median:g}, largest {report.most}; {report.chance:.1%} of "
             f"{report.dimensions} dimensions with AUC for B below {CHANCE_AUC:.2f}"
         )
