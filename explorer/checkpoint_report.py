@@ -1,4 +1,4 @@
-"""How good a checkpoint is, in plain words, for the page and the command line.
+"""Report on the quality of a checkpoint, for the page and the command line.
 
 The thresholds are stated with each finding. They are targets for a code whose dimensions a person
 can read and switch, not results of other work.
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
     good: bool | None
     """Whether it reaches the target; None if there is none."""
     meaning: str
-    """What the value means, and the target."""
+    """Explanation of the value, with its target."""
 
 
 def synonyms_of(collection: Collection) -> Mapping[str, Sequence[str]]:

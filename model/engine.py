@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy.sparse import csc_array
 
 from sieve.model.backbone import Backbone, BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
@@ -29,7 +28,12 @@ from sieve.model.dimensions import (
     open_code_cache,
     rename_rows,
 )
-from sieve.model.dimensions.concepts import Concepts, DimensionNames, open_concepts
+from sieve.model.dimensions.concepts import (
+    Concepts,
+    DimensionNames,
+    concept_table,
+    open_concepts,
+)
 from sieve.model.dimensions.presence import (
     ExcludedConcepts,
     Phrase,
@@ -241,25 +245,8 @@ class SearchEngine:
         return table.assign(concept=self.concepts.of_dimension)
 
     def concept_table(self) -> pd.DataFrame:
-        """Return the table of concepts, the largest first.
-
-        Columns: concept, its leading dimension; name; members, its dimensions; size, their number;
-        firing_images, the share of the images that have any of them.
-        """
-        names = self.names()
-        leading, summed = self.concepts.sum(self.image_codes.by_row)
-        firing = np.diff(csc_array(summed).indptr) / self.image_codes.n
-        members = [tuple(self.concepts.members(j).tolist()) for j in leading.tolist()]
-        table = pd.DataFrame(
-            {
-                "concept": leading,
-                "name": [names(j) for j in leading.tolist()],
-                "members": members,
-                "size": [len(each) for each in members],
-                "firing_images": firing,
-            }
-        )
-        return table.sort_values("size", ascending=False, kind="stable", ignore_index=True)
+        """Return the table of concepts: see `sieve.model.dimensions.concepts.concept_table`."""
+        return concept_table(self.concepts, self.image_codes, self.names())
 
     def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:
         """Describe one dimension; raise a ValueError if there is no such dimension.

@@ -67,7 +67,7 @@ class Query:
     strictness: float = 1.0
     """s in [0, 1]."""
     hides: RowFilter | None = None
-    """Which rows `never` leaves out; implies s = 1."""
+    """Filter of the rows that `never` leaves out; implies s = 1."""
     calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:

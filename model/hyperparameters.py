@@ -15,8 +15,8 @@ Activation = Literal["topk", "elu", "dense", "jumprelu"]
 (always positive), `dense` is the identity, a control without sparse codes, and `jumprelu` keeps the
 values of ReLU above a threshold of their dimension (imported encoders only)."""
 InputNorm = Literal["centred", "none", "unit", "layer"]
-"""What an encoder reads: `centred` the embedding minus its modality's mean, renormalised; `none`
-the embedding; `unit` the L2-normalised one; `layer` the one with mean 0 and deviation 1."""
+"""Normalisation of the embeddings: `centred`, minus the mean of the modality and renormalised;
+`none`; `unit`, L2-normalised; `layer`, to mean 0 and standard deviation 1."""
 
 PRESENCE_LIMIT = 0.5
 """Default probability from which `never` hides an image: see `sieve.model.dimensions.presence`."""

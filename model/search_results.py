@@ -169,7 +169,7 @@ class ExcludedConcept(NamedTuple):
     name: str
     dimensions: tuple[int, ...]
     basis: Basis
-    """What its probability was fitted to: see `sieve.model.dimensions.presence`."""
+    """Source of its probability: see `sieve.model.dimensions.presence`."""
 
 
 class Copy(NamedTuple):
@@ -199,7 +199,7 @@ class Result:
     copies: tuple[Copy, ...] = ()
     """Other items that show the same picture and are folded into this result."""
     presence: tuple[ConceptPresence, ...] = ()
-    """What is off, and how probable it is in the image; the most probable first."""
+    """Probability that the image has each excluded concept or phrase, the highest first."""
 
     @property
     def concepts(self) -> tuple[ConceptContribution, ...]:
@@ -229,7 +229,7 @@ class SearchOutcome:
     all_off: bool = False
     """Whether all dimensions of the query are off, so that nothing was searched for."""
     excluded: tuple[ExcludedConcept, ...] = ()
-    """What the off dimensions stand for."""
+    """Concepts and phrases that the off dimensions exclude."""
     limit: float | None = None
     """Probability from which images are hidden; None if nothing is."""
 

@@ -192,7 +192,7 @@ class Scene:
     placements: tuple[Placement, ...]
     """From back to front."""
     change: str = ""
-    """What a counterfactual changes: `-LABEL` or `@PLACE`; empty for an original scene."""
+    """Change of a counterfactual scene: `-LABEL` or `@PLACE`; empty for an original scene."""
 
     @property
     def reference(self) -> str:

@@ -188,8 +188,8 @@ class Dimensions:
     """With --summary: a checkpoint of another training seed, to count the dimensions that recur;
     repeatable."""
     counterfactual: Annotated[str | None, arg(metavar="COLLECTION")] = None
-    """A collection of `sieve prepare scenes --counterfactual`: how far each dimension falls when
-    its own object leaves an image, and when another does."""
+    """A collection of `sieve prepare scenes --counterfactual`, on which to measure how far each
+    dimension falls when its own object is taken out of an image, and when another is."""
     trust_backbone: TrustBackbone = False
     csv: bool = False
     """Print CSV with all columns."""

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csc_array, csr_array
 
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.codes import shape_of
+from sieve.model.codes import SparseCodes, shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import DimensionName
 from sieve.model.dimensions.code_cache import cache_folder, codes_of, read_or_compute
@@ -376,3 +377,25 @@ def _are_same(one: str, other: str) -> bool:
     return any(
         a in hypernyms_of(b) or b in hypernyms_of(a) for a in one.split() for b in other.split()
     )
+
+
+def concept_table(
+    concepts: Concepts, codes: SparseCodes, names: Callable[[int], str]
+) -> pd.DataFrame:
+    """Return the table of concepts, the largest first.
+
+    Columns: concept, its leading dimension; name; members, its dimensions; size, their number;
+    firing_images, the share of the images, with codes (n, m), that have any of them.
+    """
+    leading, summed = concepts.sum(codes.by_row)
+    members = [tuple(concepts.members(j).tolist()) for j in leading.tolist()]
+    table = pd.DataFrame(
+        {
+            "concept": leading,
+            "name": [names(j) for j in leading.tolist()],
+            "members": members,
+            "size": [len(each) for each in members],
+            "firing_images": np.diff(csc_array(summed).indptr) / codes.n,
+        }
+    )
+    return table.sort_values("size", ascending=False, kind="stable", ignore_index=True)

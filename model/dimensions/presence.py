@@ -51,7 +51,7 @@ _MAX_CACHED = 4096
 _CODES, _WORDS, _MENTIONS, _ROWS = "codes", "words.json", "mentions.npz", "rows.npy"
 
 Basis = Literal["mentions", "zero-shot", "active"]
-"""What the probability was fitted to: mentions in captions and labels, or the images that the
+"""Source of the probability: fitted to mentions in captions and labels, or to the images that the
 backbone finds closest. `active` is no probability: any activation counts as the concept."""
 
 
