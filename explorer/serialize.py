@@ -8,7 +8,6 @@ once, and contributions are pairs.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -260,19 +259,7 @@ def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:
         **page_json(page),
         "histogram": histogram if is_active else None,
         "search": search,
-        "falls": _falls_of(engine, page),
     }
-
-
-def _falls_of(engine: SearchEngine, page: DimensionPage) -> dict[str, float] | None:
-    """Return the falls of a dimension in counterfactual images, if they were measured."""
-    from sieve.model.sanity import cached_falls
-
-    falls = cached_falls(engine)
-    if falls is None or not page.label:
-        return None
-    own, other = float(falls.own[page.dimension]), float(falls.other[page.dimension])
-    return None if math.isnan(own + other) else {"own": own, "other": other}
 
 
 def _words_to_search(engine: SearchEngine, page: DimensionPage) -> str:

@@ -209,20 +209,17 @@ class Dimensions:
             raise ValueError("--summary covers all dimensions: remove --match and --sort")
         options = BackboneOptions(trust_backbone=self.trust_backbone)
         engine = options.open_engine(self.collection, self.checkpoint)
-        falls = None
+        more: dict[str, Any] = {}
         if self.counterfactual:
             from sieve.explorer.checkpoint_report import counterfactual_report
             from sieve.model.collection import Collection
 
             changed = Collection.open(options.find_collection(self.counterfactual))
-            falls = counterfactual_report(engine, changed)
+            more["counterfactual"] = counterfactual_report(engine, changed)
         if self.summary:
-            self._summarise(engine, {"counterfactual": falls[0]} if falls else {})
+            self._summarise(engine, more)
             return
-        table = engine.dimension_table()
-        if falls:
-            table = table.join(falls[1])
-        table = dimension_rows(table, self.sort, self.match)
+        table = dimension_rows(engine.dimension_table(), self.sort, self.match)
         if self.csv:
             output.print_text(table_csv(table).decode().replace("\r\n", "\n"))
         elif self.json:
