@@ -398,6 +398,7 @@ def table_view(engine: SearchEngine) -> dict[str, list[Any]]:
         "agreement": _or_none(table["agreement"].tolist()),
         "mono": _or_none(table["monosemanticity"].tolist()),
         "auc": _or_none(table["label_auc"].tolist()),
+        "stability": _or_none(table["stability"].tolist()),
         "label": table["label"].tolist(),
         "word": table["top_word"].tolist() if "top_word" in table else [""] * len(table),
     }
