@@ -28,6 +28,7 @@ from sieve.model.dimensions.ablation import Ablation
 from sieve.model.dimensions.map import DimensionMap
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part, Standing
+from sieve.model.occlusion import ConceptRegion
 from sieve.model.search_results import Contribution, OffDimension, by_concept
 
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
@@ -444,6 +445,21 @@ def item_view(engine: SearchEngine, item_id: str) -> dict[str, Any]:
             }
             for j, value in zip(dimensions[order], values[order], strict=True)
         ],
+    }
+
+
+def regions_json(regions: Sequence[ConceptRegion]) -> dict[str, Any]:
+    """Serialise the regions of an image's concepts; `cells` are rows from the top, in [-1, 1]."""
+    return {
+        "concepts": [
+            {
+                "concept": region.concept,
+                "name": region.name,
+                "activation": _number(region.activation),
+                "cells": np.clip(region.cells, -1, 1).astype(float).round(3).tolist(),
+            }
+            for region in regions
+        ]
     }
 
 

@@ -179,7 +179,7 @@ def read_measurements(checkpoint: Checkpoint) -> pd.DataFrame:
             log.warning("%s cannot be read (%s)", path, error)
             continue
         if len(table) == checkpoint.m:
-            return table[list(MEASURED)]
+            return pd.DataFrame(table[list(MEASURED)])
     return pd.DataFrame(np.nan, index=range(checkpoint.m), columns=list(MEASURED))
 
 
