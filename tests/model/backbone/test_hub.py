@@ -74,7 +74,7 @@ def test_unresponsive_network_error_comes_within_seconds(
     silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", silent)
-    monkeypatch.setattr("sieve.model.backbone.checked_files.PATIENCE", 3.0)
+    monkeypatch.setattr("sieve.model.hub.PATIENCE", 3.0)
     began = time.monotonic()
     with pytest.raises(
         ValueError, match="cannot be reached .*; weights are downloaded on first use"
