@@ -205,6 +205,7 @@ def _track_view(track: TrackResult) -> dict[str, Any]:
     return {
         **{name: fields[name] for name in ("track", "pairs", "a_words", "items", "tuning")},
         "left_out": dropped_text(track),
+        "notes": list(track.notes),
         "methods": [_row(method) for method in track.methods],
         "variants": [_row(method) for method in track.variants],
         "verdicts": verdicts(track),
