@@ -297,7 +297,8 @@ def _facts(licence: str, backbone: BackboneIdentity | None, **more: Any) -> dict
     if licence.lower() in _LICENCES:
         facts["license"] = licence.lower()
     elif licence != NOT_STATED:
-        facts |= {"license": "other", "license_name": _line(licence)}
+        identifier = re.sub(r"[^a-z0-9.]+", "-", licence.lower())[:60].strip("-")
+        facts |= {"license": "other", "license_name": identifier or "other"}
     if backbone is not None and backbone.name.startswith("hf-hub:"):
         facts["base_model"] = backbone.name.removeprefix("hf-hub:").partition("@")[0]
     return facts

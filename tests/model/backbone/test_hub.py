@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hub_cache import PutRepository
+from hub_server import HubServer
 
 from sieve.model.backbone import Backbone
 
@@ -19,6 +20,15 @@ def test_cache_is_used_without_network(
 ) -> None:
     put_repository("some/model", tiny_backbone_dir)
     assert Backbone.load("hf-hub:some/model", "cpu").sha256 == tiny_backbone.sha256
+
+
+def test_backbone_is_downloaded_at_a_revision(
+    tiny_backbone_dir: Path, tiny_backbone: Backbone, hub: HubServer
+) -> None:
+    files = {path.name: path.read_bytes() for path in tiny_backbone_dir.iterdir()}
+    first = hub.commit("model", "some/model", files)
+    hub.commit("model", "some/model", {"README.md": b"removed"})
+    assert Backbone.load(f"hf://some/model@{first}", "cpu").sha256 == tiny_backbone.sha256
 
 
 def test_hub_tokenizer_and_text_tower_are_loaded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import Sieve, fault
 from hub_server import HubServer
+from tiny_evaluation import save_small_evaluation
 
 import sieve as sieve_api
 from sieve.model.checkpoint import Checkpoint, checkpoint_path
@@ -78,8 +80,14 @@ def test_collection_is_published_without_images_and_local_paths(
 
 
 def test_card_states_metrics_backbone_and_licence(
-    sieve: Sieve, hub: HubServer, tiny_checkpoint: Checkpoint
+    sieve: Sieve,
+    hub: HubServer,
+    tiny_collection: Collection,
+    tiny_checkpoint: Checkpoint,
+    home: Path,
 ) -> None:
+    shutil.copytree(tiny_collection.path, home / "collections" / "tiny")
+    save_small_evaluation(tiny_collection, "tiny", tiny_checkpoint.sha256)
     sieve("push", tiny_checkpoint.path, "me/codes", "--licence", "MIT", "--private")
     assert hub.private == {"me/codes"}
     card = hub.files("model", "me/codes")["README.md"].decode()
@@ -87,6 +95,7 @@ def test_card_states_metrics_backbone_and_licence(
     recall = training["quality"]["codes"]["recall@10"]
     assert card.startswith("---\n") and "\nlicense: mit\n" in card
     assert f"| text-to-image recall@10 | {recall:.3f} |" in card
+    assert re.search(r"\| label, 3 pairs of tiny \| 0\.633 \(0\.\d+ to 0\.\d+\) \|", card)
     assert tiny_checkpoint.backbone.sha256[:12] in card
     assert 'sieve explore COLLECTION --checkpoint "hf://me/codes"' in card
 
