@@ -29,7 +29,7 @@ from tyro import _errors as tyro_errors
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
 from sieve.explorer.cli.experiments import Evaluate, Train, registry
-from sieve.explorer.cli.explore import Dimensions, Explore, Info, Search
+from sieve.explorer.cli.explore import Dimensions, Explore, Info, Regions, Search
 from sieve.explorer.cli.export import (
     AnnotationsCommand,
     Export,
@@ -50,6 +50,7 @@ _COMMANDS: dict[str, type] = {
     "merge": Merge,
     "train": Train,
     "search": Search,
+    "regions": Regions,
     "index": IndexCommand,
     "evaluate": Evaluate,
     "info": Info,

@@ -288,6 +288,35 @@ class Engine:
             codes = self._engine.encode_texts(inputs)
         return self._named(codes.by_row)
 
+    def regions(self, item: str | SearchResult) -> pd.DataFrame:
+        """Find where the picture of an item carries each of its concepts, by occlusion.
+
+        Parameters
+        ----------
+        item : str or SearchResult
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by concept, strongest first: `name`; `activation`; and `cells`, a (7, 7) array
+            of the share of the activation that each cell of the picture carries, at most 1, from
+            the top left. It is negative where covering the cell raises the activation.
+
+        Raises
+        ------
+        ValueError
+            If there is no such item, or nothing can encode images.
+
+        Examples
+        --------
+        >>> regions = engine.regions(engine.search("a dog")[0])
+        >>> regions.iloc[0].cells.round(2)
+        """
+        from sieve.model.occlusion import ConceptRegion, item_regions
+
+        found = item_regions(self._engine, item if isinstance(item, str) else item.id)
+        return pd.DataFrame(found, columns=list(ConceptRegion._fields)).set_index("concept")
+
     def dimension(self, dimension: int) -> DimensionSummary:
         """Describe one dimension.
 
