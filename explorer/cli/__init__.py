@@ -38,6 +38,7 @@ from sieve.explorer.cli.export import (
     IndexCommand,
 )
 from sieve.explorer.cli.preparation import Add, Merge, Prepare
+from sieve.explorer.cli.publish import Push
 from sieve.explorer.errors import one_line
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ _COMMANDS: dict[str, type] = {
     "annotations": AnnotationsCommand,
     "export": Export,
     "import-encoder": ImportEncoder,
+    "push": Push,
 }
 DESCRIPTION = """Explore sparse disentangled codes of images and texts, and search with dimensions
 switched off. Example: sieve search scenes "a dog" --without "a beach"

@@ -73,9 +73,11 @@ class Engine:
         ----------
         collection : str or Path
             A path, a bundled collection ("scenes", prepared on first use, which takes about a
-            minute) or a name in `$SIEVE_HOME/collections`.
+            minute), a name in `$SIEVE_HOME/collections`, or "hf://ORG/NAME" of the Hugging Face
+            Hub; "hf://ORG/NAME@REVISION" pins a version.
         checkpoint : str or Path, optional
-            Path or name of a checkpoint; by default the best match for the collection.
+            Path or name of a checkpoint, or "hf://ORG/NAME"; by default the best match for the
+            collection.
         device : {"auto", "cuda", "mps", "cpu"}
             Device that the backbone runs on.
         text_encoder : str
