@@ -1,4 +1,4 @@
-"""HTTP API, also for `gradio_client` and MCP: `/encode`, `/search`, `/dimension`, `/figure`."""
+"""HTTP API, also for `gradio_client` and MCP: `/encode`, `/search`, `/dimension` and others."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
+def add_api(
+    handlers: SearchHandlers, find_regions: Callable[[str], dict[str, Any]], *, mcp: bool = False
+) -> None:
     """Add the endpoints; call inside a `gr.Blocks`.
 
-    With `mcp`, the listed endpoints are also tools of the Model Context Protocol. These must be
-    read-only, so `/figure` is not listed then; public handlers leave it out, since it writes files.
+    `find_regions` returns the regions of an item by its ID. With `mcp`, the listed endpoints are
+    also tools of the Model Context Protocol. These must be read-only, so `/figure` is not listed
+    then; public handlers leave it out, since it writes files, and `/regions`, which is slow.
     """
     engine = handlers.engine
 
@@ -118,6 +121,22 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
         return page_json(engine.dimension(read_whole("dimension", dimension)))
 
     @_raise_gradio_errors
+    def regions(item: str) -> dict[str, Any]:
+        """Return where the picture of an item shows each of its concepts.
+
+        Parts of the picture are covered, one after the other; where this lowers the activation of
+        a concept, the picture shows it.
+
+        Args:
+            item: ID of the item, as in the results of /search.
+
+        Returns:
+            concepts (concept, name, activation, cells: rows from the top of the share of the
+            activation that each cell of the picture carries; negative if it rises without it).
+        """  # noqa: D406, D407
+        return find_regions(item)
+
+    @_raise_gradio_errors
     def figure(recipe: dict[str, Any], kind: drawing.Kind = "pdf") -> FileData:
         """Draw a paper figure from a recipe.
 
@@ -139,6 +158,7 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
     api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
     api(dimension, api_name="dimension")
     if not handlers.public:
+        api(regions, api_name="regions", concurrency_id="model", concurrency_limit=1)
         visibility = "undocumented" if mcp else "public"
         limit = {"concurrency_id": "figure", "concurrency_limit": 1}
         api(figure, api_name="figure", api_visibility=visibility, **limit)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sieve.data_prep.captions.caption_text import tidy
 from sieve.explorer.downloads import csv_bytes
-from sieve.model.benchmark import TRAINED, TRAINING_FREE
+from sieve.model.benchmark import QUERIES, TRAINED, TRAINING_FREE
 from sieve.model.files import atomic_folder
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ def save_plot(track: TrackResult, path: Path) -> None:
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
+def track_title(track: TrackResult) -> str:
+    """Return the name of a track, such as "label track"."""
+    return "query file" if track.track == QUERIES else f"{track.track} track"
+
+
 def kind_of(method: str) -> str:
     """Return the kind of a method, which sets its colour."""
     if method == "Sieve":
@@ -77,7 +82,7 @@ def _draw(axes: Axes, track: TrackResult) -> None:
     axes.set_xlabel("violation@10: share of the top 10 that also show B (lower is better)")
     axes.set_ylabel("AP@10 of “A without B” (higher is better)")
     axes.set_title(
-        f"{track.track} track: {track.pairs:,} pairs, {track.items:,} test items, 95% intervals; "
+        f"{track_title(track)}: {track.pairs:,} pairs, {track.items:,} test items, 95% intervals; "
         "a perfect ranking is at the top left",
         loc="left",
         fontsize=8,
@@ -145,11 +150,12 @@ def table_text(result: BenchmarkResult) -> str:
     lines: list[str] = []
     for track in result.tracks:
         lines.append(
-            f"{result.collection}, {track.track} track: {track.pairs:,} pairs with "
+            f"{result.collection}, {track_title(track)}: {track.pairs:,} pairs with "
             f"{track.a_words:,} different A over {track.items:,} test items; tuned on "
             f"{track.tuning_pairs:,} other pairs over {track.tuning_items:,} validation items"
             f"{dropped_text(track)}"
         )
+        lines += [tidy(note) for note in track.notes]
         lines += _columns([_HEADER, *map(_row, track.methods)])
         if track.variants:
             lines += ["", "Restricted to one exclusion rule:"]

@@ -8,7 +8,6 @@ once, and contributions are pairs.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from sieve.model.dimensions.map import DimensionMap
 from sieve.model.encoded_query import by_concept
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part, Standing
+from sieve.model.occlusion import ConceptRegion
 from sieve.model.search_results import Contribution, OffDimension
 
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
@@ -293,19 +293,7 @@ def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:
         **page_json(page),
         "histogram": histogram if is_active else None,
         "search": search,
-        "falls": _falls_of(engine, page),
     }
-
-
-def _falls_of(engine: SearchEngine, page: DimensionPage) -> dict[str, float] | None:
-    """Return the falls of a dimension in counterfactual images, if they were measured."""
-    from sieve.model.sanity import cached_falls
-
-    falls = cached_falls(engine)
-    if falls is None or not page.label:
-        return None
-    own, other = float(falls.own[page.dimension]), float(falls.other[page.dimension])
-    return None if math.isnan(own + other) else {"own": own, "other": other}
 
 
 def _words_to_search(engine: SearchEngine, page: DimensionPage) -> str:
@@ -444,6 +432,7 @@ def table_view(engine: SearchEngine) -> dict[str, list[Any]]:
         "agreement": _or_none(table["agreement"].tolist()),
         "mono": _or_none(table["monosemanticity"].tolist()),
         "auc": _or_none(table["label_auc"].tolist()),
+        "stability": _or_none(table["stability"].tolist()),
         "label": table["label"].tolist(),
         "word": table["top_word"].tolist() if "top_word" in table else [""] * len(table),
     }
@@ -489,6 +478,21 @@ def item_view(engine: SearchEngine, item_id: str) -> dict[str, Any]:
             }
             for j, value in zip(dimensions[order], values[order], strict=True)
         ],
+    }
+
+
+def regions_json(regions: Sequence[ConceptRegion]) -> dict[str, Any]:
+    """Serialise the regions of an image's concepts; `cells` are rows from the top, in [-1, 1]."""
+    return {
+        "concepts": [
+            {
+                "concept": region.concept,
+                "name": region.name,
+                "activation": _number(region.activation),
+                "cells": np.clip(region.cells, -1, 1).astype(float).round(3).tolist(),
+            }
+            for region in regions
+        ]
     }
 
 

@@ -26,6 +26,7 @@ from sieve.model.dimensions import (
     DimensionPage,
     describe_dimension,
     open_code_cache,
+    read_measurements,
     rename_rows,
 )
 from sieve.model.dimensions.concepts import (
@@ -248,7 +249,8 @@ class SearchEngine:
     def dimension_table(self) -> pd.DataFrame:
         """Return the table of dimensions, one row each: see `sieve.model.dimensions.table`."""
         table = rename_rows(self.derived.dimensions, self.renamed())
-        return table.assign(concept=self.concepts.of_dimension)
+        measured = read_measurements(self.checkpoint)
+        return table.join(measured).assign(concept=self.concepts.of_dimension)
 
     def concept_table(self) -> pd.DataFrame:
         """Return the table of concepts: see `sieve.model.dimensions.concepts.concept_table`."""
@@ -268,6 +270,7 @@ class SearchEngine:
             self.concepts,
             dimension,
             self.names(),
+            read_measurements(self.checkpoint),
             seed,
         )
 

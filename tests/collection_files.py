@@ -30,6 +30,7 @@ def write_collection(
     labels: list[list[str]] | None = None,
     split: list[str] | str = "train",
     first_digit: int = 0,
+    files: list[str] | None = None,
 ) -> Path:
     """Write `n` items of nowhere, whose ids begin with a hexadecimal digit, to a new folder.
 
@@ -40,15 +41,15 @@ def write_collection(
     images, texts : np.ndarray, optional
         Embeddings of the items and of all captions, (n, d) and (c, d); without them, the caller
         writes the files.
-    labels, split
-        By default, no labels, and every item is for training.
+    labels, split, files
+        By default, no labels, every item is for training, and all have the same file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     n, texts_of = len(captions), pa.list_(pa.string())
     table = pa.table(
         {
             "id": [f"{first_digit:x}{row:015x}" for row in range(n)],
-            "image": pa.repeat("nowhere.jpg", n),
+            "image": pa.array(files) if files else pa.repeat("nowhere.jpg", n),
             "captions": pa.array(captions, texts_of) if isinstance(captions, list) else captions,
             "labels": pa.array(labels or [[]] * n, texts_of),
             "split": pa.repeat(split, n) if isinstance(split, str) else split,

@@ -29,7 +29,7 @@ from tyro import _errors as tyro_errors
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
 from sieve.explorer.cli.experiments import Evaluate, Train, registry
-from sieve.explorer.cli.explore import Dimensions, Explore, Info, Search
+from sieve.explorer.cli.explore import Dimensions, Explore, Info, Regions, Search
 from sieve.explorer.cli.export import (
     AnnotationsCommand,
     Export,
@@ -38,6 +38,7 @@ from sieve.explorer.cli.export import (
     IndexCommand,
 )
 from sieve.explorer.cli.preparation import Add, Merge, Prepare
+from sieve.explorer.cli.publish import Push
 from sieve.explorer.errors import one_line
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ _COMMANDS: dict[str, type] = {
     "merge": Merge,
     "train": Train,
     "search": Search,
+    "regions": Regions,
     "index": IndexCommand,
     "evaluate": Evaluate,
     "info": Info,
@@ -57,6 +59,7 @@ _COMMANDS: dict[str, type] = {
     "annotations": AnnotationsCommand,
     "export": Export,
     "import-encoder": ImportEncoder,
+    "push": Push,
 }
 DESCRIPTION = """Explore sparse disentangled codes of images and texts, and search with dimensions
 switched off. Example: sieve search scenes "a dog" --without "a beach"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sieve.model.benchmark import BenchmarkConfig
     from sieve.model.checkpoint import Checkpoint
     from sieve.model.collection import Collection
+    from sieve.model.evaluation.query_sets import QuerySet
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Train:
         if not leads:
             return
         opened = Collection.open(self.backbone.find_collection(self.collection))
-        choice, name = explain_choice(opened, checkpoint.path), checkpoint.path.name
+        choice, name = explain_choice(opened, checkpoint.path), checkpoint.name
         if choice.other not in ("", name):
             text = "%s It is not opened by default; open it with --checkpoint %s"
             log.warning(text, choice.reason, name)
@@ -145,6 +146,12 @@ class Evaluate:
         UseAppendAction[tuple[str, ...]], arg(metavar="NAME=COLLECTION", aliases=["--peer"])
     ] = ()
     """The same items embedded by another backbone, as a baseline; repeatable."""
+    queries: File = None
+    """Report these queries instead of pairs of labels or nouns: JSON Lines with `query`, `without`,
+    `relevant` and `violating` (item ids or file names), TREC topics with --qrels, or the retrieval
+    CSV of NegBench."""
+    qrels: File = None
+    """TREC relevance judgments of --queries; negative grades mark items that violate the query."""
     methods: Annotated[str, arg(metavar="A,B,…")] = ""
     """Methods to compare; by default all."""
     seeds: Annotated[str, arg(metavar="N,N,…")] = "0,1,2"
@@ -170,6 +177,7 @@ class Evaluate:
         from sieve.model.benchmark import Benchmark, save_evaluation
 
         out = parse_out(self.out) if self.out else None
+        queries = self._queries()
         opened = self._open(self.collection)
         checkpoint = self._checkpoint(opened)
         baselines = map(_parse_baseline, self.baseline)
@@ -179,6 +187,7 @@ class Evaluate:
             train=self._open(self.train) if self.train else None,
             checkpoint=checkpoint,
             baselines={name: self._open(path) for name, path in baselines},
+            queries=queries,
             text_encoder=self.backbone.text_encoder_name(),
             allow_code=self.backbone.allow_code,
             device=self.backbone.device,
@@ -188,7 +197,7 @@ class Evaluate:
         if out is not None:
             write_report(result, out)
         print_json(result.as_json()) if self.json else print_text(table_text(result))
-        saved = save_evaluation(result, checkpoint.path.name if checkpoint else "")
+        saved = save_evaluation(result, checkpoint.name if checkpoint else "")
         if not self.json:
             print_text(f"Saved for the Benchmark tab of `sieve explore` as {saved.stem}\n")
 
@@ -198,6 +207,13 @@ class Evaluate:
         if self.checkpoint:
             return Checkpoint.load(checkpoint_path(self.checkpoint))
         return Checkpoint.load(find_checkpoint(collection)) if self.quick else None
+
+    def _queries(self) -> QuerySet | None:
+        from sieve.model.evaluation.query_sets import read_queries
+
+        if self.queries is None and self.qrels is not None:
+            raise ValueError("--qrels has the judgments of --queries; give both")
+        return read_queries(self.queries, self.qrels) if self.queries else None
 
     def _open(self, name: str) -> Collection:
         from sieve.model.collection import Collection

@@ -1,4 +1,4 @@
-"""Subcommands that read a collection: `sieve explore`, `search`, `info` and `dimensions`.
+"""Subcommands that read a collection: `sieve explore`, `search`, `regions`, `info` and others.
 
 Fields are the options, and their docstrings are the help. Imports that load torch or gradio are
 inside `run`, so that `sieve --help` is fast.
@@ -140,6 +140,37 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Regions:
+    """Show where the picture of an item carries each of its concepts.
+
+    Parts of the picture are covered, one after the other; where this lowers the activation of a
+    concept, the picture shows it. Prints the cell of a 7 × 7 grid that carries the largest share.
+
+    Example: sieve regions scenes 0a1b2c3d4e5f6071 --json
+    """
+
+    collection: CollectionName
+    item: Annotated[Positional[str], arg(metavar="ID")]
+    """ID of the item, as in the results of `sieve search`."""
+    checkpoint: CheckpointName = None
+    backbone: BackboneOptions = BackboneOptions()
+    json: Json = False
+    """Print JSON with the shares of all cells."""
+
+    def run(self) -> None:
+        """Print the regions."""
+        from sieve.explorer.serialize import regions_json
+        from sieve.model.occlusion import item_regions
+
+        engine = self.backbone.open_engine(self.collection, self.checkpoint)
+        regions = item_regions(engine, self.item)
+        if self.json:
+            output.print_json(regions_json(regions))
+        else:
+            output.print_regions(regions)
+
+
+@dataclass(frozen=True)
 class Info:
     """Show a collection's contents and the checkpoint that opens with it.
 
@@ -207,20 +238,17 @@ class Dimensions:
             raise ValueError("--summary covers all dimensions: remove --match and --sort")
         options = BackboneOptions(trust_backbone=self.trust_backbone)
         engine = options.open_engine(self.collection, self.checkpoint)
-        falls = None
+        more: dict[str, Any] = {}
         if self.counterfactual:
             from sieve.explorer.checkpoint_report import counterfactual_report
             from sieve.model.collection import Collection
 
             changed = Collection.open(options.find_collection(self.counterfactual))
-            falls = counterfactual_report(engine, changed)
+            more["counterfactual"] = counterfactual_report(engine, changed)
         if self.summary:
-            self._summarise(engine, {"counterfactual": falls[0]} if falls else {})
+            self._summarise(engine, more)
             return
-        table = engine.dimension_table()
-        if falls:
-            table = table.join(falls[1])
-        table = dimension_rows(table, self.sort, self.match)
+        table = dimension_rows(engine.dimension_table(), self.sort, self.match)
         if self.csv:
             output.print_text(table_csv(table).decode().replace("\r\n", "\n"))
         elif self.json:

@@ -52,14 +52,16 @@ CollectionName = Annotated[
     Positional[str],
     arg(
         metavar="COLLECTION",
-        help="A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections.",
+        help="A path, a bundled collection (scenes), a name in $SIEVE_HOME/collections, or "
+        "hf://ORG/NAME of the Hugging Face Hub, with @REVISION if you like.",
     ),
 ]
 CheckpointName = Annotated[
     str | None,
     arg(
         metavar="CHECKPOINT",
-        help="Path or name of a checkpoint; by default the best match for the collection.",
+        help="Path or name of a checkpoint, or hf://ORG/NAME; by default the best match for the "
+        "collection.",
     ),
 ]
 File = Annotated[Path | None, arg(metavar="PATH")]
@@ -115,7 +117,9 @@ class BackboneOptions:
         """Log that the text encoder or the backbone of a collection is about to be loaded."""
         if not self.text_encoder:
             announce_backbone_of(collection)
-        elif ":" not in self.text_encoder or self.text_encoder.startswith(("hf-hub:", "blip:")):
+        elif ":" not in self.text_encoder or self.text_encoder.startswith(
+            ("hf-hub:", "hf://", "blip:")
+        ):
             announce_backbone(self.text_encoder)
 
     def find_collection(self, name: str, progress: bool | None = None) -> Path:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sieve.model.collection import Collection
+    from sieve.model.occlusion import ConceptRegion
 
 
 _FILE_WIDTH = 40
@@ -163,13 +164,33 @@ def print_dimensions(table: pd.DataFrame, sort: str) -> None:
     """Write the main columns of the dimension table, and the one that it is sorted by."""
     shown = [*_SHOWN, *([] if sort in _SHOWN else [sort])]
     filled = [column for column in shown if any(_cell(value) for value in table[column])]
-    table = table.loc[:, filled or shown]
+    print_table(table.loc[:, filled or shown])
+
+
+def print_table(table: pd.DataFrame) -> None:
+    """Write all columns of a table, aligned."""
     columns = [str(column) for column in table.columns]
     rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     widths = [max([len(c), *(len(row[i]) for row in rows)]) for i, c in enumerate(columns)]
     for row in [columns, *rows]:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         print_text("  ".join(cells).rstrip() + "\n")
+
+
+def print_regions(regions: Sequence[ConceptRegion]) -> None:
+    """Write the concepts of a picture, each with the cell that carries most of it."""
+    import numpy as np
+    import pandas as pd
+
+    places = [np.unravel_index(region.cells.argmax(), region.cells.shape) for region in regions]
+    columns = {
+        "name": [region.name for region in regions],
+        "activation": [region.activation for region in regions],
+        "share": [float(region.cells.max()) for region in regions],
+        "row": [int(row) + 1 for row, _ in places],
+        "column": [int(column) + 1 for _, column in places],
+    }
+    print_table(pd.DataFrame(columns))
 
 
 def _fact(value: Any) -> str:

@@ -126,13 +126,18 @@ evaluationSelect.addEventListener("change", () => {
   chosen = { id: evaluationSelect.value, track: chosen.track, pair: "", baseline: chosen.baseline };
   openChosen();
 });
+const TRACKS = {
+  label: { name: "Label track", title: "A and B are labels", source: "their labels" },
+  caption: { name: "Caption track", title: "A and B are nouns in captions; a caption may not mention everything in its image", source: "their captions" },
+  queries: { name: "Query file", title: "Queries with relevance judgments from a file", source: "the file" },
+};
 function fill() {
   const now = track();
   chosen.track = now?.track ?? "";
   find(".sv-bench-tracks").replaceChildren(...shown.tracks.map(({ track: name }) => el("button", {
-    type: "button", "aria-pressed": String(name === chosen.track), title: name === "label" ? "A and B are labels" : "A and B are nouns in captions; a caption may not mention everything in its image",
+    type: "button", "aria-pressed": String(name === chosen.track), title: TRACKS[name]?.title ?? "",
     onclick: () => { chosen = { ...chosen, track: name, pair: "" }; fill(); },
-  }, `${sentence(name)} track`)));
+  }, TRACKS[name]?.name ?? name)));
   if (!now) return;
   find(".sv-bench-about").replaceChildren(...about(now));
   find(".sv-bench-verdicts").replaceChildren(...now.verdicts.map((line) => el("li", {}, line)));
@@ -143,6 +148,7 @@ function fill() {
 }
 function about(now) {
   const texts = [`${whole(now.pairs)} pairs with ${whole(now.a_words)} different A, over ${whole(now.items)} test images. Hyperparameters were tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} validation images${now.left_out}. `];
+  if (now.notes.length) texts.push(`${now.notes.join(" ")} `);
   if (shown.short) texts.push(`Quick benchmark: trained baselines are not included${list.command ? "; run " : "."}`, list.command ? el("code", {}, list.command) : "", list.command ? " to include them. " : " ");
   if (!shown.checkpoint) texts.push(el("b", {}, `These results are for encoders trained for this evaluation (${measured(shown)}), not for the open checkpoint (${list.checkpoint}).`));
   else if (!shown.is_open) texts.push(el("b", {}, `These results are for another checkpoint (${shown.checkpoint}), not for the open one (${list.checkpoint}).`));
@@ -268,10 +274,9 @@ function mark() {
 function showPair() {
   write();
   const one = [...pairs.wins, ...pairs.losses].find((pair) => String(pair.pair) === chosen.pair);
-  const source = chosen.track === "caption" ? "captions" : "labels";
   find(".sv-bench-pair").replaceChildren(...(one ? [
     el("div", { class: "sv-bench-query" }, el("h3", {}, queryText(one)),
-      el("p", {}, `According to their ${source}, ${whole(one.relevant)} test images have “${one.a}” but not “${one.b}”; ${whole(one.violating)} have both.`),
+      el("p", {}, `According to ${TRACKS[chosen.track]?.source ?? "the judgments"}, ${whole(one.relevant)} test images have “${one.a}” but not “${one.b}”; ${whole(one.violating)} have both.`),
       el("button", { type: "button", class: "sv-plain", onclick: () => Sieve.search({ q: one.a, without: one.b }) }, "Try this search")),
     el("div", { class: "sv-bench-sides" }, ...one.sides.map((side) => sideOf(one, side))),
   ] : []));

@@ -80,7 +80,7 @@ def complete_recipe(engine: SearchEngine, recipe: Recipe) -> Recipe:
     collection, checkpoint = engine.collection, engine.checkpoint
     opened = {
         "collection": (recipe.collection_sha256, collection.name, collection.sha256),
-        "checkpoint": (recipe.checkpoint, checkpoint.path.name, checkpoint.sha256),
+        "checkpoint": (recipe.checkpoint, checkpoint.name, checkpoint.sha256),
     }
     for what, (wanted, name, sha256) in opened.items():
         if not sha256.startswith(wanted):

@@ -73,9 +73,11 @@ class Engine:
         ----------
         collection : str or Path
             A path, a bundled collection ("scenes", prepared on first use, which takes about a
-            minute) or a name in `$SIEVE_HOME/collections`.
+            minute), a name in `$SIEVE_HOME/collections`, or "hf://ORG/NAME" of the Hugging Face
+            Hub; "hf://ORG/NAME@REVISION" pins a version.
         checkpoint : str or Path, optional
-            Path or name of a checkpoint; by default the best match for the collection.
+            Path or name of a checkpoint, or "hf://ORG/NAME"; by default the best match for the
+            collection.
         device : {"auto", "cuda", "mps", "cpu"}
             Device that the backbone runs on.
         text_encoder : str
@@ -292,6 +294,35 @@ class Engine:
                 check_text("a text", text, MAX_TEXT_CHARACTERS)
             codes = self._engine.encode_texts(inputs)
         return self._named(codes.by_row)
+
+    def regions(self, item: str | SearchResult) -> pd.DataFrame:
+        """Find where the picture of an item carries each of its concepts, by occlusion.
+
+        Parameters
+        ----------
+        item : str or SearchResult
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by concept, strongest first: `name`; `activation`; and `cells`, a (7, 7) array
+            of the share of the activation that each cell of the picture carries, at most 1, from
+            the top left. It is negative where covering the cell raises the activation.
+
+        Raises
+        ------
+        ValueError
+            If there is no such item, or nothing can encode images.
+
+        Examples
+        --------
+        >>> regions = engine.regions(engine.search("a dog")[0])
+        >>> regions.iloc[0].cells.round(2)
+        """
+        from sieve.model.occlusion import ConceptRegion, item_regions
+
+        found = item_regions(self._engine, item if isinstance(item, str) else item.id)
+        return pd.DataFrame(found, columns=list(ConceptRegion._fields)).set_index("concept")
 
     def dimension(self, dimension: int) -> DimensionSummary:
         """Describe one dimension.

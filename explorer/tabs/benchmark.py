@@ -104,7 +104,7 @@ class BenchmarkHandlers:
         view: dict[str, Any] = {
             "evaluations": list(map(self._summary_view, summaries)),
             "collection": self.collection.name,
-            "checkpoint": self.checkpoint.path.name,
+            "checkpoint": self.checkpoint.name,
         }
         if self.runs is None:
             return view
@@ -205,6 +205,7 @@ def _track_view(track: TrackResult) -> dict[str, Any]:
     return {
         **{name: fields[name] for name in ("track", "pairs", "a_words", "items", "tuning")},
         "left_out": dropped_text(track),
+        "notes": list(track.notes),
         "methods": [_row(method) for method in track.methods],
         "variants": [_row(method) for method in track.variants],
         "verdicts": verdicts(track),

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
-from sieve.explorer.json_validation import Line, read_object, validate
+from sieve.explorer.json_validation import Line, check_text, read_object, validate
 from sieve.explorer.serialize import (
     concept_row,
     describe_difference,
     describe_rank,
     item_summaries,
     query_rows,
+    regions_json,
     results_view,
 )
 from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
@@ -22,9 +25,11 @@ from sieve.explorer.view_state import ItemId, ViewState
 from sieve.model.encoded_query import EncodedQuery, sum_embeddings
 from sieve.model.engine import SearchEngine
 from sieve.model.explain import ItemComparison, Standing, cosine, explain, overlap, sum_by_concept
+from sieve.model.occlusion import OccludedCodes, concept_regions, encode_occluded
 
 N_RETRIEVED = 12
 N_CHOICES = 24
+MAX_CACHED_REGIONS = 64
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,25 @@ class WhyRequest(SearchRequest):
 
     a: Line = ""
     b: Line = ""
+
+
+class RegionHandlers:
+    """Request handlers that find the concepts of an item in its picture. Thread-safe."""
+
+    def __init__(self, handlers: SearchHandlers) -> None:
+        self._handlers = handlers
+        self._occluded = lru_cache(MAX_CACHED_REGIONS)(self._encode_occluded)
+
+    def regions(self, item_id: str) -> dict[str, Any]:
+        """Return where the picture of an item carries each of its concepts."""
+        engine = self._handlers.engine
+        occluded = self._occluded(check_text("item ID", item_id))
+        return regions_json(concept_regions(engine, occluded))
+
+    def _encode_occluded(self, item_id: str) -> OccludedCodes:
+        engine = self._handlers.engine
+        with Image.open(engine.thumbnail(item_id)) as image:
+            return encode_occluded(engine, image, lock=self._handlers.model)
 
 
 def inspect_tab(handlers: SearchHandlers) -> None:

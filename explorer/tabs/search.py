@@ -35,6 +35,7 @@ from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import ViewState, read_link, write_link
 from sieve.model.checkpoint import CheckpointChoice, explain_choice
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
+from sieve.model.hub import artifact_name
 from sieve.model.words.text import content_words, word_presence
 
 log = logging.getLogger(__name__)
@@ -94,8 +95,8 @@ class SearchHandlers:
 
     @property
     def checkpoint_name(self) -> str:
-        """Folder name of the checkpoint."""
-        return Path(self.engine.checkpoint.path).name
+        """Name of the checkpoint's folder or repository."""
+        return artifact_name(Path(self.engine.checkpoint.path))
 
     def about(self) -> dict[str, Any]:
         """Return facts about the collection, checkpoint and server for all components."""

@@ -18,11 +18,12 @@ from sieve.model.benchmark.results import (
     read_evaluation,
     save_evaluation,
 )
-from sieve.model.benchmark.run import Benchmark
+from sieve.model.benchmark.run import QUERIES, Benchmark
 from sieve.model.evaluation.pairs import tracks_of
 
 __all__ = [
     "METHODS",
+    "QUERIES",
     "SHORT_METHODS",
     "TRAINED",
     "TRAINING_FREE",

@@ -21,7 +21,6 @@ from sieve.model.benchmark.methods import Spaces
 from sieve.model.benchmark.results import Answer, ConfidenceInterval, MethodResult
 from sieve.model.evaluation.metrics import (
     TOP,
-    average_precision,
     marks_of,
     measure_rankings,
     ranked_rows,
@@ -139,25 +138,39 @@ def resample(
     for s, rows in enumerate(rankings):
         good, bad = marks_of(rows, relevant), marks_of(rows, violating)
         for r, drawn in enumerate(draws.items):
-            hits, broken = _redrawn(rows, drawn, good, bad)
-            ap = np.nan_to_num(average_precision(hits, total[r]))
+            ap, violation = _redrawn(rows, drawn, good, bad, total[r])
             whole = max(weights[r].sum(), 1)
-            means[0, s, r] = (weights[r] * ap).sum() / whole
-            means[1, s, r] = (weights[r] * broken.sum(1)).sum() / whole / TOP
+            means[0, s, r] = (weights[r] * np.nan_to_num(ap)).sum() / whole
+            means[1, s, r] = (weights[r] * violation).sum() / whole
     return Resampled(*means.mean(1))
 
 
 def _redrawn(
-    rows: np.ndarray, drawn: np.ndarray, good: np.ndarray, bad: np.ndarray
+    rows: np.ndarray, drawn: np.ndarray, good: np.ndarray, bad: np.ndarray, total: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mark the top ten after repeating and skipping items: two (p, 10) bool."""
-    last = np.where(rows >= 0, drawn[np.maximum(rows, 0)], 0).cumsum(1, dtype=np.int16)
-    # Rank t holds the first item whose cumulative copies reach t.
-    index = (last[:, :, None] < np.arange(1, TOP + 1, dtype=np.int16)).sum(1)  # (p, TOP)
-    filled = index < rows.shape[1]
-    index = np.minimum(index, rows.shape[1] - 1)
-    hits = np.take_along_axis(good, index, 1) & filled
-    return hits, np.take_along_axis(bad, index, 1) & filled
+    """Return AP@10 and violation@10 after repeating and skipping items: two (p,) float.
+
+    An item with c copies takes c successive ranks. If it is relevant, and h of the f results before
+    it were, then its ranks t = f + 1 … f + c add Σ (h + t - f) / t = c + (h - f) Σ 1/t to the
+    average precision, so ranks need not be listed one by one.
+    """
+    copies = np.where(rows >= 0, drawn[np.maximum(rows, 0)], np.int16(0))
+    last = np.minimum(copies.cumsum(1, dtype=np.int16), np.int16(TOP))
+    deep = np.flatnonzero((last < TOP).any(0))
+    depth = min(deep[-1] + 2, last.shape[1]) if len(deep) else 1  # the ranks that matter
+    last, good, bad = last[:, :depth], good[:, :depth], bad[:, :depth]
+    first = np.pad(last, ((0, 0), (1, 0)))[:, :-1]
+    taken = last - first
+    hits = taken * good
+    before = hits.cumsum(1) - hits
+    gained = (hits + good * (before - first) * (_HARMONIC[last] - _HARMONIC[first])).sum(1)
+    with np.errstate(invalid="ignore"):
+        ap = gained / np.minimum(total, TOP)
+    return ap, (taken * bad).sum(1) / TOP
+
+
+_HARMONIC = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, TOP + 1))])
+"""Σ 1/t over t ≤ n, for n = 0 … TOP."""
 
 
 def interval(values: np.ndarray, measured: float, most: float = np.inf) -> ConfidenceInterval:

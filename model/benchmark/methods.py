@@ -269,8 +269,13 @@ class BackboneEmbeddings:
         return unit(np.asarray(self.collection.image_embeddings[rows], np.float32))
 
     def space(self, pair_set: PairSet) -> Space:
-        """Return items and queries in the space of the backbone."""
+        """Return items and queries in the space of the backbone.
+
+        Several texts to exclude are represented by their mean.
+        """
         a, b, literal = map(self.texts, (pair_set.a, pair_set.b, pair_set.literal))
+        if pair_set.excluded:
+            b = unit(np.array([self.texts(texts).mean(0) for texts in pair_set.excluded]))
         bank = self.texts([f"a {word}" for word in self.words]) if self.words else None
         anchor = self.texts(NEUTRAL).mean(0)
         return Space(self.images(pair_set.rows), a, b, literal, bank=bank, anchor=anchor)

@@ -70,6 +70,13 @@ class BenchmarkConfig:
             )
 
 
+class NamedHash(NamedTuple):
+    """Name and hash of a collection, checkpoint or query file."""
+
+    name: Text
+    sha256: Text
+
+
 class ConfidenceInterval(NamedTuple):
     """A 95% interval."""
 
@@ -169,6 +176,8 @@ class TrackResult:
     largest wins and losses of Sieve, and the answers of Sieve for all of these."""
     dropped: Mapping[Text, Count] = field(default_factory=dict)
     """By split: number of items left out because they duplicate an item of an earlier split."""
+    notes: tuple[Text, ...] = ()
+    """What of a query file is not used, in sentences."""
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -202,6 +211,7 @@ class TrackResult:
                 "items": self.tuning_items,
                 "law": asdict(self.tuning_criteria),
             },
+            "notes": list(self.notes),
             "methods": [method.as_json(pairs) for method in self.methods],
             "variants": [method.as_json() for method in self.variants],
         }
@@ -230,6 +240,8 @@ class BenchmarkResult:
     config: BenchmarkConfig
     backbone_recall: Mapping[str, float]
     tracks: tuple[TrackResult, ...]
+    queries: NamedHash | None = None
+    """The query file, if the report pairs are from one."""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data; the same run gives the same bytes."""
@@ -249,6 +261,7 @@ class BenchmarkResult:
             "backbone": self.backbone,
             "checkpoint_sha256": self.checkpoint,
             "nouns_sha256": self.nouns_sha256,
+            "queries": self.queries and self.queries._asdict(),
             "benchmark": {
                 "law" if name == "criteria" else name: value
                 for name, value in asdict(self.config).items()
@@ -266,13 +279,6 @@ def rounded(value: Any, decimals: int = 6) -> Any:
     if isinstance(value, (list, tuple)):
         return [rounded(part, decimals) for part in value]
     return value
-
-
-class NamedHash(NamedTuple):
-    """Name and hash of a collection or checkpoint."""
-
-    name: Text
-    sha256: Text
 
 
 @dataclass(frozen=True)

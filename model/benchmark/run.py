@@ -39,6 +39,7 @@ from sieve.model.benchmark.results import (
     BenchmarkConfig,
     BenchmarkResult,
     MethodResult,
+    NamedHash,
     PairCount,
     TrackResult,
 )
@@ -46,11 +47,15 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows, n_dropped
 from sieve.model.encoder import SparseEncoder
-from sieve.model.evaluation.pairs import TrackName, TrackPairs, track_pairs
+from sieve.model.evaluation.pairs import TrackPairs, track_pairs
+from sieve.model.evaluation.query_sets import QuerySet, judged_pairs
 from sieve.model.text_encoder import ATTACH, unavailable_reason
 from sieve.model.text_encoder import open_text_encoder as text_encoder_of
 from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import concept_presence
+
+QUERIES = "queries"
+"""Track of the queries of a file."""
 
 
 class Benchmark:
@@ -67,6 +72,9 @@ class Benchmark:
         Measured as Sieve, instead of training encoders.
     baselines : mapping of str to Collection, optional
         Collections of the same items by other backbones.
+    queries : QuerySet, optional
+        Reported instead of pairs of the test split; tuned on the pairs of the first track of
+        `config` as usual.
     open_text_encoder : callable, optional
         Opens the text encoder of a collection; by default its backbone.
     text_encoder : str
@@ -88,6 +96,7 @@ class Benchmark:
         train: Collection | None = None,
         checkpoint: Checkpoint | None = None,
         baselines: Mapping[str, Collection] | None = None,
+        queries: QuerySet | None = None,
         open_text_encoder: Callable[[Collection], TextEncoder] | None = None,
         text_encoder: str = "",
         allow_code: bool = False,
@@ -99,6 +108,7 @@ class Benchmark:
         self.train = train or collection
         self.checkpoint = checkpoint
         self.baselines = dict(baselines or {})
+        self.queries = queries
         self.nouns = benchmark_nouns()
         self._device = device
         self._progress = progress
@@ -120,12 +130,16 @@ class Benchmark:
         `on_method` is called before each method of each track with the number done, the total
         number, and a description of the next; an exception from it stops the run.
         """
-        pairs_by_track: dict[TrackName, TrackPairs] = {
-            track: track_pairs(self.collection, track, self.nouns, self.config.criteria)
-            for track in self.config.tracks
+        test = evaluation_rows(self.collection, "test")
+        judged = judged_pairs(self.queries, self.collection, test) if self.queries else None
+        tracks = self.config.tracks[:1] if judged else self.config.tracks
+        pairs_by_track = {
+            QUERIES if judged else track: track_pairs(
+                self.collection, track, self.nouns, self.config.criteria, judged and judged.pairs
+            )
+            for track in tracks
         }
         methods = list(self._methods())
-        test = evaluation_rows(self.collection, "test")
         recalls = {m.name: _mean_recall(m.recall(test)) for m in methods if m.recall is not None}
         backbone_recall = code_recall(self.source, test) if self.collection.n_captions else {}
         total = len(pairs_by_track) * len(methods)
@@ -135,10 +149,12 @@ class Benchmark:
             if on_method is not None:
                 on_method(next(started), total, doing)
 
-        tracks = tuple(
+        results = [
             self._track(track, pairs, methods, recalls, report_progress)
             for track, pairs in pairs_by_track.items()
-        )
+        ]
+        if judged:
+            results = [replace(results[0], notes=judged.notes)]
         return BenchmarkResult(
             collection=self.collection.name,
             collection_sha256=self.collection.sha256,
@@ -150,7 +166,8 @@ class Benchmark:
             nouns_sha256=self.nouns.sha256,
             config=self.config,
             backbone_recall=backbone_recall,
-            tracks=tracks,
+            tracks=tuple(results),
+            queries=NamedHash(self.queries.name, self.queries.sha256) if self.queries else None,
         )
 
     def _check_inputs(self) -> None:
@@ -227,7 +244,7 @@ class Benchmark:
 
     def _track(
         self,
-        track: TrackName,
+        track: str,
         pairs: TrackPairs,
         methods: Sequence[Method],
         recalls: Mapping[str, dict[str, float]],

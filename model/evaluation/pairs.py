@@ -85,6 +85,10 @@ class PairSet:
     """(p, n) bool"""
     has_b: np.ndarray
     """(p, n) bool"""
+    excluded: tuple[tuple[str, ...], ...] = ()
+    """(p,) texts to exclude, if a query has several; by default `b`."""
+    sentences: tuple[str, ...] = ()
+    """(p,) whole queries; "A without B" where it is empty."""
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -92,13 +96,22 @@ class PairSet:
 
     @property
     def literal(self) -> tuple[str, ...]:
-        """(p,) texts of the form `A without B`."""
-        return tuple(f"{a} without {b}" for a, b in zip(self.a, self.b, strict=True))
+        """(p,) queries as one text, such as `A without B`."""
+        sentences = self.sentences or ("",) * len(self)
+        return tuple(
+            sentence or f"{a} without {b}"
+            for sentence, a, b in zip(sentences, self.a, self.b, strict=True)
+        )
 
     @property
     def texts(self) -> list[str]:
         """Distinct query texts of A and B."""
         return list(dict.fromkeys((*self.a, *self.b)))
+
+    @property
+    def phrases(self) -> tuple[tuple[str, ...], ...]:
+        """(p,) texts to exclude, at least one for each query."""
+        return self.excluded or tuple((b,) for b in self.b)
 
     @property
     def relevant(self) -> np.ndarray:
@@ -200,19 +213,24 @@ def select_pairs(
 
 
 def track_pairs(
-    collection: Collection, track: TrackName, nouns: NounTable, criteria: PairCriteria
+    collection: Collection,
+    track: TrackName,
+    nouns: NounTable,
+    criteria: PairCriteria,
+    judged: PairSet | None = None,
 ) -> TrackPairs:
     """Choose the tuning pairs of a track on the "select" split and its report pairs on "test".
 
-    Near duplicates of items in an earlier split are left out; see `sieve.model.duplicates`. Raises
-    a ValueError if a split has too few items for a single pair.
+    With `judged`, these are the report pairs. Near duplicates of items in an earlier split are left
+    out; see `sieve.model.duplicates`. Raises a ValueError if a split has too few items for a single
+    pair.
     """
     select, test = (evaluation_rows(collection, split) for split in ("select", "test"))
     if track == "label":
         concepts = label_concepts(collection, nouns, criteria)
     else:
         concepts = caption_concepts(collection, nouns)
-    report = select_pairs(concepts, test, criteria, tuning=False)
+    report = judged or select_pairs(concepts, test, criteria, tuning=False)
     applied = criteria
     tuning = select_pairs(concepts, select, applied, tuning=True)
     if len(tuning) < criteria.enough and len(select) < len(test):

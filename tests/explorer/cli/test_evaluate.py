@@ -16,6 +16,7 @@ from sieve.explorer.benchmark_report import save_plot, verdicts
 from sieve.explorer.cli import main
 from sieve.model.backbone import Backbone
 from sieve.model.benchmark import (
+    METHODS,
     ConfidenceInterval,
     MethodResult,
     PairCount,
@@ -99,6 +100,43 @@ def test_evaluate_prints_readable_output(evaluate, collection: Path) -> None:
     assert "backbone" in output
     (saved,) = list_evaluations(Collection.open(collection).sha256)[0]
     assert lines[-1].endswith(f" as {saved.id}") and saved.checkpoint is None
+
+
+def test_queries_of_a_file_are_measured_for_every_method(
+    evaluate, collection: Path, tmp_path: Path
+) -> None:
+    opened = Collection.open(collection)
+    items = opened.items[opened.items["split"] == "test"]
+    has = {
+        word: items["labels"].map(lambda own, word=word: word in own) for word in ("dog", "beach")
+    }
+    queries = tmp_path / "own.jsonl"
+    row = {
+        "query": "dog", "without": ["beach", "a cloud"],
+        "relevant": [*items["id"][has["dog"] & ~has["beach"]], "nowhere.png"],
+        "violating": list(items["id"][has["dog"] & has["beach"]]),
+    }  # fmt: skip
+    queries.write_text(json.dumps(row))
+    out = tmp_path / "out"
+    trained = ("--epochs", "1", "--seeds", "0", "--device", "cpu", "--out", out)
+    code, output, error = evaluate(
+        collection, "--trials", "2", "--resamples", "5", "--queries", queries, *trained
+    )
+    assert code == 0, error
+    assert output.startswith("captioned, query file: 1 pairs with 1 different A")
+    assert "1 judged items are not in the collection: nowhere.png." in output
+    (track,) = json.loads((out / "result.json").read_text())["tracks"]
+    assert [method["method"] for method in track["methods"]] == list(METHODS)
+    assert json.loads((out / "config.json").read_text())["queries"]["name"] == "own.jsonl"
+    (saved,) = list_evaluations(opened.sha256)[0]
+    assert saved.track_names == ("queries",)
+    (pair,) = read_evaluation(saved.path).tracks[0].pair_counts
+    assert pair[:2] == ("dog", "beach or cloud")
+    queries.write_text("{}")
+    code, _, error = evaluate(collection, "--queries", queries)
+    assert code == 1 and "own.jsonl:1: query: Field required; expected {" in error
+    code, _, error = evaluate(collection, "--qrels", queries)
+    assert code == 1 and "--qrels has the judgments of --queries; give both" in error
 
 
 def test_quick_evaluation_trains_nothing(
