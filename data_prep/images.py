@@ -119,6 +119,14 @@ def load_image(path: Path) -> Image.Image:
     return _decode_or_explain(path)
 
 
+def open_image_file(name: str | Path) -> Image.Image:
+    """Decode an image file that a user names, as `load_image` does; the error names the file."""
+    try:
+        return load_image(Path(name).expanduser())
+    except ValueError as error:
+        raise ValueError(f"image {name}: {error}; give another one") from None
+
+
 def load_image_bytes(data: bytes) -> Image.Image:
     """Decode the bytes of an image file, such as a member of an archive; see `load_image`."""
     if not data:

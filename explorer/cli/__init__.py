@@ -125,7 +125,7 @@ def _unknown_option(arguments: list[str], command: list[str]) -> str:
     """Describe the first option that the command does not have; empty if all exist."""
     printed = io.StringIO()
     with redirect_stdout(printed), suppress(SystemExit):
-        _parse([*command, "--help"])
+        parse([*command, "--help"])
     options = list(dict.fromkeys(_OPTION.findall(printed.getvalue())))
     for argument in arguments:
         flag = argument.partition("=")[0]
@@ -173,7 +173,7 @@ def _main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     try:
         with usage_errors(arguments):
-            command = _parse(arguments)
+            command = parse(arguments)
     except UsageError as error:
         return _report(str(error), _USAGE_ERROR)
     except SystemExit as done:  # it printed help
@@ -190,7 +190,7 @@ def _main(arguments: list[str]) -> int:
     return _SUCCESS
 
 
-def _parse(arguments: list[str]) -> Any:
+def parse(arguments: list[str]) -> Any:
     """Return the command as an instance of its dataclass."""
     commands = (Annotated[kind, subcommand(name)] for name, kind in _COMMANDS.items())
     union: Any = reduce(or_, commands)
