@@ -26,7 +26,7 @@ from sieve.explorer.json_validation import (
 from sieve.explorer.serialize import difference_json, page_json, query_json, search_report
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
-from sieve.model.search_results import EncodedQuery
+from sieve.model.encoded_query import EncodedQuery
 from sieve.model.set_difference import compare_sets
 
 P = ParamSpec("P")
@@ -54,11 +54,12 @@ def add_api(
         """Return the dimensions of a query, and those that "without" proposes to switch off.
 
         Args:
-            text: What to find, in words.
-            without: What to exclude, in words; empty for nothing.
+            text: What to find, in words, or a sum of terms such as "2:a dog + item:ID - 0.5:grass".
+            without: What to exclude, separated by commas; empty for nothing.
 
         Returns:
-            query, without, excluded (its phrases), dimensions (dimension, name, strength,
+            query, without, excluded (its phrases), terms (term, kind: text, item, image or concept,
+            weight, excluded), dimensions (dimension, name, strength,
             without_strength, off, concept), concepts (concept, name, strength, without_strength,
             off: null for a part, dimensions), notes and suggestion (another reading, or null). A
             concept is identified by its leading dimension.
@@ -77,8 +78,8 @@ def add_api(
         """Find images that show one thing without another, with dimensions of the code off.
 
         Args:
-            text: What to find, in words.
-            without: What to exclude, in words; empty for nothing.
+            text: What to find, in words, or a sum of terms such as "2:a dog + item:ID - 0.5:grass".
+            without: What to exclude, separated by commas; empty for nothing.
             off: The complete set of dimensions that are off; null for those proposed.
             strictness: From 0 (off dimensions are ignored) to 1 (they lower the score), "never"
                 (hides images that have what is off with a probability of at least 0.5), or
@@ -87,9 +88,9 @@ def add_api(
             copies: Whether every copy of a picture is a result of its own.
 
         Returns:
-            query, without, off, off_concepts, hides (what `never` hides), results (id, file, score,
-            captions, labels, copies, contributions, concepts: contributions by concept, presence)
-            and notes.
+            query, without, terms, off, off_concepts, hides (what `never` hides), results (id, file,
+            score, captions, labels, copies, contributions, concepts and terms: contributions by
+            concept and by term, presence) and notes.
         """  # noqa: D406, D407
         query = encoded(text, without)
         level, number = read_strictness(strictness), read_whole("top", top)

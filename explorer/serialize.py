@@ -26,11 +26,16 @@ from sieve.model.dimension_name import numbered
 from sieve.model.dimensions import DimensionPage
 from sieve.model.dimensions.ablation import Ablation
 from sieve.model.dimensions.map import DimensionMap
+from sieve.model.encoded_query import by_concept
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part, Standing
 from sieve.model.occlusion import ConceptRegion
+<<<<<<< HEAD
 from sieve.model.search_results import Contribution, OffDimension, by_concept
 from sieve.model.set_difference import SetDifference, strongest_items
+=======
+from sieve.model.search_results import Contribution, OffDimension
+>>>>>>> origin/main
 
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
@@ -57,6 +62,7 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "query": query.text,
         "without": query.without,
         "excluded": list(query.excluded),
+        "terms": terms_json(query),
         "off": [_without_concept_name(off) for off in outcome.off],
         "off_concepts": off_concepts(outcome),
         "hides": describe_hidden(outcome),
@@ -72,6 +78,7 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
                 "concepts": [
                     asdict(part) | {"dimensions": list(part.dimensions)} for part in result.concepts
                 ],
+                "terms": sum_by_term(query, result, [part.dimension for part in outcome.off]),
                 "presence": [
                     {"name": one.name, "probability": to_json(one.probability)}
                     for one in result.presence
@@ -83,6 +90,35 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "suggestion": query.suggested,
         "seconds": outcome.seconds,
     }
+
+
+def terms_json(query: EncodedQuery) -> list[dict[str, Any]]:
+    """Serialise the terms of a query, those to find first."""
+    return [
+        {
+            "term": one.label,
+            "kind": one.term.kind,
+            "weight": one.term.weight,
+            "excluded": one.excluded,
+        }
+        for one in query.terms
+    ]
+
+
+def describe_term(term: Mapping[str, Any]) -> str:
+    """Describe a term by its weight and text: `0.5 × a beach`."""
+    weight = "" if term["weight"] == 1 else f"{term['weight']:g} × "
+    return f"{weight}{term['term']}"
+
+
+def sum_by_term(query: EncodedQuery, result: Result, off: Sequence[int]) -> list[float]:
+    """Sum the contributions to a score by term.
+
+    The rest of the score is of dimensions that are off, but that no term proposes.
+    """
+    parts = result.contributions
+    shares = query.shares([part.dimension for part in parts], off)
+    return [_number(value) for value in shares @ np.array([part.value for part in parts])]
 
 
 def off_concepts(outcome: SearchOutcome) -> list[dict[str, Any]]:
@@ -210,6 +246,7 @@ def query_json(query: EncodedQuery) -> dict[str, Any]:
         "query": query.text or query.item,
         "without": query.without,
         "excluded": list(query.excluded),
+        "terms": terms_json(query),
         "dimensions": [
             {
                 "dimension": active.dimension,
@@ -498,9 +535,9 @@ def item_summaries(engine: SearchEngine, rows: Sequence[int]) -> list[dict[str, 
     ]
 
 
-def describe_rank(standing: Standing, itself: int | None = None) -> str:
+def describe_rank(standing: Standing, itself: Sequence[int] = ()) -> str:
     """Describe the rank of an item, for example `number 3 with a score of 0.62`."""
-    if standing.row == itself:
+    if standing.row in itself:
         return "the query image itself, which is not a result"
     if standing.removed:
         rank = standing.rank_if_kept

@@ -94,15 +94,16 @@ class Explore:
 class Search:
     """Search a collection, with dimensions switched off.
 
-    Example: sieve search scenes "a dog" --without "a beach" --strictness never -k 10
+    Example: sieve search scenes "a dog + 0.5:grass" --without "a beach" -k 10
     """
 
     collection: CollectionName
     query: Annotated[Positional[str], arg(metavar="QUERY")] = ""
-    """Text to search for; "a dog -beach" and "a dog without a beach" exclude the beach."""
+    """Text to search for; "a dog -beach" and "a dog without a beach" exclude the beach. A sum has
+    several terms, some with a weight: "a dog + 0.5:image:ball.jpg - concept:17 - item:ID"."""
     search: SearchOptions = SearchOptions()
     image: File = None
-    """Search by this image file."""
+    """Search by this image file, added to the text if there is one."""
     top: Annotated[int, arg(aliases=["-k"])] = 10
     """Number of results."""
     paths: bool = False
@@ -119,17 +120,14 @@ class Search:
         """Search, and print the results."""
         if self.query or self.search.without or self.image:
             self.backbone.announce(self.collection)
-        from sieve.data_prep.images import load_image, original_path
+        from sieve.data_prep.images import open_image_file, original_path
         from sieve.explorer.serialize import search_report
 
         if self.paths and self.json:
             raise ValueError("give --paths or --json, not both")
         if self.null and not self.paths:
             raise ValueError("--null requires --paths")
-        try:
-            picture = load_image(self.image) if self.image else None
-        except ValueError as error:
-            raise ValueError(f"image {self.image}: {error}; give another --image") from None
+        picture = open_image_file(self.image) if self.image else None
         engine = self.backbone.open_engine(self.collection, self.checkpoint, self.index)
         query, outcome = self.search.run(engine, self.query, self.top, picture)
         if self.paths:

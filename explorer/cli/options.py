@@ -26,8 +26,9 @@ from sieve.model.files import sieve_home
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sieve.model.encoded_query import EncodedQuery
     from sieve.model.engine import SearchEngine
-    from sieve.model.search_results import EncodedQuery, SearchOutcome
+    from sieve.model.search_results import SearchOutcome
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +169,8 @@ class SearchOptions:
     """Options of a search: query, exclusions and strictness."""
 
     without: str = ""
-    """Phrase to exclude, or several separated by commas. Its dimensions are switched off."""
+    """Phrase to exclude, or several separated by commas, some with a weight as in 0.5:street, or
+    images as in image:street.jpg. Their dimensions are switched off."""
     strictness: StrictnessOption = Strictness()
     """How off dimensions count: 0 ignores them, 1 lowers the scores of items that have them,
     `never` also hides items that have what is off with a probability of at least 0.5, `never:0.2`
@@ -176,7 +178,7 @@ class SearchOptions:
     off: Off = None
     """Dimensions to switch off, such as 17,203; replaces those that --without proposes."""
     item: str = ""
-    """Search by the image of the item with this id."""
+    """Search by the image of the item with this id, added to the text if there is one."""
     copies: bool = False
     """List each copy of an image as its own result."""
 
@@ -184,7 +186,9 @@ class SearchOptions:
         self, engine: SearchEngine, text: str, top: int, picture: Image | None = None
     ) -> tuple[EncodedQuery, SearchOutcome]:
         """Search for a text, an image or the item."""
-        query = engine.encode(text, self.without, self.item, picture)
+        from sieve.data_prep.images import open_image_file
+
+        query = engine.encode(text, self.without, self.item, picture, open_image_file)
         return query, engine.search(
             query,
             self.off,

@@ -46,17 +46,20 @@ def print_facts(facts: dict[str, Any], indent: str = "") -> None:
 
 def print_outcome(report: dict[str, Any]) -> None:
     """Write the report of a search, from `sieve.explorer.serialize.search_report`."""
-    from sieve.explorer.serialize import describe_concept
+    from sieve.explorer.serialize import describe_concept, describe_term
 
     for note in report["notes"]:
         print_text(f"{tidy(note)}\n")
     if suggestion := report["suggestion"]:
         query, without = tidy(suggestion["query"]), tidy(suggestion["without"])
         print_text(f'To exclude it: "{query}" --without "{without}"\n')
-    if report["excluded"]:
-        find = f"find: “{tidy(report['query'])}”  " if report["query"] else ""
-        excluded = " or ".join(f"“{tidy(phrase)}”" for phrase in report["excluded"])
-        print_text(f"{find}without: {excluded}\n")
+    if len(report["terms"]) > 1:
+        find, without = (
+            [tidy(describe_term(one)) for one in report["terms"] if one["excluded"] is excluded]
+            for excluded in (False, True)
+        )
+        excluded = " or ".join(f"“{term}”" for term in without)
+        print_text(f"find: “{' + '.join(find)}”{excluded and f'  without: {excluded}'}\n")
     off = ", ".join(tidy(describe_concept(one)) for one in report["off_concepts"]) or "none"
     print_text(f"off: {off}\n")
     if report["hides"]:

@@ -22,7 +22,8 @@ from sieve.explorer.serialize import (
 )
 from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.explorer.view_state import ItemId, ViewState
-from sieve.model.engine import EncodedQuery, SearchEngine
+from sieve.model.encoded_query import EncodedQuery, sum_embeddings
+from sieve.model.engine import SearchEngine
 from sieve.model.explain import ItemComparison, Standing, cosine, explain, overlap, sum_by_concept
 from sieve.model.occlusion import OccludedCodes, concept_regions, encode_occluded
 
@@ -153,7 +154,7 @@ def _pair_view(engine: SearchEngine, left: EncodedQuery, right: EncodedQuery) ->
         )
     return {
         "cosine": round(shared.cosine, 6),
-        "backbone": cosine(_embedding(engine, left), _embedding(engine, right)),
+        "backbone": cosine(_embedding(left), _embedding(right)),
         "shared": sorted(rows, key=lambda row: -row["product"]),
         "left": summed(shared.left),
         "right": summed(shared.right),
@@ -165,11 +166,9 @@ def _pair_view(engine: SearchEngine, left: EncodedQuery, right: EncodedQuery) ->
     }
 
 
-def _embedding(engine: SearchEngine, query: EncodedQuery) -> np.ndarray:
-    """Return the embedding that matches the code: A alone if the text is "A without B"."""
-    if query.text and not query.item:
-        return engine.encode_text(query.text).embedding
-    return query.embedding
+def _embedding(query: EncodedQuery) -> np.ndarray:
+    """Return the embedding that matches the code: A alone if the query is "A without B"."""
+    return sum_embeddings([one for one in query.terms if not one.excluded])
 
 
 def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
@@ -212,7 +211,7 @@ def _next_result(ids: list[str], item: str) -> str:
 
 
 def _why(engine: SearchEngine, comparison: ItemComparison, query: EncodedQuery) -> dict[str, Any]:
-    itself = engine.row_of(query.item) if query.item else None
+    itself = engine.query_rows(query)
     return {
         "left": _standing(engine, comparison.left, itself),
         "right": _standing(engine, comparison.right, itself),
@@ -232,9 +231,9 @@ def _why(engine: SearchEngine, comparison: ItemComparison, query: EncodedQuery) 
     }
 
 
-def _standing(engine: SearchEngine, standing: Standing, itself: int | None) -> dict[str, Any]:
+def _standing(engine: SearchEngine, standing: Standing, itself: tuple[int, ...]) -> dict[str, Any]:
     text = describe_rank(standing, itself)
-    if itself is not None and standing.row in engine.copies.of(itself):
+    if any(standing.row in engine.copies.of(row) for row in itself):
         text = "the same picture as the query image, which is not a result"
     return {
         **item_summaries(engine, [standing.row])[0],

@@ -65,7 +65,7 @@ def test_encode_proposes_dimensions(client: Client, tiny_engine) -> None:
     off = [row["dimension"] for row in found["dimensions"] if row["off"]]
     assert tuple(off) == tiny_engine.encode("a circle", "the snow").proposed
     assert set(found) == {
-        "query", "without", "excluded", "dimensions", "concepts", "notes", "suggestion"
+        "query", "without", "excluded", "terms", "dimensions", "concepts", "notes", "suggestion"
     }  # fmt: skip
 
 
