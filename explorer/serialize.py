@@ -30,12 +30,8 @@ from sieve.model.encoded_query import by_concept
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part, Standing
 from sieve.model.occlusion import ConceptRegion
-<<<<<<< HEAD
-from sieve.model.search_results import Contribution, OffDimension, by_concept
-from sieve.model.set_difference import SetDifference, strongest_items
-=======
 from sieve.model.search_results import Contribution, OffDimension
->>>>>>> origin/main
+from sieve.model.set_difference import SetDifference, strongest_items
 
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
