@@ -1,4 +1,4 @@
-"""Find collections by name, and prepare the bundled one on first use.
+"""Find collections by name or on the Hub, and prepare the bundled one on first use.
 
 Sieve ships a program that draws the bundled collection, Scenes, and the embeddings of its images.
 Thumbnails and caption embeddings are computed once, on the user's machine, under `$SIEVE_HOME`.
@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from sieve import assets
-from sieve.model.collection import MANIFEST, file_sha256
+from sieve.model.collection import MANIFEST, PUBLISHED, file_sha256
 from sieve.model.files import check_files, sieve_home
+from sieve.model.hub import download, is_reference, reference_of
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,13 @@ BACKBONE = "sieve-lite"
 def locate_collection(name: str | Path, *, device: str = "auto", progress: bool = True) -> Path:
     """Return the path of a collection.
 
-    An existing path comes first, then a bundled name, then a name in `$SIEVE_HOME`. A bundled
-    collection is prepared on first use. Raise FileNotFoundError, which lists the available
+    `hf://ORG/NAME@REVISION` is downloaded from the Hub if it is not cached; see `download`. For
+    other names, an existing path comes first, then a bundled name, then a name in `$SIEVE_HOME`. A
+    bundled collection is prepared on first use. Raise FileNotFoundError, which lists the available
     collections, if none has that name.
     """
+    if is_reference(name):
+        return download(str(name), "dataset", PUBLISHED, MANIFEST)
     path = Path(name).expanduser()
     if (path / MANIFEST).is_file():
         return path
@@ -46,12 +50,15 @@ def locate_collection(name: str | Path, *, device: str = "auto", progress: bool 
     available = ", ".join([*BUNDLED, *list_collections()])
     raise FileNotFoundError(
         f"there is no collection {str(name)[:200]!r}; there are: {available}. Give the path of "
-        "one, or make one with `sieve prepare folder DIR --captions CSV --out COLLECTION`"
+        "one, or hf://ORG/NAME, or make one with `sieve prepare folder DIR --captions CSV --out "
+        "COLLECTION`"
     )
 
 
 def collection_reference(path: Path) -> str:
     """Return the shortest argument that opens a collection: its name if possible, else its path."""
+    if reference := reference_of(path):
+        return reference
     path = path.resolve()
     if path == bundled_path().resolve():
         return SCENES

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from sieve.data_prep.images import thumbnail_file
+from sieve.data_prep.images import read_thumbnail, thumbnail_file
 from sieve.data_prep.pipeline.embed import Embedder
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
 from sieve.data_prep.pipeline.plan import PreparationPlan, Shard
@@ -137,6 +137,9 @@ def _link_thumbnail(source: Path, target: Path, item_id: str) -> None:
     path = target / thumbnail_path(item_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        if (source / layout.THUMBNAIL_ARCHIVE).is_file():
+            path.write_bytes(read_thumbnail(source, item_id))
+            return
         old = thumbnail_file(source, item_id)
     except ValueError as error:
         old = source / thumbnail_path(item_id)

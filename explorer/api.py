@@ -1,4 +1,4 @@
-"""HTTP API, also for `gradio_client` and MCP: `/encode`, `/search`, `/dimension`, `/figure`."""
+"""HTTP API, also for `gradio_client` and MCP: `/encode`, `/search`, `/dimension` and others."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ from sieve.explorer.json_validation import (
 from sieve.explorer.serialize import page_json, query_json, search_report
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
-from sieve.model.search_results import EncodedQuery
+from sieve.model.encoded_query import EncodedQuery
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
+def add_api(
+    handlers: SearchHandlers, find_regions: Callable[[str], dict[str, Any]], *, mcp: bool = False
+) -> None:
     """Add the endpoints; call inside a `gr.Blocks`.
 
-    With `mcp`, the listed endpoints are also tools of the Model Context Protocol. These must be
-    read-only, so `/figure` is not listed then; public handlers leave it out, since it writes files.
+    `find_regions` returns the regions of an item by its ID. With `mcp`, the listed endpoints are
+    also tools of the Model Context Protocol. These must be read-only, so `/figure` is not listed
+    then; public handlers leave it out, since it writes files, and `/regions`, which is slow.
     """
     engine = handlers.engine
 
@@ -50,11 +53,12 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
         """Return the dimensions of a query, and those that "without" proposes to switch off.
 
         Args:
-            text: What to find, in words.
-            without: What to exclude, in words; empty for nothing.
+            text: What to find, in words, or a sum of terms such as "2:a dog + item:ID - 0.5:grass".
+            without: What to exclude, separated by commas; empty for nothing.
 
         Returns:
-            query, without, excluded (its phrases), dimensions (dimension, name, strength,
+            query, without, excluded (its phrases), terms (term, kind: text, item, image or concept,
+            weight, excluded), dimensions (dimension, name, strength,
             without_strength, off, concept), concepts (concept, name, strength, without_strength,
             off: null for a part, dimensions), notes and suggestion (another reading, or null). A
             concept is identified by its leading dimension.
@@ -73,8 +77,8 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
         """Find images that show one thing without another, with dimensions of the code off.
 
         Args:
-            text: What to find, in words.
-            without: What to exclude, in words; empty for nothing.
+            text: What to find, in words, or a sum of terms such as "2:a dog + item:ID - 0.5:grass".
+            without: What to exclude, separated by commas; empty for nothing.
             off: The complete set of dimensions that are off; null for those proposed.
             strictness: From 0 (off dimensions are ignored) to 1 (they lower the score), "never"
                 (hides images that have what is off with a probability of at least 0.5), or
@@ -83,9 +87,9 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
             copies: Whether every copy of a picture is a result of its own.
 
         Returns:
-            query, without, off, off_concepts, hides (what `never` hides), results (id, file, score,
-            captions, labels, copies, contributions, concepts: contributions by concept, presence)
-            and notes.
+            query, without, terms, off, off_concepts, hides (what `never` hides), results (id, file,
+            score, captions, labels, copies, contributions, concepts and terms: contributions by
+            concept and by term, presence) and notes.
         """  # noqa: D406, D407
         query = encoded(text, without)
         level, number = read_strictness(strictness), read_whole("top", top)
@@ -117,6 +121,22 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
         return page_json(engine.dimension(read_whole("dimension", dimension)))
 
     @_raise_gradio_errors
+    def regions(item: str) -> dict[str, Any]:
+        """Return where the picture of an item shows each of its concepts.
+
+        Parts of the picture are covered, one after the other; where this lowers the activation of
+        a concept, the picture shows it.
+
+        Args:
+            item: ID of the item, as in the results of /search.
+
+        Returns:
+            concepts (concept, name, activation, cells: rows from the top of the share of the
+            activation that each cell of the picture carries; negative if it rises without it).
+        """  # noqa: D406, D407
+        return find_regions(item)
+
+    @_raise_gradio_errors
     def figure(recipe: dict[str, Any], kind: drawing.Kind = "pdf") -> FileData:
         """Draw a paper figure from a recipe.
 
@@ -138,6 +158,7 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
     api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
     api(dimension, api_name="dimension")
     if not handlers.public:
+        api(regions, api_name="regions", concurrency_id="model", concurrency_limit=1)
         visibility = "undocumented" if mcp else "public"
         limit = {"concurrency_id": "figure", "concurrency_limit": 1}
         api(figure, api_name="figure", api_visibility=visibility, **limit)

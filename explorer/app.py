@@ -45,7 +45,7 @@ from sieve.explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from sieve.explorer.tabs.compare import compare_tab  # noqa: E402
 from sieve.explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from sieve.explorer.tabs.figure import figure_tab  # noqa: E402
-from sieve.explorer.tabs.inspect import inspect_tab  # noqa: E402
+from sieve.explorer.tabs.inspect import RegionHandlers, inspect_tab  # noqa: E402
 from sieve.explorer.tabs.search import SearchHandlers, search_tab  # noqa: E402
 from sieve.explorer.tabs.train import TrainHandlers, train_tab  # noqa: E402
 from sieve.model.engine import SearchEngine  # noqa: E402
@@ -115,10 +115,11 @@ def build_app(
             if training is not None:
                 with _tab("train"):
                     train_tab(training)
-        component("item_detail")
+        regions = RegionHandlers(handlers).regions
+        component("item_detail", *([] if public else [regions]))
         component("checkpoint_panel", CheckpointReporter(engine).checkpoint_report)
         component("guide")
-        add_api(handlers, mcp=mcp)
+        add_api(handlers, regions, mcp=mcp)
     Thread(target=handlers.warm_up, daemon=True).start()
     return app.queue(max_size=64, default_concurrency_limit=2)
 

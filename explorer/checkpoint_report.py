@@ -13,7 +13,6 @@ from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.explorer.errors import one_line
@@ -211,12 +210,10 @@ def controls_report(
     ]
 
 
-def counterfactual_report(
-    engine: SearchEngine, collection: Collection
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Return a summary of selectivity, and the falls of each dimension as columns of its table.
+def counterfactual_report(engine: SearchEngine, collection: Collection) -> dict[str, Any]:
+    """Summarise the selectivity of the dimensions, and of the concepts, whose names are certain.
 
-    The summary is of the dimensions, and of the concepts, whose names are certain.
+    The dimension table has the falls of each dimension from then on.
     """
     from sieve.data_prep.scenes.counterfactual import counterfactual_pairs
     from sieve.model.sanity import engine_falls
@@ -240,12 +237,7 @@ def counterfactual_report(
         for name, value in values.items():
             median = float(np.median(value[measured])) if measured.any() else None
             summary[f"{kind}_{name}"] = median
-    columns = {
-        "own_fall": dimensions.own,
-        "other_fall": dimensions.other,
-        "selectivity": dimensions.selectivity,
-    }
-    return summary, pd.DataFrame(columns)
+    return summary
 
 
 def seeds_report(engine: SearchEngine, others: Sequence[SearchEngine]) -> dict[str, Any]:

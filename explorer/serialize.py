@@ -8,7 +8,6 @@ once, and contributions are pairs.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +26,11 @@ from sieve.model.dimension_name import numbered
 from sieve.model.dimensions import DimensionPage
 from sieve.model.dimensions.ablation import Ablation
 from sieve.model.dimensions.map import DimensionMap
+from sieve.model.encoded_query import by_concept
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part, Standing
-from sieve.model.search_results import Contribution, OffDimension, by_concept
+from sieve.model.occlusion import ConceptRegion
+from sieve.model.search_results import Contribution, OffDimension
 
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
@@ -56,6 +57,7 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "query": query.text,
         "without": query.without,
         "excluded": list(query.excluded),
+        "terms": terms_json(query),
         "off": [_without_concept_name(off) for off in outcome.off],
         "off_concepts": off_concepts(outcome),
         "hides": describe_hidden(outcome),
@@ -71,6 +73,7 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
                 "concepts": [
                     asdict(part) | {"dimensions": list(part.dimensions)} for part in result.concepts
                 ],
+                "terms": sum_by_term(query, result, [part.dimension for part in outcome.off]),
                 "presence": [
                     {"name": one.name, "probability": to_json(one.probability)}
                     for one in result.presence
@@ -82,6 +85,35 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "suggestion": query.suggested,
         "seconds": outcome.seconds,
     }
+
+
+def terms_json(query: EncodedQuery) -> list[dict[str, Any]]:
+    """Serialise the terms of a query, those to find first."""
+    return [
+        {
+            "term": one.label,
+            "kind": one.term.kind,
+            "weight": one.term.weight,
+            "excluded": one.excluded,
+        }
+        for one in query.terms
+    ]
+
+
+def describe_term(term: Mapping[str, Any]) -> str:
+    """Describe a term by its weight and text: `0.5 × a beach`."""
+    weight = "" if term["weight"] == 1 else f"{term['weight']:g} × "
+    return f"{weight}{term['term']}"
+
+
+def sum_by_term(query: EncodedQuery, result: Result, off: Sequence[int]) -> list[float]:
+    """Sum the contributions to a score by term.
+
+    The rest of the score is of dimensions that are off, but that no term proposes.
+    """
+    parts = result.contributions
+    shares = query.shares([part.dimension for part in parts], off)
+    return [_number(value) for value in shares @ np.array([part.value for part in parts])]
 
 
 def off_concepts(outcome: SearchOutcome) -> list[dict[str, Any]]:
@@ -209,6 +241,7 @@ def query_json(query: EncodedQuery) -> dict[str, Any]:
         "query": query.text or query.item,
         "without": query.without,
         "excluded": list(query.excluded),
+        "terms": terms_json(query),
         "dimensions": [
             {
                 "dimension": active.dimension,
@@ -260,19 +293,7 @@ def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:
         **page_json(page),
         "histogram": histogram if is_active else None,
         "search": search,
-        "falls": _falls_of(engine, page),
     }
-
-
-def _falls_of(engine: SearchEngine, page: DimensionPage) -> dict[str, float] | None:
-    """Return the falls of a dimension in counterfactual images, if they were measured."""
-    from sieve.model.sanity import cached_falls
-
-    falls = cached_falls(engine)
-    if falls is None or not page.label:
-        return None
-    own, other = float(falls.own[page.dimension]), float(falls.other[page.dimension])
-    return None if math.isnan(own + other) else {"own": own, "other": other}
 
 
 def _words_to_search(engine: SearchEngine, page: DimensionPage) -> str:
@@ -411,6 +432,7 @@ def table_view(engine: SearchEngine) -> dict[str, list[Any]]:
         "agreement": _or_none(table["agreement"].tolist()),
         "mono": _or_none(table["monosemanticity"].tolist()),
         "auc": _or_none(table["label_auc"].tolist()),
+        "stability": _or_none(table["stability"].tolist()),
         "label": table["label"].tolist(),
         "word": table["top_word"].tolist() if "top_word" in table else [""] * len(table),
     }
@@ -459,6 +481,21 @@ def item_view(engine: SearchEngine, item_id: str) -> dict[str, Any]:
     }
 
 
+def regions_json(regions: Sequence[ConceptRegion]) -> dict[str, Any]:
+    """Serialise the regions of an image's concepts; `cells` are rows from the top, in [-1, 1]."""
+    return {
+        "concepts": [
+            {
+                "concept": region.concept,
+                "name": region.name,
+                "activation": _number(region.activation),
+                "cells": np.clip(region.cells, -1, 1).astype(float).round(3).tolist(),
+            }
+            for region in regions
+        ]
+    }
+
+
 def item_summaries(engine: SearchEngine, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Serialise items without a score."""
     items = engine.collection.items
@@ -473,9 +510,9 @@ def item_summaries(engine: SearchEngine, rows: Sequence[int]) -> list[dict[str, 
     ]
 
 
-def describe_rank(standing: Standing, itself: int | None = None) -> str:
+def describe_rank(standing: Standing, itself: Sequence[int] = ()) -> str:
     """Describe the rank of an item, for example `number 3 with a score of 0.62`."""
-    if standing.row == itself:
+    if standing.row in itself:
         return "the query image itself, which is not a result"
     if standing.removed:
         rank = standing.rank_if_kept

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import filterfalse
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qs, urlencode
 
@@ -28,6 +29,7 @@ from sieve.explorer.json_validation import (
     validate,
 )
 from sieve.model.hyperparameters import PRESENCE_LIMIT
+from sieve.model.query_parser import ParsedQuery, Term, parse_query
 
 Tab = Literal["search", "dimensions", "inspect", "compare", "figure", "benchmark", "train"]
 TABS = get_args(Tab)
@@ -47,11 +49,11 @@ class ViewState:
     """The state of the page that a link restores; every field is validated."""
 
     q: Text = ""
-    """Text of the query."""
+    """What to find: a text, or a sum of terms; see `sieve.model.query_parser`."""
     without: Text = ""
-    """Text to exclude."""
+    """Terms to exclude."""
     item: ItemId = ""
-    """Id of an item whose image is the query instead of `q`."""
+    """Id of an item whose image is the query, or is added to `q`."""
     off: Off | None = None
     """The complete set of dimensions that are off; None for those proposed for "without"."""
     strictness: Annotated[float, PlainValidator(lambda value: read_strictness(value).value)] = 1.0
@@ -93,7 +95,7 @@ def write_link(state: ViewState, collection: str, checkpoint: str) -> str:
     parts: dict[str, str] = {}
     if state.item:
         parts["item"] = state.item
-    elif state.q:
+    if state.q:
         parts["q"] = state.q
     if state.without:
         parts["without"] = state.without
@@ -188,11 +190,22 @@ def _drop_dimensions(values: dict[str, Any]) -> bool:
     named = values.keys() & {"off", "dimension", "atlas"}
     for name in named:
         del values[name]
+    query = parse_query(values.get("q", ""), values.get("without", ""))
+    find, exclude = (tuple(filterfalse(_is_numbered, t)) for t in (query.find, query.exclude))
+    kept = ParsedQuery(find, exclude)
+    if kept != ParsedQuery(query.find, query.exclude):
+        values |= {"q": kept.find_field, "without": kept.without_field}
+        named |= {"q"}
     # The page itself ignores the dimensions in these two.
     switched = any(re.search(r"\boff:", values.get(name, "")) for name in ("inspect", "versus"))
     figure = values.get("figure", "")
     values |= {"figure": _drop_from_figure(figure)} if figure else {}
     return bool(named) or switched or values.get("figure", "") != figure
+
+
+def _is_numbered(term: Term) -> bool:
+    """Return whether a term is a concept that is named by a dimension."""
+    return term.kind == "concept" and term.value.isdecimal()
 
 
 def _drop_from_figure(text: str) -> str:

@@ -33,6 +33,7 @@ from sieve.model.encoder import SparseEncoder
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.files import (
+    CHECKSUMS,
     Count,
     Line,
     OpenedFiles,
@@ -45,6 +46,7 @@ from sieve.model.files import (
     sieve_home,
     write_checksums,
 )
+from sieve.model.hub import artifact_name, download, is_reference
 from sieve.model.hyperparameters import SparseEncoderConfig
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
 NAMES = "names.json"
+FILES = (CONFIG, WEIGHTS, TRAINING, NAMES, CHECKSUMS)
+"""All files of a checkpoint."""
 QUICK_STEPS = 300
 QUICK_DIMENSIONS = 256
 """A checkpoint with fewer steps or dimensions is a trial, and the last choice as default."""
@@ -106,7 +110,9 @@ class _Point(Schema):
     step: int
 
 
-class _Quality(Schema):
+class ValidationQuality(Schema):
+    """Metrics on validation items, recorded by the training; text-to-image recall is `recall@k`."""
+
     codes: dict[str, float] = {}
     backbone: dict[str, float] = {}
 
@@ -120,7 +126,7 @@ class _Quality(Schema):
 class _Training(Schema):
     items: list[Line] = []
     curves: list[_Point] = []
-    quality: _Quality = _Quality()
+    quality: ValidationQuality = ValidationQuality()
 
 
 class Checkpoint:
@@ -186,6 +192,21 @@ class Checkpoint:
                 f"`sieve train {collection.path}` or choose another with --checkpoint"
             )
 
+    @property
+    def name(self) -> str:
+        """Name of its folder, or of its repository on the Hub."""
+        return artifact_name(self.path)
+
+    @cached_property
+    def quality(self) -> ValidationQuality:
+        """Metrics that its training recorded; empty for an imported encoder or external codes."""
+        return self._training.quality
+
+    @cached_property
+    def _training(self) -> _Training:
+        path = self.path / TRAINING
+        return read_json(path, _Training, _AGAIN) if path.is_file() else _Training()
+
     @cached_property
     def sha256(self) -> str:
         """Hash of config, weights and names."""
@@ -196,8 +217,7 @@ class Checkpoint:
     @cached_property
     def trained_items(self) -> frozenset[str]:
         """Ids of the training items; empty if they were not recorded."""
-        path = self.path / TRAINING
-        return frozenset(read_json(path, _Training, _AGAIN).items if path.is_file() else ())
+        return frozenset(self._training.items)
 
     def name_of(self, dimension: int) -> str:
         """Return a dimension's name.
@@ -497,9 +517,12 @@ def _write(path: Path, content: Any) -> None:
 def checkpoint_path(name: str) -> Path:
     """Return the path of a checkpoint: a path, a name in `$SIEVE_HOME`, or a bundled name.
 
-    A folder that is not a checkpoint does not hide a checkpoint of the same name. Raises a
+    `hf://ORG/NAME@REVISION` is downloaded from the Hub if it is not cached; see `download`. A
+    folder that is not a checkpoint does not hide a checkpoint of the same name. Raises a
     FileNotFoundError that lists the existing names if there is none of that name.
     """
+    if is_reference(name):
+        return download(name, "model", FILES, NAMES)
     path = Path(name).expanduser()
     if (path / CONFIG).is_file():
         return path
@@ -511,8 +534,8 @@ def checkpoint_path(name: str) -> Path:
         return path  # opening it raises the right error
     known = ", ".join(dict.fromkeys(folder.name for folder in folders)) or "none"
     raise FileNotFoundError(
-        f"there is no checkpoint {name[:200]!r}; there are: {known}. Give the path of one, or make "
-        "one with `sieve train COLLECTION`"
+        f"there is no checkpoint {name[:200]!r}; there are: {known}. Give the path of one, "
+        "hf://ORG/NAME, or make one with `sieve train COLLECTION`"
     )
 
 

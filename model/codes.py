@@ -98,11 +98,13 @@ def code_files(name: str) -> list[str]:
     return [f"{name}_{part}.npy" for part in _PARTS]
 
 
+CODE_FILES = (*code_files(IMAGE_CODES), *code_files(TEXT_CODES), *code_files(WORD_CODES), WORDS)
+"""All files of external codes."""
+
+
 def code_file_names(folder: Path) -> list[str]:
     """Return the names of the files of external codes that exist in a folder."""
-    parts = (IMAGE_CODES, TEXT_CODES, WORD_CODES)
-    names = [name for part in parts for name in code_files(part)] + [WORDS]
-    return [name for name in names if (folder / name).is_file()]
+    return [name for name in CODE_FILES if (folder / name).is_file()]
 
 
 _CACHED = ("entries", "indptr", "postings_indptr")

@@ -27,9 +27,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from sieve.model.codes import SparseCodes, code_file_names
+from sieve.model.codes import CODE_FILES, SparseCodes, code_file_names
 from sieve.model.external_sae import external_sae_fault, tool_of_config
 from sieve.model.files import (
+    CHECKSUMS,
     UNREADABLE,
     Count,
     Hash,
@@ -54,7 +55,14 @@ CAPTION_ITEM = "caption_item.npy"
 SKIPPED = "skipped.csv"
 DUPLICATES = "duplicates.csv"
 THUMBNAILS = "thumbnails"
+THUMBNAIL_ARCHIVE = "thumbnails.zip"
+"""All thumbnails in one file, `ID.webp` without compression, as an alternative to the folder."""
 _CHECKPOINT = ("config.json", "names.json")
+PUBLISHED = (
+    MANIFEST, CHECKSUMS, ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED,
+    DUPLICATES, THUMBNAIL_ARCHIVE, *CODE_FILES, *_CHECKPOINT,
+)  # fmt: skip
+"""All files of a collection on the Hub, with embeddings or codes."""
 _AGAIN = "prepare the collection again"
 _KINDS = {"f": "floating-point numbers", "i": "whole numbers"}
 _UNKNOWN = "unknown-"

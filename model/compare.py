@@ -16,6 +16,7 @@ import numpy as np
 from sieve.model.benchmark.methods import TRAINING_FREE
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
+from sieve.model.encoded_query import EncodedQuery, sum_embeddings
 from sieve.model.encoder import IMAGE, MODALITIES, TEXT
 from sieve.model.engine import SearchEngine
 from sieve.model.evaluation import PairCriteria, TrackName
@@ -24,7 +25,6 @@ from sieve.model.evaluation.pairs import Concepts, caption_concepts, label_conce
 from sieve.model.evaluation.rules import Range, Rule, Space, unit
 from sieve.model.exclusion import best, scores
 from sieve.model.hyperparameters import PRESENCE_LIMIT
-from sieve.model.search_results import EncodedQuery
 from sieve.model.words.nouns import NounTable, bare_phrase, benchmark_nouns
 from sieve.model.words.text import lemma
 
@@ -100,10 +100,15 @@ def embed_query(engine: SearchEngine, query: EncodedQuery) -> QueryEmbeddings:
     """Embed the parts of a query; raise a ValueError without a backbone."""
     if not engine.can.dense_search:
         raise ValueError("external codes have no embeddings to compare with")
-    b = engine.encode_text(query.without).embedding if query.without else None
-    if query.item or not query.text:
-        return QueryEmbeddings(query.embedding, b, query.embedding, IMAGE)
-    return QueryEmbeddings(engine.encode_text(query.text).embedding, b, query.embedding, TEXT)
+    find = [one for one in query.terms if not one.excluded]
+    excluded = [one for one in query.terms if one.excluded]
+    if all(one.term.is_plain for one in excluded):
+        b = engine.encode_text(query.without).embedding if query.without else None
+    else:
+        b = -sum_embeddings(excluded)
+    is_image = all(one.term.kind in ("item", "image") for one in find)
+    a = find[0].read_embedding() if len(find) == 1 else sum_embeddings(find)
+    return QueryEmbeddings(a, b, query.embedding, IMAGE if is_image else TEXT)
 
 
 def dense_scores(

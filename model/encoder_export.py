@@ -234,7 +234,7 @@ def _write_sentence_transformers(
     _dump(folder / "config_sentence_transformers.json", settings)
     card = _CARD.format(
         modality=modality,
-        name=checkpoint.path.name,
+        name=checkpoint.name,
         m=config.m,
         k=k,
         d=config.d,

@@ -26,6 +26,7 @@ from sieve.model.dimensions import (
     DimensionPage,
     describe_dimension,
     open_code_cache,
+    read_measurements,
     rename_rows,
 )
 from sieve.model.dimensions.concepts import (
@@ -43,6 +44,13 @@ from sieve.model.dimensions.presence import (
 from sieve.model.dimensions.statistics import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
+from sieve.model.encoded_query import (
+    EncodedQuery,
+    EncodedTerm,
+    list_active,
+    sum_codes,
+    sum_embeddings,
+)
 from sieve.model.encoder import IMAGE, encode_codes
 from sieve.model.exclusion import Query, off_weights, propose_off
 from sieve.model.hyperparameters import PRESENCE_LIMIT
@@ -50,20 +58,19 @@ from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
 from sieve.model.query_encoder import (
     Capabilities,
-    encode_exclusions,
+    Encoded,
+    encode_exclusion,
     nothing_proposed_note,
     query_encoder,
     query_notes,
 )
-from sieve.model.query_parser import parse_query
+from sieve.model.query_parser import Term, parse_query, print_terms, shortened
 from sieve.model.search_results import (
-    EncodedQuery,
     ExcludedConcept,
     OffDimension,
     Result,
     ResultBuilder,
     SearchOutcome,
-    list_active,
 )
 from sieve.model.text_encoder import FunctionEncoder, open_text_encoder
 
@@ -242,7 +249,8 @@ class SearchEngine:
     def dimension_table(self) -> pd.DataFrame:
         """Return the table of dimensions, one row each: see `sieve.model.dimensions.table`."""
         table = rename_rows(self.derived.dimensions, self.renamed())
-        return table.assign(concept=self.concepts.of_dimension)
+        measured = read_measurements(self.checkpoint)
+        return table.join(measured).assign(concept=self.concepts.of_dimension)
 
     def concept_table(self) -> pd.DataFrame:
         """Return the table of concepts: see `sieve.model.dimensions.concepts.concept_table`."""
@@ -262,6 +270,7 @@ class SearchEngine:
             self.concepts,
             dimension,
             self.names(),
+            read_measurements(self.checkpoint),
             seed,
         )
 
@@ -281,70 +290,152 @@ class SearchEngine:
         return row
 
     def encode(
-        self, text: str = "", without: str = "", item: str = "", image: Image.Image | None = None
+        self,
+        text: str = "",
+        without: str = "",
+        item: str = "",
+        image: Image.Image | None = None,
+        open_image: Callable[[str], Image.Image] | None = None,
     ) -> EncodedQuery:
         """Encode a query.
 
         Parameters
         ----------
         text : str
-            A, what to find. Exclusions in it are split off: see `sieve.model.query_parser`.
+            A, what to find: a text, or a sum of texts, images, items and concepts. Exclusions in it
+            are split off: see `sieve.model.query_parser`.
         without : str
-            B, what to exclude; several phrases, separated by commas, "or" or "and", are encoded
-            one by one.
+            B, what to exclude; several terms, separated by commas, "or" or "and", are encoded one
+            by one.
         item : str
-            Id of an item whose image replaces `text` as A.
+            Id of an item whose image is a term of A.
         image : PIL image, optional
-            An image that replaces `text` as A.
+            An image that is a term of A.
+        open_image : callable, optional
+            Returns the images that `text` and `without` name as `image:NAME`.
 
         Raises
         ------
         ValueError
-            If A is empty, there is no such item, or nothing can encode the text or the image.
+            If A is empty, there is no such item or concept, or nothing can encode a text or an
+            image.
         """
         parsed = parse_query(text, without)
-        text, without, notes = parsed.text, parsed.without_field, [*parsed.notes]
-        if item:
-            text, row = "", self.row_of(item)
-            code, embedding = self.index.code(row), lambda: self._embedding_of(row)
-        elif image is not None:
-            text, encoded = "", self._queries.encode_image(image)
-            code, embedding = encoded.code, lambda: encoded.embedding
-        else:
+        find = (*parsed.find, *([Term(item, "item")] if item else []))
+        find += () if image is None else (Term("image", "image"),)
+        if find == parsed.find:
             parsed.check_text()
-            whole = self.encode_text(f"{text} without {without}" if without else text)
-            code, embedding = self.encode_text(text).code, lambda: whole.embedding
-            if not code.any():
-                raise ValueError(self._queries.empty_code_reason(text))
-        notes += query_notes(self._queries, text)
-        exclusions = encode_exclusions(self._queries, self.encode_text, parsed.without, len(code))
-        notes += exclusions.notes
-        notes += filter(None, [self._queries.reading_note(f"{text} {without}")])
-        candidates = np.flatnonzero(exclusions.codes.any(axis=0))
-        evidence = self.evidence(exclusions.embeddings, candidates)
+
+        def opened(name: str) -> Image.Image:
+            if image is not None and name == "image":
+                return image
+            if open_image is None:
+                raise ValueError(f"image {name!r} is not available here; choose it again")
+            return open_image(name)
+
+        notes = [*parsed.notes]
+        found = tuple(self._encode_term(term, opened, notes) for term in find)
+        code = sum_codes(found)
+        texts = [one.label for one in found if one.term.kind == "text"]
+        if not code.any() and len(texts) == len(found):
+            raise ValueError(self._queries.empty_code_reason(" + ".join(texts)))
+        excluded = tuple(
+            self._encode_term(term, opened, notes, excluded=True) for term in parsed.exclude
+        )
+        notes += filter(None, [self._queries.reading_note(f"{' '.join(texts)} {without}")])
+        codes = np.array([one.code for one in excluded]).reshape(len(excluded), len(code))
+        candidates = np.flatnonzero(codes.any(axis=0))
         proposal = propose_off(
             code,
-            exclusions.codes,
+            codes,
             self.checkpoint.calibration,
-            evidence,
+            self.evidence(_stack([one.read_embedding() for one in excluded]), candidates),
             self.concepts.of_dimension,
+            np.array([one.term.weight for one in excluded]),
+            np.array([one.term.kind == "concept" for one in excluded], bool),
         )
-        if exclusions.codes.any() and not len(proposal.off):
-            notes.append(nothing_proposed_note(text, parsed.without))
-        without_code = exclusions.codes.max(axis=0, initial=0)
+        if codes.any() and not len(proposal.off):
+            notes.append(nothing_proposed_note(find, parsed.exclude))
+        without_code = codes.max(axis=0, initial=0)
+        only = find[0] if len(find) == 1 and find[0].weight == 1 else Term("")
+        is_image = only.kind in ("item", "image")
         return EncodedQuery(
-            parsed.find_field if text else "",
-            without,
-            item,
+            "" if is_image else print_terms(find),
+            parsed.without_field,
+            only.value if only.kind == "item" else "",
             code,
             without_code,
             proposal.weights,
-            embedding,
+            self._read_embedding(found, excluded, parsed.without_field),
             list_active(code, without_code, proposal.off, self.names()),
             tuple(dict.fromkeys(notes)),
-            parsed.without,
-            None if item or image is not None else parsed.suggested_fields,
+            (*found, *excluded),
+            None if is_image else parsed.suggested_fields,
         )
+
+    def _encode_term(
+        self,
+        term: Term,
+        open_image: Callable[[str], Image.Image],
+        notes: list[str],
+        excluded: bool = False,
+    ) -> EncodedTerm:
+        """Encode a term, and add notes on its words for the user."""
+        label = term.value
+        if term.kind == "item":
+            row = self.row_of(term.value)
+            captions = self.collection.items["captions"].iloc[row]
+            label = f"like {shortened(captions[0]) if len(captions) else term.value}"
+            encoded = self.index.code(row), partial(self._embedding_of, row)
+            return EncodedTerm(term, label, excluded, *encoded)
+        if term.kind == "image":
+            encoded = self._queries.encode_image(open_image(term.value))
+            label = "like the image"
+        elif term.kind == "concept":
+            encoded, label = self._encode_concept(term.value)
+        elif excluded:
+            encoded, more = encode_exclusion(
+                self._queries, self.encode_text, term.value, self.checkpoint.m
+            )
+            notes += more
+        else:
+            encoded = self.encode_text(term.value)
+            notes += query_notes(self._queries, term.value)
+        return EncodedTerm(term, label, excluded, encoded.code, lambda: encoded.embedding)
+
+    def _encode_concept(self, given: str) -> tuple[Encoded, str]:
+        """Return the mean code of a concept, given by a dimension or its name, and its name."""
+        names = self.names()
+        if given.isdecimal() and len(given) < 10:
+            self.check_dimension(int(given))
+            leading = self.concepts.leading(int(given))
+        else:
+            leaders = np.unique(self.concepts.of_dimension).tolist()
+            same = [j for j in leaders if names(j).casefold() == given.casefold()]
+            if len(same) != 1:
+                several = f"{len(same)} concepts have this name, of dimensions {same[:8]}"
+                raise ValueError(
+                    f"concept {given[:60]!r}: {several if same else 'there is none of this name'}; "
+                    "give its dimension, as in concept:17"
+                )
+            leading = same[0]
+        code = np.zeros(self.checkpoint.m, np.float32)
+        members = self.concepts.members(leading)
+        code[members] = self.index.mean_positive[members]
+        code /= float(np.linalg.norm(code)) or 1.0
+        return Encoded(code, self._embed_name(names(leading))), names(leading)
+
+    def _read_embedding(
+        self, found: tuple[EncodedTerm, ...], excluded: tuple[EncodedTerm, ...], without: str
+    ) -> Callable[[], np.ndarray]:
+        """Return a function that returns `EncodedQuery.embedding`."""
+        is_text = [one.term.is_plain for one in (*found, *excluded)]
+        if len(found) == 1 and all(is_text):
+            text = found[0].label
+            whole = self.encode_text(f"{text} without {without}" if without else text)
+            return lambda: whole.embedding
+        alone = len(found) == 1 and found[0].term.kind in ("item", "image")
+        return partial(sum_embeddings, found if alone else (*found, *excluded))
 
     def evidence(
         self, embeddings: np.ndarray, dimensions: np.ndarray | None = None
@@ -485,10 +576,11 @@ class SearchEngine:
 
     def excluded(self, query: EncodedQuery, off: tuple[int, ...]) -> ExcludedConcepts:
         """Return the phrases and concepts that off dimensions exclude: see `PresenceModel`."""
-        exclusions = encode_exclusions(
-            self._queries, self.encode_text, query.excluded, self.checkpoint.m
-        )
-        phrases = map(Phrase, query.excluded, exclusions.codes, exclusions.embeddings)
+        phrases = [
+            Phrase(one.label, one.code, one.read_embedding())
+            for one in query.terms
+            if one.excluded and one.term.kind != "concept"
+        ]
         renamed, names = self.renamed(), self.names()
 
         def name_of(dimension: int) -> tuple[str, bool]:
@@ -497,7 +589,7 @@ class SearchEngine:
             return names(dimension), certain
 
         presences = (
-            self._presence.exclude(off, query.proposed, [*phrases], self.concepts, name_of)
+            self._presence.exclude(off, query.proposed, phrases, self.concepts, name_of)
             if off
             else ()
         )
@@ -540,8 +632,12 @@ class SearchEngine:
         self, query: EncodedQuery, fold: bool, excluded: ExcludedConcepts
     ) -> ResultBuilder:
         copies = self.copies if fold else self._no_copies
-        query_row = self.row_of(query.item) if query.item else None
-        return ResultBuilder(self.collection, copies, query_row, self.names(), excluded)
+        rows = self.query_rows(query)
+        return ResultBuilder(self.collection, copies, rows, self.names(), excluded)
+
+    def query_rows(self, query: EncodedQuery) -> tuple[int, ...]:
+        """Return the rows of the items that a query searches by, which are no results."""
+        return tuple(map(self.row_of, query.items))
 
     def _embedding_of(self, row: int) -> np.ndarray:
         dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)
@@ -554,3 +650,11 @@ class SearchEngine:
                 f"there is no dimension {dimension}; this checkpoint has 0 to "
                 f"{self.checkpoint.m - 1}"
             )
+
+
+def _stack(embeddings: list[np.ndarray]) -> np.ndarray:
+    """Stack embeddings, of which unknown ones are empty: (t, d) float32, zeros for those."""
+    stacked = np.zeros((len(embeddings), max(map(len, embeddings), default=0)), np.float32)
+    for row, embedding in enumerate(embeddings):
+        stacked[row, : len(embedding)] = embedding
+    return stacked

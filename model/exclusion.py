@@ -124,7 +124,8 @@ class Proposal(NamedTuple):
     off: np.ndarray
     """(p,) int64, the highest value first"""
     weights: np.ndarray
-    """(m,) float32: B's activations; those of the proposed dimensions have unit norm"""
+    """(t, m) float32: activations of each B; those of its proposed dimensions have a norm of its
+    strength"""
 
 
 def propose_off(
@@ -133,6 +134,8 @@ def propose_off(
     calibration: Calibration | None = None,
     evidence: np.ndarray | None = None,
     concepts: np.ndarray | None = None,
+    strengths: np.ndarray | None = None,
+    whole: np.ndarray | None = None,
 ) -> Proposal:
     """Return the dimensions that "without B" proposes to switch off, and their weights.
 
@@ -147,16 +150,24 @@ def propose_off(
         `sieve.model.dimensions.statistics`.
     concepts : (m,) int32, optional
         A number for the concept of each dimension; by default each is its own.
+    strengths : (t,) float, optional
+        Factor of the weights of each B, by default 1.
+    whole : (t,) bool, optional
+        Which B propose all their dimensions, because they name them.
     """
     without_tm = np.atleast_2d(without)
     evidence_tm = None if evidence is None else np.atleast_2d(evidence)
     calibration = calibration or Calibration()
     value_tm = proposal_values(code, without_tm, calibration, evidence_tm, concepts)
+    if whole is not None:
+        value_tm = np.where(whole[:, None], np.abs(without_tm), value_tm)
     weights_tm = scaled_weights(without_tm, value_tm > 0)
+    if strengths is not None:
+        weights_tm *= np.asarray(strengths, np.float32)[:, None]
     value = value_tm.max(axis=0, initial=0)
     proposed = np.flatnonzero(value)
     off = proposed[np.argsort(-value[proposed], kind="stable")]
-    return Proposal(off, weights_tm.max(axis=0, initial=0).astype(np.float32))
+    return Proposal(off, weights_tm)
 
 
 def proposal_values(
@@ -232,13 +243,13 @@ def off_weights(
     ----------
     code : (m,) float32
         Code of A.
-    without : (m,) float32
-        Weights of B: see `Proposal`; zeros if there is no B.
+    without : (m,) or (t, m) float32
+        Weights of B, or of each B: see `Proposal`; zeros, or no row, if there is no B.
     mean_positive : (m,) float32
         Each dimension's mean over the rows that have it.
     """
     off = np.asarray(off, np.int64)
-    strength = np.maximum(code[off], without[off])
+    strength = np.maximum(code[off], np.atleast_2d(without)[:, off].max(axis=0, initial=0))
     return np.where(strength > 0, strength, mean_positive[off]).astype(np.float32)
 
 

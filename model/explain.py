@@ -19,8 +19,8 @@ from sieve.model.hyperparameters import PRESENCE_LIMIT
 if TYPE_CHECKING:
     from sieve.model.codes import SparseCodes
     from sieve.model.dimensions.concepts import Concepts
+    from sieve.model.encoded_query import EncodedQuery
     from sieve.model.engine import SearchEngine
-    from sieve.model.search_results import EncodedQuery
 
 _MAX_REASONS = 3
 _ENOUGH = 0.5
@@ -128,7 +128,7 @@ def compare_items(
     query: Query,
     left: int,
     right: int,
-    itself: int | None = None,
+    itself: tuple[int, ...] = (),
     groups: np.ndarray | None = None,
 ) -> ItemComparison:
     """Compare two items, by their rows, in the full ranking of a query.
@@ -137,8 +137,8 @@ def compare_items(
     ----------
     codes : SparseCodes
         Of all items.
-    itself : int, optional
-        Row of the query's own item, which is no result.
+    itself : tuple of int
+        Rows of the query's own items, which are no results.
     groups : (n,) int64, optional
         Group of each item; a group shows the same picture and is one result: see
         `sieve.model.duplicates`. By default each item is its own group.
@@ -182,7 +182,7 @@ def explain(
     """
     weighted = engine.question(query, off, strictness, never, limit)
     one, other = engine.row_of(left), engine.row_of(right)
-    itself = engine.row_of(query.item) if query.item else None
+    itself = engine.query_rows(query)
     return compare_items(engine.image_codes, weighted, one, other, itself, engine.copies.groups)
 
 
@@ -208,15 +208,15 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float | None:
     return float(left @ right) / norms if norms else None
 
 
-def _is_result(total: np.ndarray, itself: int | None, groups: np.ndarray) -> np.ndarray:
+def _is_result(total: np.ndarray, itself: tuple[int, ...], groups: np.ndarray) -> np.ndarray:
     """Return which rows are results: (n,) bool; rows that share no dimension score 0."""
     shown = (total != 0) & (total > -np.inf)
-    if itself is not None:
-        shown[groups == groups[itself]] = False
+    if itself:
+        shown[np.isin(groups, groups[list(itself)])] = False
     return shown
 
 
-def _rank(total: np.ndarray, row: int, itself: int | None, groups: np.ndarray) -> int | None:
+def _rank(total: np.ndarray, row: int, itself: tuple[int, ...], groups: np.ndarray) -> int | None:
     shown = _is_result(total, itself, groups)
     if not shown[row]:
         return None

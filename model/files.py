@@ -19,7 +19,7 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tokenize import TokenError
 from typing import Annotated, Any, TypeVar
@@ -356,6 +356,16 @@ def claim_name(temporary: Path, path: Path) -> bool:
             return False
         temporary.replace(path)
     return True
+
+
+def link_or_copy(path: Path, target: Path) -> None:
+    """Make a symbolic or hard link to a file, or copy it if the file system has none."""
+    source = path.resolve()
+    for link in (os.symlink, os.link):
+        with suppress(OSError):  # or the user may not create them
+            link(source, target)
+            return
+    shutil.copyfile(source, target)
 
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")

@@ -120,7 +120,7 @@ class TrainingConfig:
     """Maximum number of active dimensions of a text code; 0: the same as k."""
     floor: float = 0.0
     """Drop activations below this share of the largest."""
-    text_power: float = 1.5
+    text_power: float = 2.0
     """Power of the activations of texts after training; more concentrates their codes."""
     epochs: int = 0
     """Epochs over all captions of the train split; 0: 15, or more to reach 300 steps."""

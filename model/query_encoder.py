@@ -30,7 +30,7 @@ from sieve.model.codes import (
 )
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
-from sieve.model.query_parser import describe, shortened
+from sieve.model.query_parser import Term, describe, shortened
 from sieve.model.text_encoder import (
     ATTACH,
     CaptionEncoder,
@@ -285,57 +285,41 @@ def query_notes(encoder: QueryEncoder, text: str) -> list[str]:
     return notes
 
 
-class Exclusions(NamedTuple):
-    """Encoded phrases to exclude; rows of phrases without a known word are zero."""
-
-    codes: np.ndarray
-    """(t, m) float32"""
-    embeddings: np.ndarray
-    """(t, d) float32; (t, 0) without a backbone"""
-    notes: list[str]
-    """Sentences about words that were replaced or are unknown."""
-
-
-def encode_exclusions(
-    encoder: QueryEncoder, encode_text: Callable[[str], Encoded], phrases: Sequence[str], m: int
-) -> Exclusions:
-    """Encode phrases to exclude, each by its known words only.
+def encode_exclusion(
+    encoder: QueryEncoder, encode_text: Callable[[str], Encoded], phrase: str, m: int
+) -> tuple[Encoded, list[str]]:
+    """Encode a phrase to exclude by its known words only, with notes for the user.
 
     A word that the encoder does not know would have an arbitrary code, which would switch off
-    arbitrary dimensions. It is left out, with a note. `encode_text` may be a cached version of the
-    encoder's.
+    arbitrary dimensions. Without a known word, the code is zero. `encode_text` may be a cached
+    version of the encoder's.
     """
-    codes = np.zeros((len(phrases), m), np.float32)
-    known: dict[int, np.ndarray] = {}
-    notes: list[str] = []
-    for row, phrase in enumerate(phrases):
-        reading = encoder.text_encoder().read_words(phrase, singular=True)
-        notes += [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
-        if reading.known:
-            codes[row], known[row] = encode_text(reading.known)
-        if not (reading.known or reading.unknown):
-            notes.append(f"“{shortened(phrase)}” names nothing to exclude.")
-        elif not codes[row].any():
-            notes.append(f"“{shortened(phrase)}” is unknown, so it switches nothing off.")
-        elif reading.unknown:
-            words = ", ".join(f"“{shortened(word)}”" for word in reading.unknown)
-            verb = "is" if len(reading.unknown) == 1 else "are"
-            notes.append(f"{words} {verb} unknown; only “{shortened(reading.known)}” is excluded.")
-    embeddings = np.zeros((len(phrases), max(map(len, known.values()), default=0)), np.float32)
-    for row, embedding in known.items():
-        embeddings[row] = embedding
-    return Exclusions(codes, embeddings, notes)
+    encoded = Encoded(np.zeros(m, np.float32), _NO_EMBEDDING)
+    reading = encoder.text_encoder().read_words(phrase, singular=True)
+    notes = [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
+    if reading.known:
+        encoded = encode_text(reading.known)
+    if not (reading.known or reading.unknown):
+        notes.append(f"“{shortened(phrase)}” names nothing to exclude.")
+    elif not encoded.code.any():
+        notes.append(f"“{shortened(phrase)}” is unknown, so it switches nothing off.")
+    elif reading.unknown:
+        words = ", ".join(f"“{shortened(word)}”" for word in reading.unknown)
+        verb = "is" if len(reading.unknown) == 1 else "are"
+        notes.append(f"{words} {verb} unknown; only “{shortened(reading.known)}” is excluded.")
+    return encoded, notes
 
 
-def nothing_proposed_note(text: str, phrases: tuple[str, ...]) -> str:
+def nothing_proposed_note(find: tuple[Term, ...], exclude: tuple[Term, ...]) -> str:
     """Return why an exclusion whose words are known switches nothing off."""
-    excluded = describe("", phrases)
-    words = {tuple(lemma(word) for word in bare_phrase(part).split()) for part in (text, *phrases)}
-    if text and len(words) == 1:
-        return f"“{shortened(text)}” {excluded} asks for what it excludes: nothing is switched off."
+    words = {tuple(map(lemma, bare_phrase(term.value).split())) for term in (*find, *exclude)}
+    if find and len(words) == 1:
+        asked = describe(find, exclude)
+        return f"{asked} asks for what it excludes: nothing is switched off."
+    excluded = describe((), exclude).removeprefix("without ")
     return (
-        f"No dimension is switched off, because none represents {excluded.removeprefix('without ')}"
-        " without also representing the query."
+        f"No dimension is switched off, because none represents {excluded} without also "
+        "representing the query."
     )
 
 

@@ -38,7 +38,7 @@ from sieve.model.backbone import resolve_device
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
 from sieve.model.codes import shape_of
 from sieve.model.collection import Collection
-from sieve.model.dimensions.code_cache import cache_folder, write_cache
+from sieve.model.dimensions.code_cache import save_measurements
 from sieve.model.dimensions.labels import (
     best_dimensions,
     disentanglement,
@@ -381,10 +381,15 @@ def _is_live(codes: csr_array) -> np.ndarray:
 def checkpoint_consistency(
     engines: Sequence[SearchEngine],
 ) -> tuple[SeedConsistency, SeedConsistency]:
-    """Return the consistency of dimensions, and of concepts, over the items of a collection."""
+    """Return the consistency of dimensions, and of concepts, over the items of a collection.
+
+    The stability of the first engine's dimensions is kept for its dimension table.
+    """
     codes = [engine.image_codes.by_row for engine in engines]
     concepts = [engine.concepts.sum(each)[1] for engine, each in zip(engines, codes, strict=True)]
-    return seed_consistency(codes), seed_consistency(concepts)
+    dimensions = seed_consistency(codes)
+    save_measurements(engines[0].checkpoint, {"stability": dimensions.stability})
+    return dimensions, seed_consistency(concepts)
 
 
 class CounterfactualPair(NamedTuple):
@@ -413,7 +418,6 @@ class Falls(NamedTuple):
         return self.own / np.maximum(np.abs(self.other), LEAST_CHANGE)
 
 
-_FALLS = "falls1-"
 MIN_PAIRS = 3
 """Minimum number of pairs whose original has the dimension."""
 LEAST_CHANGE = 0.01
@@ -466,9 +470,9 @@ def engine_falls(
 ) -> tuple[Falls, Falls]:
     """Return the falls of an engine's dimensions, and of its concepts by leading dimension.
 
-    Those of the dimensions are cached for their pages: see `cached_falls`. `collection` has
-    counterfactual images with the same backbone, and `pairs` its rows. Raises a ValueError if the
-    checkpoint does not fit it.
+    Those of the dimensions are kept for the dimension table. `collection` has counterfactual images
+    with the same backbone, and `pairs` its rows. Raises a ValueError if the checkpoint does not fit
+    it.
     """
     engine.checkpoint.check_fits(collection)
     codes = encode_codes(engine.checkpoint.encoder, collection.image_embeddings, IMAGE).by_row
@@ -476,21 +480,7 @@ def engine_falls(
     labels = engine.derived.dimensions["label"].tolist()
     leading, summed = engine.concepts.sum(codes)
     falls = counterfactual_falls(codes, pairs, item_labels, labels)
-    folder = cache_folder(engine.collection, engine.checkpoint, f"{_FALLS}{collection.sha256[:16]}")
-    write_cache(folder, lambda temporary: np.save(temporary / "falls.npy", np.stack(falls)))
+    save_measurements(engine.checkpoint, {"own_fall": falls.own, "other_fall": falls.other})
     return falls, counterfactual_falls(
         summed, pairs, item_labels, [labels[j] for j in leading.tolist()]
     )
-
-
-def cached_falls(engine: SearchEngine) -> Falls | None:
-    """Return the falls of the dimensions that were measured last, or None."""
-    folder = cache_folder(engine.collection, engine.checkpoint, _FALLS)
-    found = sorted(folder.parent.glob(f"{folder.name}*/falls.npy"), key=lambda f: f.stat().st_mtime)
-    try:
-        falls = np.load(found[-1], allow_pickle=False) if found else None
-    except (OSError, ValueError, EOFError):
-        return None  # a damaged cache is no reason to hide the page
-    if falls is None or falls.shape != (2, engine.checkpoint.m):
-        return None
-    return Falls(*falls)

@@ -1,10 +1,10 @@
-"""Encoded queries, and the results that an engine builds from the hits of its index."""
+"""Results that an engine builds from the hits of its index."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -14,108 +14,9 @@ from sieve.model.collection import Collection
 from sieve.model.dimensions.concepts import DimensionNames
 from sieve.model.dimensions.presence import Basis, ExcludedConcepts, Presence
 from sieve.model.duplicates import Copies
+from sieve.model.encoded_query import by_concept
 from sieve.model.exclusion import Query, best, contributions
 from sieve.model.index import Index
-
-
-@dataclass(frozen=True)
-class ActiveDimension:
-    """A dimension of a query, as listed beside its results."""
-
-    dimension: int
-    name: str
-    strength: float
-    """q_j: activation in A's code."""
-    without_strength: float
-    """b_j: activation in B's code; 0 if there is no B."""
-    proposed_off: bool
-    concept: int
-    """Leading dimension of its concept."""
-    concept_name: str
-    name_in_concept: str
-    """Name within its concept: see `sieve.model.dimensions.concepts.DimensionNames.in_concept`."""
-
-
-@dataclass(frozen=True)
-class ActiveConcept:
-    """A concept of a query: its active dimensions, which are switched together."""
-
-    concept: int
-    """Its leading dimension, which may not be active itself."""
-    name: str
-    strength: float
-    """Sum of the activations in A's code."""
-    without_strength: float
-    """Sum of the activations in B's code."""
-    dimensions: tuple[ActiveDimension, ...]
-
-    @property
-    def proposed_off(self) -> bool | None:
-        """Whether all its active dimensions are proposed to be off; None for only some of them."""
-        proposed = {part.proposed_off for part in self.dimensions}
-        return proposed.pop() if len(proposed) == 1 else None
-
-
-@dataclass(frozen=True)
-class EncodedQuery:
-    """A query's codes and embedding; which dimensions are off is chosen later."""
-
-    text: str
-    """A, as typed into the *Find* field; empty for an item or an image."""
-    without: str
-    """B, as typed into the *without* field: phrases separated by commas."""
-    item: str
-    code: np.ndarray
-    """(m,) float32: A's code."""
-    without_code: np.ndarray
-    """(m,) float32: B's code, the maximum over its phrases; zeros if there is no B."""
-    without_weights: np.ndarray
-    """(m,) float32: weights of B's dimensions; see `sieve.model.exclusion.Proposal`."""
-    read_embedding: Callable[[], np.ndarray]
-    """Returns `embedding`; an item's is read from a file that most searches do not need."""
-    dimensions: tuple[ActiveDimension, ...]
-    """Dimensions proposed to be off first, then by activation in A."""
-    notes: tuple[str, ...]
-    """Notes for the user: unknown words, a split query, a truncated text."""
-    excluded: tuple[str, ...] = ()
-    """The phrases of B, each encoded separately."""
-    suggested: Mapping[str, str] | None = None
-    """Another reading of an ambiguous query, as `query` and `without`."""
-
-    @property
-    def embedding(self) -> np.ndarray:
-        """The backbone's embedding of the whole query: (d,) float32; (0,) without a backbone.
-
-        "A without B" is embedded as that literal text.
-        """
-        return self.read_embedding()
-
-    @property
-    def proposed(self) -> tuple[int, ...]:
-        """Dimensions that "without" proposes to switch off."""
-        return tuple(d.dimension for d in self.dimensions if d.proposed_off)
-
-    @property
-    def concepts(self) -> tuple[ActiveConcept, ...]:
-        """Its concepts: those with dimensions that are proposed to be off first, then by strength.
-
-        The proposed ones are in the order of their best evidence.
-        """
-        concepts = [
-            ActiveConcept(
-                parts[0].concept,
-                parts[0].concept_name,
-                sum(part.strength for part in parts),
-                sum(part.without_strength for part in parts),
-                tuple(parts),
-            )
-            for parts in by_concept(self.dimensions)
-        ]
-        return tuple(
-            sorted(
-                concepts, key=lambda one: -one.strength if one.proposed_off is False else -np.inf
-            )
-        )
 
 
 @dataclass(frozen=True)
@@ -234,52 +135,6 @@ class SearchOutcome:
     """Probability from which images are hidden; None if nothing is."""
 
 
-class _HasConcept(Protocol):
-    @property
-    def concept(self) -> int: ...
-
-
-_Part = TypeVar("_Part", bound=_HasConcept)
-
-
-def by_concept(parts: Iterable[_Part]) -> list[list[_Part]]:
-    """Group the parts of a query or of a score by concept, in order of appearance."""
-    groups: dict[int, list[_Part]] = {}
-    for part in parts:
-        groups.setdefault(part.concept, []).append(part)
-    return list(groups.values())
-
-
-def list_active(
-    code: np.ndarray, without: np.ndarray, proposed: np.ndarray, names: DimensionNames
-) -> tuple[ActiveDimension, ...]:
-    """Return the dimensions of A and those that "without B" proposes to switch off, these first.
-
-    Parameters
-    ----------
-    code, without : (m,) float32
-        Codes of A and of B.
-    proposed : (p,) int64
-        Best evidence first; see `sieve.model.exclusion.propose_off`.
-    names : DimensionNames
-    """
-    off = set(proposed.tolist())
-    shown = np.setdiff1d(np.flatnonzero(code), proposed)
-    shown = shown[np.argsort(-code[shown], kind="stable")].tolist()
-    return tuple(
-        ActiveDimension(
-            j,
-            names(j),
-            float(code[j]),
-            float(without[j]),
-            j in off,
-            *names.concept(j),
-            names.in_concept(j),
-        )
-        for j in [*proposed.tolist(), *shown]
-    )
-
-
 def list_presence(
     presences: Sequence[Presence], probabilities: Sequence[float]
 ) -> tuple[ConceptPresence, ...]:
@@ -313,8 +168,8 @@ class ResultBuilder:
     collection: Collection
     copies: Copies
     """Groups of items, of which only the best one becomes a result."""
-    query_row: int | None
-    """Row of the query's own item, which is no result."""
+    query_rows: tuple[int, ...]
+    """Rows of the query's own items, which are no results."""
     names: DimensionNames
     excluded: ExcludedConcepts
     """What is off."""
@@ -359,14 +214,14 @@ class ResultBuilder:
         return tuple(self._result(hit, rank) for rank, hit in enumerate(hits, 1))
 
     def _distinct(self, search: Callable[[int], list[Hit]], top: int) -> list[Hit]:
-        wanted = top + (self.query_row is not None)
+        wanted = top + len(self.query_rows)
         while True:
             hits = search(wanted)
             distinct: dict[int, Hit] = {}
             for hit in hits:
                 distinct.setdefault(self.copies.group(hit.row), hit)
-            if self.query_row is not None:
-                distinct.pop(self.copies.group(self.query_row), None)
+            for row in self.query_rows:
+                distinct.pop(self.copies.group(row), None)
             if len(distinct) >= top or len(hits) < wanted:
                 return list(distinct.values())[:top]
             wanted *= 2

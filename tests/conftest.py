@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from command_line import opened, sieve  # noqa: F401  (fixtures, for all)
 from hub_cache import put_repository  # noqa: F401  (a fixture, for all)
+from hub_server import hub  # noqa: F401  (a fixture, for all)
 from hypothesis import settings
 from page_api import fetched  # noqa: F401  (a fixture, for all)
 from processes import (

@@ -29,7 +29,7 @@ from tyro import _errors as tyro_errors
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
 from sieve.explorer.cli.experiments import Evaluate, Train, registry
-from sieve.explorer.cli.explore import Dimensions, Explore, Info, Search
+from sieve.explorer.cli.explore import Dimensions, Explore, Info, Regions, Search
 from sieve.explorer.cli.export import (
     AnnotationsCommand,
     Export,
@@ -38,6 +38,7 @@ from sieve.explorer.cli.export import (
     IndexCommand,
 )
 from sieve.explorer.cli.preparation import Add, Merge, Prepare
+from sieve.explorer.cli.publish import Push
 from sieve.explorer.errors import one_line
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ _COMMANDS: dict[str, type] = {
     "merge": Merge,
     "train": Train,
     "search": Search,
+    "regions": Regions,
     "index": IndexCommand,
     "evaluate": Evaluate,
     "info": Info,
@@ -57,6 +59,7 @@ _COMMANDS: dict[str, type] = {
     "annotations": AnnotationsCommand,
     "export": Export,
     "import-encoder": ImportEncoder,
+    "push": Push,
 }
 DESCRIPTION = """Explore sparse disentangled codes of images and texts, and search with dimensions
 switched off. Example: sieve search scenes "a dog" --without "a beach"
@@ -122,7 +125,7 @@ def _unknown_option(arguments: list[str], command: list[str]) -> str:
     """Describe the first option that the command does not have; empty if all exist."""
     printed = io.StringIO()
     with redirect_stdout(printed), suppress(SystemExit):
-        _parse([*command, "--help"])
+        parse([*command, "--help"])
     options = list(dict.fromkeys(_OPTION.findall(printed.getvalue())))
     for argument in arguments:
         flag = argument.partition("=")[0]
@@ -170,7 +173,7 @@ def _main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     try:
         with usage_errors(arguments):
-            command = _parse(arguments)
+            command = parse(arguments)
     except UsageError as error:
         return _report(str(error), _USAGE_ERROR)
     except SystemExit as done:  # it printed help
@@ -187,7 +190,7 @@ def _main(arguments: list[str]) -> int:
     return _SUCCESS
 
 
-def _parse(arguments: list[str]) -> Any:
+def parse(arguments: list[str]) -> Any:
     """Return the command as an instance of its dataclass."""
     commands = (Annotated[kind, subcommand(name)] for name, kind in _COMMANDS.items())
     union: Any = reduce(or_, commands)

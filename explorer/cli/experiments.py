@@ -98,7 +98,7 @@ class Train:
         if not leads:
             return
         opened = Collection.open(self.backbone.find_collection(self.collection))
-        choice, name = explain_choice(opened, checkpoint.path), checkpoint.path.name
+        choice, name = explain_choice(opened, checkpoint.path), checkpoint.name
         if choice.other not in ("", name):
             text = "%s It is not opened by default; open it with --checkpoint %s"
             log.warning(text, choice.reason, name)
@@ -197,7 +197,7 @@ class Evaluate:
         if out is not None:
             write_report(result, out, opened)
         print_json(result.as_json()) if self.json else print_text(table_text(result))
-        saved = save_evaluation(result, checkpoint.path.name if checkpoint else "")
+        saved = save_evaluation(result, checkpoint.name if checkpoint else "")
         if not self.json:
             print_text(f"Saved for the Benchmark tab of `sieve explore` as {saved.stem}\n")
 

@@ -1,4 +1,4 @@
-"""Subcommands that read a collection: `sieve explore`, `search`, `info` and `dimensions`.
+"""Subcommands that read a collection: `sieve explore`, `search`, `regions`, `info` and others.
 
 Fields are the options, and their docstrings are the help. Imports that load torch or gradio are
 inside `run`, so that `sieve --help` is fast.
@@ -94,15 +94,16 @@ class Explore:
 class Search:
     """Search a collection, with dimensions switched off.
 
-    Example: sieve search scenes "a dog" --without "a beach" --strictness never -k 10
+    Example: sieve search scenes "a dog + 0.5:grass" --without "a beach" -k 10
     """
 
     collection: CollectionName
     query: Annotated[Positional[str], arg(metavar="QUERY")] = ""
-    """Text to search for; "a dog -beach" and "a dog without a beach" exclude the beach."""
+    """Text to search for; "a dog -beach" and "a dog without a beach" exclude the beach. A sum has
+    several terms, some with a weight: "a dog + 0.5:image:ball.jpg - concept:17 - item:ID"."""
     search: SearchOptions = SearchOptions()
     image: File = None
-    """Search by this image file."""
+    """Search by this image file, added to the text if there is one."""
     top: Annotated[int, arg(aliases=["-k"])] = 10
     """Number of results."""
     paths: bool = False
@@ -119,17 +120,14 @@ class Search:
         """Search, and print the results."""
         if self.query or self.search.without or self.image:
             self.backbone.announce(self.collection)
-        from sieve.data_prep.images import load_image, original_path
+        from sieve.data_prep.images import open_image_file, original_path
         from sieve.explorer.serialize import search_report
 
         if self.paths and self.json:
             raise ValueError("give --paths or --json, not both")
         if self.null and not self.paths:
             raise ValueError("--null requires --paths")
-        try:
-            picture = load_image(self.image) if self.image else None
-        except ValueError as error:
-            raise ValueError(f"image {self.image}: {error}; give another --image") from None
+        picture = open_image_file(self.image) if self.image else None
         engine = self.backbone.open_engine(self.collection, self.checkpoint, self.index)
         query, outcome = self.search.run(engine, self.query, self.top, picture)
         if self.paths:
@@ -139,6 +137,37 @@ class Search:
             return
         report = search_report(query, outcome)
         output.print_json(report) if self.json else output.print_outcome(report)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Show where the picture of an item carries each of its concepts.
+
+    Parts of the picture are covered, one after the other; where this lowers the activation of a
+    concept, the picture shows it. Prints the cell of a 7 × 7 grid that carries the largest share.
+
+    Example: sieve regions scenes 0a1b2c3d4e5f6071 --json
+    """
+
+    collection: CollectionName
+    item: Annotated[Positional[str], arg(metavar="ID")]
+    """ID of the item, as in the results of `sieve search`."""
+    checkpoint: CheckpointName = None
+    backbone: BackboneOptions = BackboneOptions()
+    json: Json = False
+    """Print JSON with the shares of all cells."""
+
+    def run(self) -> None:
+        """Print the regions."""
+        from sieve.explorer.serialize import regions_json
+        from sieve.model.occlusion import item_regions
+
+        engine = self.backbone.open_engine(self.collection, self.checkpoint)
+        regions = item_regions(engine, self.item)
+        if self.json:
+            output.print_json(regions_json(regions))
+        else:
+            output.print_regions(regions)
 
 
 @dataclass(frozen=True)
@@ -209,20 +238,17 @@ class Dimensions:
             raise ValueError("--summary covers all dimensions: remove --match and --sort")
         options = BackboneOptions(trust_backbone=self.trust_backbone)
         engine = options.open_engine(self.collection, self.checkpoint)
-        falls = None
+        more: dict[str, Any] = {}
         if self.counterfactual:
             from sieve.explorer.checkpoint_report import counterfactual_report
             from sieve.model.collection import Collection
 
             changed = Collection.open(options.find_collection(self.counterfactual))
-            falls = counterfactual_report(engine, changed)
+            more["counterfactual"] = counterfactual_report(engine, changed)
         if self.summary:
-            self._summarise(engine, {"counterfactual": falls[0]} if falls else {})
+            self._summarise(engine, more)
             return
-        table = engine.dimension_table()
-        if falls:
-            table = table.join(falls[1])
-        table = dimension_rows(table, self.sort, self.match)
+        table = dimension_rows(engine.dimension_table(), self.sort, self.match)
         if self.csv:
             output.print_text(table_csv(table).decode().replace("\r\n", "\n"))
         elif self.json:

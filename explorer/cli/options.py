@@ -26,8 +26,9 @@ from sieve.model.files import sieve_home
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sieve.model.encoded_query import EncodedQuery
     from sieve.model.engine import SearchEngine
-    from sieve.model.search_results import EncodedQuery, SearchOutcome
+    from sieve.model.search_results import SearchOutcome
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +52,16 @@ CollectionName = Annotated[
     Positional[str],
     arg(
         metavar="COLLECTION",
-        help="A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections.",
+        help="A path, a bundled collection (scenes), a name in $SIEVE_HOME/collections, or "
+        "hf://ORG/NAME of the Hugging Face Hub, with @REVISION if you like.",
     ),
 ]
 CheckpointName = Annotated[
     str | None,
     arg(
         metavar="CHECKPOINT",
-        help="Path or name of a checkpoint; by default the best match for the collection.",
+        help="Path or name of a checkpoint, or hf://ORG/NAME; by default the best match for the "
+        "collection.",
     ),
 ]
 File = Annotated[Path | None, arg(metavar="PATH")]
@@ -114,7 +117,9 @@ class BackboneOptions:
         """Log that the text encoder or the backbone of a collection is about to be loaded."""
         if not self.text_encoder:
             announce_backbone_of(collection)
-        elif ":" not in self.text_encoder or self.text_encoder.startswith(("hf-hub:", "blip:")):
+        elif ":" not in self.text_encoder or self.text_encoder.startswith(
+            ("hf-hub:", "hf://", "blip:")
+        ):
             announce_backbone(self.text_encoder)
 
     def find_collection(self, name: str, progress: bool | None = None) -> Path:
@@ -164,7 +169,8 @@ class SearchOptions:
     """Options of a search: query, exclusions and strictness."""
 
     without: str = ""
-    """Phrase to exclude, or several separated by commas. Its dimensions are switched off."""
+    """Phrase to exclude, or several separated by commas, some with a weight as in 0.5:street, or
+    images as in image:street.jpg. Their dimensions are switched off."""
     strictness: StrictnessOption = Strictness()
     """How off dimensions count: 0 ignores them, 1 lowers the scores of items that have them,
     `never` also hides items that have what is off with a probability of at least 0.5, `never:0.2`
@@ -172,7 +178,7 @@ class SearchOptions:
     off: Off = None
     """Dimensions to switch off, such as 17,203; replaces those that --without proposes."""
     item: str = ""
-    """Search by the image of the item with this id."""
+    """Search by the image of the item with this id, added to the text if there is one."""
     copies: bool = False
     """List each copy of an image as its own result."""
 
@@ -180,7 +186,9 @@ class SearchOptions:
         self, engine: SearchEngine, text: str, top: int, picture: Image | None = None
     ) -> tuple[EncodedQuery, SearchOutcome]:
         """Search for a text, an image or the item."""
-        query = engine.encode(text, self.without, self.item, picture)
+        from sieve.data_prep.images import open_image_file
+
+        query = engine.encode(text, self.without, self.item, picture, open_image_file)
         return query, engine.search(
             query,
             self.off,

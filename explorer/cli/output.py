@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sieve.model.collection import Collection
+    from sieve.model.occlusion import ConceptRegion
 
 
 _FILE_WIDTH = 40
@@ -45,17 +46,20 @@ def print_facts(facts: dict[str, Any], indent: str = "") -> None:
 
 def print_outcome(report: dict[str, Any]) -> None:
     """Write the report of a search, from `sieve.explorer.serialize.search_report`."""
-    from sieve.explorer.serialize import describe_concept
+    from sieve.explorer.serialize import describe_concept, describe_term
 
     for note in report["notes"]:
         print_text(f"{tidy(note)}\n")
     if suggestion := report["suggestion"]:
         query, without = tidy(suggestion["query"]), tidy(suggestion["without"])
         print_text(f'To exclude it: "{query}" --without "{without}"\n')
-    if report["excluded"]:
-        find = f"find: “{tidy(report['query'])}”  " if report["query"] else ""
-        excluded = " or ".join(f"“{tidy(phrase)}”" for phrase in report["excluded"])
-        print_text(f"{find}without: {excluded}\n")
+    if len(report["terms"]) > 1:
+        find, without = (
+            [tidy(describe_term(one)) for one in report["terms"] if one["excluded"] is excluded]
+            for excluded in (False, True)
+        )
+        excluded = " or ".join(f"“{term}”" for term in without)
+        print_text(f"find: “{' + '.join(find)}”{excluded and f'  without: {excluded}'}\n")
     off = ", ".join(tidy(describe_concept(one)) for one in report["off_concepts"]) or "none"
     print_text(f"off: {off}\n")
     if report["hides"]:
@@ -160,13 +164,33 @@ def print_dimensions(table: pd.DataFrame, sort: str) -> None:
     """Write the main columns of the dimension table, and the one that it is sorted by."""
     shown = [*_SHOWN, *([] if sort in _SHOWN else [sort])]
     filled = [column for column in shown if any(_cell(value) for value in table[column])]
-    table = table.loc[:, filled or shown]
+    print_table(table.loc[:, filled or shown])
+
+
+def print_table(table: pd.DataFrame) -> None:
+    """Write all columns of a table, aligned."""
     columns = [str(column) for column in table.columns]
     rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     widths = [max([len(c), *(len(row[i]) for row in rows)]) for i, c in enumerate(columns)]
     for row in [columns, *rows]:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         print_text("  ".join(cells).rstrip() + "\n")
+
+
+def print_regions(regions: Sequence[ConceptRegion]) -> None:
+    """Write the concepts of a picture, each with the cell that carries most of it."""
+    import numpy as np
+    import pandas as pd
+
+    places = [np.unravel_index(region.cells.argmax(), region.cells.shape) for region in regions]
+    columns = {
+        "name": [region.name for region in regions],
+        "activation": [region.activation for region in regions],
+        "share": [float(region.cells.max()) for region in regions],
+        "row": [int(row) + 1 for row, _ in places],
+        "column": [int(column) + 1 for _, column in places],
+    }
+    print_table(pd.DataFrame(columns))
 
 
 def _fact(value: Any) -> str:

@@ -423,7 +423,7 @@ class Merge:
     Example: sieve merge part-1 part-2 part-3 --out my-photos
     """
 
-    parts: Annotated[Positional[tuple[Path, ...]], arg(metavar="PART")]
+    parts: Annotated[Positional[tuple[str, ...]], arg(metavar="PART")]
     """Paths of all parts, or names in $SIEVE_HOME/collections, in any order."""
     out: Path
     """Folder of the new collection; must not exist."""

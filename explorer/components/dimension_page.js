@@ -27,6 +27,7 @@ const AGREEMENT = "How often the dimension is active in an image and its caption
 const MEANING = "Similarity of the images in which the dimension is active, relative to random images: 1 is a single meaning, 0 is none.";
 const FALLS = "Change of the activation when this is taken out of an otherwise equal image.";
 const OTHERS = "Change of the activation when another object is taken out, or the place changes.";
+const STABILITY = "Correlation with the most similar dimension of another training with another random seed: 1 is the same dimension, and from 0.7 it counts as found again.";
 const AUC = "How well the dimension separates test images with this label from others: 0.5 is chance, 1 is perfect.";
 
 const title = (name, dimension) => [Sieve.nameNode(name), name.startsWith(`#${dimension},`) ? null : el("span", {}, `#${dimension}`)].filter(Boolean);
@@ -82,15 +83,16 @@ function suggestions({ naming: n }) {
   return el("section", { class: "sv-suggestions" }, heading("Suggested names", "with their fit"), scoredList(distinct));
 }
 const change = (fall) => `${fall > 0 ? "−" : "+"}${percent(Math.abs(fall))}`;
-function statistics({ statistics: s, label, falls }) {
+function statistics({ statistics: s, label }) {
   return el("dl", { class: "sv-facts" },
     fact("Active in images", percent(s.firing_images), "Share of images in which the dimension is active"),
     s.firing_texts !== undefined && fact("Active in captions", percent(s.firing_texts), "Share of captions in which the dimension is active"),
     s.agreement !== undefined && fact(Sieve.term("Agreement", AGREEMENT), number(s.agreement)),
     s.monosemanticity !== undefined && fact(Sieve.term("Monosemanticity", MEANING), number(s.monosemanticity)),
     label && s.label_auc !== undefined && fact(Sieve.term(`AUC for “${label}”`, AUC), number(s.label_auc)),
-    falls && fact(Sieve.term(`Without “${label}”`, FALLS), change(falls.own)),
-    falls && fact(Sieve.term("Without another object", OTHERS), change(falls.other)),
+    s.own_fall !== undefined && fact(Sieve.term(`Without “${label}”`, FALLS), change(s.own_fall)),
+    s.other_fall !== undefined && fact(Sieve.term("Without another object", OTHERS), change(s.other_fall)),
+    s.stability !== undefined && fact(Sieve.term("Seed stability", STABILITY), number(s.stability)),
     fact("Mean activation", number(s.mean), "Over the images in which the dimension is active"),
     fact("Max. activation", number(s.max), "Over all images"));
 }

@@ -1,21 +1,77 @@
-const { el, on, emit, number } = Sieve;
+const { el, on, emit, number, percent } = Sieve;
+const LEAST = 0.1; // smallest share of an activation that is shown
 const dialog = element.querySelector("dialog");
 const body = element.querySelector(".sv-detail-body");
 let shownId = "";
+const where = { id: "", found: null, concept: null }; // regions of the shown item
+
+// Regions: where the picture shows a concept. The rest of the picture is darkened.
+async function showRegion(button, concept, name) {
+  const isShown = where.concept === concept;
+  for (const one of body.querySelectorAll(".sv-where")) one.setAttribute("aria-pressed", String(!isShown && one.dataset.concept === String(concept)));
+  where.concept = isShown ? null : concept;
+  drawRegion(null);
+  if (isShown) return;
+  body.querySelector(".sv-detail-picture").scrollIntoView({ block: "nearest" }); // on a narrow screen it is above
+  const id = shownId;
+  if (where.id !== id) {
+    legend().textContent = "Covering one part of the picture after the other …";
+    const found = await Sieve.call(server.sieve_regions, id);
+    if (shownId !== id) return;
+    if (found.error) {
+      legend().textContent = found.error;
+      return;
+    }
+    Object.assign(where, { id, found: found.concepts });
+  }
+  if (where.concept !== concept) return;
+  const region = where.found.find((one) => one.concept === concept);
+  const most = region ? Math.max(...region.cells.flat()) : 0;
+  if (most < LEAST) legend().textContent = `No single part of the picture carries “${name}”.`;
+  else {
+    drawRegion(region.cells.map((row) => row.map((cell) => Math.max(cell, 0) / most)));
+    legend().replaceChildren(el("i", { class: "sv-where-scale", "aria-hidden": "true" }), `Bright: without this part, “${name}” is up to ${percent(most)} weaker.`);
+  }
+}
+const canvas = () => body.querySelector("canvas");
+const legend = () => body.querySelector(".sv-where-legend");
+function drawRegion(cells) {
+  const drawing = canvas();
+  drawing.hidden = !cells;
+  legend().replaceChildren();
+  if (!cells) return;
+  [drawing.width, drawing.height] = [cells[0].length, cells.length];
+  const context = drawing.getContext("2d");
+  for (const [y, row] of cells.entries()) for (const [x, cell] of row.entries()) {
+    context.fillStyle = `rgb(8 10 14 / ${0.78 * (1 - cell)})`;
+    context.fillRect(x, y, 1, 1);
+  }
+}
+function whereButton(concept, name) {
+  if (!Sieve.about.can.image_queries || !server.sieve_regions) return null;
+  const button = el("button", { type: "button", class: "sv-where", "data-concept": String(concept), "aria-pressed": "false", title: `Where the picture shows “${name}”`,
+    "aria-label": `Show where the picture has “${name}”`, onclick: () => showRegion(button, concept, name) }, "where");
+  return button;
+}
 
 // A click outside the panel closes it.
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 
 // Bars of concepts; one with several dimensions opens to theirs.
-function bars(sums, names) {
+function bars(sums, names, finds) {
   const widest = Math.max(...sums.flatMap(({ value, parts }) => [value, ...parts.map(([, part]) => part)]).map(Math.abs), 1e-9);
   const link = (dimension, name, isOff) => {
     const open = (event) => { event.preventDefault(); dialog.close(); Sieve.showDimension(dimension); };
     return Sieve.dimensionLink(dimension, name, { class: isOff ? "sv-off-name" : "", onclick: open });
   };
-  const rated = (label, value, isOff) => Sieve.rated(label, Math.abs(value) / widest, value, value < 0 || isOff ? "sv-bar-b" : "sv-bar-q");
+  const rated = (label, value, isOff, ...more) => {
+    const node = Sieve.rated(label, Math.abs(value) / widest, value, value < 0 || isOff ? "sv-bar-b" : "sv-bar-q");
+    node.append(...more.filter(Boolean));
+    return node;
+  };
   return el("ul", { class: "sv-bars" }, ...sums.flatMap(({ concept, value, parts, isOff }) => {
-    if (parts.length === 1) return [rated(link(parts[0][0], names[concept], isOff), value, isOff)];
+    const find = finds && whereButton(concept, names[concept]);
+    if (parts.length === 1) return [rated(link(parts[0][0], names[concept], isOff), value, isOff, find)];
     const inner = parts.map(([d, part]) => {
       const node = rated(link(d, names[d], isOff), part, isOff);
       node.classList.add("sv-bars-member");
@@ -27,14 +83,14 @@ function bars(sums, names) {
       opener.setAttribute("aria-expanded", String(shown));
       for (const node of inner) node.hidden = !shown;
     } }, Sieve.nameNode(names[concept]), el("span", { class: "sv-number" }, String(parts.length)));
-    return [rated(opener, value, isOff), ...inner];
+    return [rated(opener, value, isOff, find), ...inner];
   }));
 }
 
-function longList(sums, names, shown = 10) {
-  const box = el("div", {}, bars(sums.slice(0, shown), names));
+function longList(sums, names, shown = 10, finds = false) {
+  const box = el("div", {}, bars(sums.slice(0, shown), names, finds));
   if (sums.length > shown + 1) {
-    box.append(el("button", { type: "button", class: "sv-more", onclick: () => box.replaceChildren(bars(sums, names)) }, `Show all ${sums.length}`));
+    box.append(el("button", { type: "button", class: "sv-more", onclick: () => box.replaceChildren(bars(sums, names, finds)) }, `Show all ${sums.length}`));
   }
   return box;
 }
@@ -49,7 +105,7 @@ function scoreOf(item) {
 function codeOf(code, off) {
   const names = Object.fromEntries(code.flatMap((part) => [[part.dimension, part.name], [part.concept, part.concept_name]]));
   const conceptOf = Object.fromEntries(code.map((part) => [part.dimension, part.concept]));
-  return longList(Sieve.sumByConcept(code.map((part) => [part.dimension, part.value]), conceptOf, new Set(off)), names, 8);
+  return longList(Sieve.sumByConcept(code.map((part) => [part.dimension, part.value]), conceptOf, new Set(off)), names, 8, true);
 }
 
 // Explain the rank of a result compared with the next one.
@@ -83,12 +139,15 @@ function copiesOf({ copies }) {
 
 async function show(item) {
   shownId = item.id;
+  where.concept = null;
   const code = el("section", {}, el("h3", {}, "Active concepts"), el("p", { class: "sv-hint" }, "…"));
   const labels = item.labels ?? [];
   const file = el("p", { class: "sv-id" }, ...(item.file ? ["file ", copyText(item.file, "Copy the file name")] : []));
   const copies = el("div", {});
   body.replaceChildren(
-    el("div", { class: "sv-detail-side" }, Sieve.image(item.id, item.captions[0] ?? ""),
+    el("div", { class: "sv-detail-side" },
+      el("div", { class: "sv-detail-picture" }, Sieve.image(item.id, item.captions[0] ?? ""), el("canvas", { hidden: true, "aria-hidden": "true" })),
+      el("p", { class: "sv-hint sv-where-legend", "aria-live": "polite" }),
       el("button", { type: "button", class: "sv-primary", onclick: () => { dialog.close(); Sieve.search({ item: item.id }); } }, "More like this"),
       el("div", { class: "sv-detail-actions" },
         el("button", { type: "button", class: "sv-plain", title: "Show its dimensions, and compare it with a text or another image", onclick: () => inspect(item.id) }, "Inspect"),

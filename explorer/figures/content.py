@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import NamedTuple
 
 import numpy as np
 
+from sieve.data_prep.images import open_image_file
 from sieve.explorer.figures import Recipe, Row
 from sieve.model.checkpoint import Checkpoint, checkpoint_folders
 from sieve.model.engine import EncodedQuery, SearchEngine
@@ -78,7 +80,7 @@ def complete_recipe(engine: SearchEngine, recipe: Recipe) -> Recipe:
     collection, checkpoint = engine.collection, engine.checkpoint
     opened = {
         "collection": (recipe.collection_sha256, collection.name, collection.sha256),
-        "checkpoint": (recipe.checkpoint, checkpoint.path.name, checkpoint.sha256),
+        "checkpoint": (recipe.checkpoint, checkpoint.name, checkpoint.sha256),
     }
     for what, (wanted, name, sha256) in opened.items():
         if not sha256.startswith(wanted):
@@ -130,10 +132,11 @@ def figure_content(
 ) -> tuple[Content, ...]:
     """Return the content of each row of a complete recipe.
 
-    A server passes `encode`, which limits concurrent encoding, instead of `engine.encode`. Raises a
-    ValueError that names the row if one is invalid.
+    A server passes `encode`, which limits concurrent encoding and opens no file, instead of
+    `engine.encode`. Raises a ValueError that names the row if one is invalid.
     """
     user_names = recipe.names or {}
+    encode = encode or partial(engine.encode, open_image=open_image_file)
 
     def names(dimension: int) -> str:
         return user_names.get(dimension) or engine.checkpoint.name_of(dimension)
@@ -142,7 +145,7 @@ def figure_content(
     for number, row in enumerate(recipe.rows, 1):
         if row.dimension is None:
             with _row_errors(number):
-                queries[number] = (encode or engine.encode)(row.query, row.without, row.image)
+                queries[number] = encode(row.query, row.without, row.image)
     content = []
     for number, row in enumerate(recipe.rows, 1):
         with _row_errors(number):
@@ -188,9 +191,10 @@ def _search_row(
     strict = f"strictness {row.level}" if never else _strictness(push)
     leading = list(engine.concepts.grouped(pushed))
     small = (f"off: {_names(map(names, leading))}", strict) if pushed else ()
-    title, image = (query.text, None) if not query.item else ("", engine.row_of(query.item))
+    image = engine.row_of(query.item) if query.item else None
     shown = tuple(filter(None, small))
-    return Content(title, query.without, shown, image, tuple(tiles), tuple(leading))
+    without = ", ".join(one.title for one in query.terms if one.excluded)
+    return Content(query.title, without, shown, image, tuple(tiles), tuple(leading))
 
 
 def _dimension_row(

@@ -191,7 +191,7 @@ def run_evaluation(request: JobRequest, collection: Collection, reporter: Progre
         device=request.device,
         progress=False,
     )
-    return save_evaluation(benchmark.run(on_progress), checkpoint.path.name)
+    return save_evaluation(benchmark.run(on_progress), checkpoint.name)
 
 
 def main() -> None:

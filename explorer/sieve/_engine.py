@@ -17,7 +17,7 @@ from sieve._results import (
     SearchResult,
     SearchResults,
 )
-from sieve.data_prep.images import load_image, to_rgb
+from sieve.data_prep.images import open_image_file, to_rgb
 from sieve.explorer.cli.options import BackboneOptions
 from sieve.explorer.json_validation import (
     check_choice,
@@ -32,8 +32,8 @@ from sieve.model.encoder import MODALITIES, encode_codes
 
 if TYPE_CHECKING:
     from sieve._paper_figure import PaperFigure
+    from sieve.model.encoded_query import EncodedQuery
     from sieve.model.engine import SearchEngine
-    from sieve.model.search_results import EncodedQuery
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Picture = Image.Image | str | Path
@@ -73,9 +73,11 @@ class Engine:
         ----------
         collection : str or Path
             A path, a bundled collection ("scenes", prepared on first use, which takes about a
-            minute) or a name in `$SIEVE_HOME/collections`.
+            minute), a name in `$SIEVE_HOME/collections`, or "hf://ORG/NAME" of the Hugging Face
+            Hub; "hf://ORG/NAME@REVISION" pins a version.
         checkpoint : str or Path, optional
-            Path or name of a checkpoint; by default the best match for the collection.
+            Path or name of a checkpoint, or "hf://ORG/NAME"; by default the best match for the
+            collection.
         device : {"auto", "cuda", "mps", "cpu"}
             Device that the backbone runs on.
         text_encoder : str
@@ -167,25 +169,30 @@ class Engine:
         without: str = "",
         image: Picture | None = None,
         item: str | SearchResult = "",
+        images: Mapping[str, Picture] | None = None,
         off: Iterable[int] | None = None,
         strictness: float | str = 1.0,
         top: int = 24,
         copies: bool = False,
     ) -> SearchResults:
-        """Search by a text, an image or an item, with dimensions switched off.
+        """Search by texts, images, items and concepts, with dimensions switched off.
 
         Parameters
         ----------
         text : str
             What to find. Clear exclusions in it are split off: "a dog -beach", "a dog but not on
-            a beach".
+            a beach". A sum has several terms, each with an optional weight from 0.01 to 100:
+            "2:a dog + image:ball.jpg - 0.5:grass". Terms are texts, image files ("image:NAME"),
+            items of the collection ("item:ID") and concepts ("concept:17" or "concept:beach").
         without : str
-            What to exclude; several phrases are separated by commas. Its dimensions are switched
+            What to exclude; several terms are separated by commas. Their dimensions are switched
             off, unless `off` is given.
         image : PIL image, str or Path, optional
-            Search by this image, or image file, instead of a text.
+            Search by this image, or image file; added to the text if there is one.
         item : str or SearchResult
-            Search by the image of this item of the collection, instead of a text.
+            Search by the image of this item of the collection; added to the text if there is one.
+        images : mapping of str to PIL image, str or Path, optional
+            Images that the texts name as "image:NAME", in place of files.
         off : iterable of int, optional
             All dimensions to switch off, instead of those that `without` proposes.
         strictness : float or "never"
@@ -205,16 +212,18 @@ class Engine:
         Raises
         ------
         ValueError
-            If not exactly one of `text`, `image` and `item` is given, an argument is out of range,
-            there is no such item or dimension, or nothing can encode the text or the image.
+            If none of `text`, `image` and `item` is given, an argument is out of range, there is no
+            such item, concept or dimension, or nothing can encode a text or an image.
 
         Examples
         --------
         >>> results = engine.search("a dog", without="a beach", strictness="never")
+        >>> engine.search("2:a dog + a ball - 0.5:grass")
+        >>> engine.search("a dog - image:mine", images={"mine": "my-dog.jpg"})
         >>> engine.search(image="my-dog.jpg", off=[30, 624])
         >>> engine.search(item=results[0])
         """
-        query = self._query(text, without, image, item)
+        query = self._query(text, without, image, item, images)
         level, dimensions = read_strictness(strictness), _read_off(off)
         outcome = self._engine.search(
             query,
@@ -285,6 +294,35 @@ class Engine:
                 check_text("a text", text, MAX_TEXT_CHARACTERS)
             codes = self._engine.encode_texts(inputs)
         return self._named(codes.by_row)
+
+    def regions(self, item: str | SearchResult) -> pd.DataFrame:
+        """Find where the picture of an item carries each of its concepts, by occlusion.
+
+        Parameters
+        ----------
+        item : str or SearchResult
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by concept, strongest first: `name`; `activation`; and `cells`, a (7, 7) array
+            of the share of the activation that each cell of the picture carries, at most 1, from
+            the top left. It is negative where covering the cell raises the activation.
+
+        Raises
+        ------
+        ValueError
+            If there is no such item, or nothing can encode images.
+
+        Examples
+        --------
+        >>> regions = engine.regions(engine.search("a dog")[0])
+        >>> regions.iloc[0].cells.round(2)
+        """
+        from sieve.model.occlusion import ConceptRegion, item_regions
+
+        found = item_regions(self._engine, item if isinstance(item, str) else item.id)
+        return pd.DataFrame(found, columns=list(ConceptRegion._fields)).set_index("concept")
 
     def dimension(self, dimension: int) -> DimensionSummary:
         """Describe one dimension.
@@ -416,19 +454,23 @@ class Engine:
         )
 
     def _query(
-        self, text: str, without: str, image: Picture | None, item: str | SearchResult
+        self,
+        text: str,
+        without: str,
+        image: Picture | None,
+        item: str | SearchResult,
+        images: Mapping[str, Picture] | None = None,
     ) -> EncodedQuery:
-        given = {"text": bool(text), "image": image is not None, "item": bool(item)}
-        named = [name for name, is_given in given.items() if is_given]
-        if len(named) > 1 or not (named or without):
-            raise ValueError(
-                f"expected exactly one of text, image and item; got {' and '.join(named) or 'none'}"
-            )
+        if not (text or without or item) and image is None:
+            raise ValueError("expected a text, an image or an item; got none")
         for name, value in {"text": text, "without": without}.items():
             check_text(name, value, MAX_TEXT_CHARACTERS)
         item_id = item.id if isinstance(item, SearchResult) else check_text("item", item)
         picture = None if image is None else _open(image)
-        return self._engine.encode(text, without, item_id, picture)
+        named = images or {}
+        return self._engine.encode(
+            text, without, item_id, picture, lambda name: _open(named.get(name, name))
+        )
 
     def _encode_embeddings(self, embeddings: np.ndarray, modality: str) -> NamedCodes:
         check_choice("modality", modality, MODALITIES)
@@ -467,10 +509,7 @@ def _open(image: Picture) -> Image.Image:
         return to_rgb(image)
     if not isinstance(image, str | Path):
         raise ValueError(f"an image must be a PIL image or a path; got {short_repr(image)}")
-    try:
-        return load_image(Path(image).expanduser())
-    except ValueError as error:
-        raise ValueError(f"image {image}: {error}; give another one") from None
+    return open_image_file(image)
 
 
 def _read_off(off: Iterable[int] | None) -> tuple[int, ...] | None:

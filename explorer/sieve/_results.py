@@ -19,7 +19,9 @@ from sieve.explorer.serialize import (
     describe_difference,
     describe_hidden,
     off_concepts,
+    sum_by_term,
     summary,
+    terms_json,
 )
 from sieve.model.dimension_name import numbered
 from sieve.model.explain import explain, overlap
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sieve.model.dimensions import DimensionPage
+    from sieve.model.encoded_query import EncodedQuery
     from sieve.model.engine import SearchEngine
     from sieve.model.explain import ItemComparison, Overlap
-    from sieve.model.search_results import Contribution, EncodedQuery, Result, SearchOutcome
+    from sieve.model.search_results import Contribution, Result, SearchOutcome
 
 _SHORT_SIDE = 512
 """Short side of a drawn scene, in pixels."""
@@ -90,6 +93,9 @@ class SearchResult:
         Name of the original file in the source of the collection.
     copies : tuple of str
         Ids of items that show the same picture and are folded into this result.
+    terms : dict of str to float
+        Contributions summed by term of the query; the rest of the score is of dimensions that are
+        off, but that no term excludes.
     presence : dict of str to float or None
         What is off, and the probability in [0, 1] that captions or labels of the image mention it;
         None if it cannot be estimated and a dimension of it is active.
@@ -101,7 +107,9 @@ class SearchResult:
     >>> result.image.save("dog.png")
     """
 
-    def __init__(self, engine: SearchEngine, result: Result, off: Iterable[int]) -> None:
+    def __init__(
+        self, engine: SearchEngine, query: EncodedQuery, result: Result, off: Iterable[int]
+    ) -> None:
         self.rank = result.rank
         self.rank_before = result.rank_before
         self.id = result.id
@@ -110,6 +118,10 @@ class SearchResult:
         self.labels = result.labels
         self.file = result.file
         self.copies = tuple(copy.id for copy in result.copies)
+        self.terms = {
+            each.label: value
+            for each, value in zip(query.terms, sum_by_term(query, result, [*off]), strict=True)
+        }
         self.presence = {one.name: one.probability for one in result.presence}
         self._engine, self._row = engine, result.row
         self._parts = result.contributions
@@ -207,8 +219,8 @@ class SearchResults(Sequence[SearchResult]):
             self.suggestion = {"text": find, "without": without}
             self.notes += (f"To exclude it: search({find!r}, without={without!r})",)
         self.seconds = outcome.seconds
-        self.dropped = tuple(SearchResult(engine, each, self.off) for each in outcome.left)
-        self._results = [SearchResult(engine, each, self.off) for each in outcome.results]
+        self.dropped = tuple(SearchResult(engine, query, each, self.off) for each in outcome.left)
+        self._results = [SearchResult(engine, query, each, self.off) for each in outcome.results]
         self._engine, self._query, self._outcome = engine, query, outcome
 
     def __len__(self) -> int:
@@ -227,6 +239,14 @@ class SearchResults(Sequence[SearchResult]):
 
     def __iter__(self) -> Iterator[SearchResult]:
         return iter(self._results)
+
+    @property
+    def terms(self) -> pd.DataFrame:
+        """Terms of the query: `term`, `kind`, `weight` and `excluded`, as they were understood.
+
+        `kind` is text, item, image or concept.
+        """
+        return pd.DataFrame(terms_json(self._query))
 
     @property
     def dimensions(self) -> pd.DataFrame:
@@ -348,8 +368,9 @@ def _contribution_table(parts: Iterable[Contribution], off: Iterable[int]) -> pd
 def _title(results: SearchResults) -> str:
     """Describe a search: `“a dog” without “a beach”, strictness never: 24 results, 2 off: …`."""
     query = results._query
-    find = f"“{query.text}”" if query.text else f"Like item {query.item}" if query.item else "Image"
-    without = " or ".join(f"“{phrase}”" for phrase in query.excluded)
+    image = f"Like item {query.item}" if query.item else "Image"
+    find = f"“{query.title}”" if query.text else image
+    without = " or ".join(f"“{one.title}”" for one in query.terms if one.excluded)
     strict = results.strictness
     level = "" if strict == 1 or not results.off else f", strictness {strict}"
     return f"{find}{without and f' without {without}'}{level}: {summary(results._outcome)}"

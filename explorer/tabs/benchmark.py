@@ -112,7 +112,7 @@ class BenchmarkHandlers:
         view: dict[str, Any] = {
             "evaluations": list(map(self._summary_view, summaries)),
             "collection": self.collection.name,
-            "checkpoint": self.checkpoint.path.name,
+            "checkpoint": self.checkpoint.name,
         }
         if self.runs is None:
             return view

@@ -81,8 +81,8 @@ class RelevanceChoice:
         if not first or (query.without and not second):
             return None, choice
         relevance = comparison.relevance_of(self._concepts(named), named, first, second)
-        if query.item:
-            relevance = relevance.without_row(self._collection.row_of_id[query.item])
+        for item in query.items:
+            relevance = relevance.without_row(self._collection.row_of_id[item])
         choice["relevant"] = int(relevance.relevant.sum())
         choice["violating"] = int(relevance.violating.sum())
         return relevance, choice
@@ -173,7 +173,8 @@ class CompareHandlers:
         relevance, choice = self._relevance.judge(request.track, request.a, request.b, query)
         like = [self._engine.row_of(query.item)] if query.item else []
         for column in columns:
-            column.scores[like] = -np.inf  # as in a search, the query image is not a result
+            # As in a search, the query's own images are no results.
+            column.scores[list(self._engine.query_rows(query))] = -np.inf
         hits = [comparison.shown_rows(column.scores, N_SHOWN) for column in columns]
         return {
             "q": query.text,

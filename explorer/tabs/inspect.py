@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
-from sieve.explorer.json_validation import Line, read_object, validate
+from sieve.explorer.json_validation import Line, check_text, read_object, validate
 from sieve.explorer.serialize import (
     concept_row,
     describe_difference,
     describe_rank,
     item_summaries,
     query_rows,
+    regions_json,
     results_view,
 )
 from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.explorer.view_state import ItemId, ViewState
-from sieve.model.engine import EncodedQuery, SearchEngine
+from sieve.model.encoded_query import EncodedQuery, sum_embeddings
+from sieve.model.engine import SearchEngine
 from sieve.model.explain import ItemComparison, Standing, cosine, explain, overlap, sum_by_concept
+from sieve.model.occlusion import OccludedCodes, concept_regions, encode_occluded
 
 N_RETRIEVED = 12
 N_CHOICES = 24
+MAX_CACHED_REGIONS = 64
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,25 @@ class WhyRequest(SearchRequest):
 
     a: Line = ""
     b: Line = ""
+
+
+class RegionHandlers:
+    """Request handlers that find the concepts of an item in its picture. Thread-safe."""
+
+    def __init__(self, handlers: SearchHandlers) -> None:
+        self._handlers = handlers
+        self._occluded = lru_cache(MAX_CACHED_REGIONS)(self._encode_occluded)
+
+    def regions(self, item_id: str) -> dict[str, Any]:
+        """Return where the picture of an item carries each of its concepts."""
+        engine = self._handlers.engine
+        occluded = self._occluded(check_text("item ID", item_id))
+        return regions_json(concept_regions(engine, occluded))
+
+    def _encode_occluded(self, item_id: str) -> OccludedCodes:
+        engine = self._handlers.engine
+        with Image.open(engine.thumbnail(item_id)) as image:
+            return encode_occluded(engine, image, lock=self._handlers.model)
 
 
 def inspect_tab(handlers: SearchHandlers) -> None:
@@ -129,7 +154,7 @@ def _pair_view(engine: SearchEngine, left: EncodedQuery, right: EncodedQuery) ->
         )
     return {
         "cosine": round(shared.cosine, 6),
-        "backbone": cosine(_embedding(engine, left), _embedding(engine, right)),
+        "backbone": cosine(_embedding(left), _embedding(right)),
         "shared": sorted(rows, key=lambda row: -row["product"]),
         "left": summed(shared.left),
         "right": summed(shared.right),
@@ -141,11 +166,9 @@ def _pair_view(engine: SearchEngine, left: EncodedQuery, right: EncodedQuery) ->
     }
 
 
-def _embedding(engine: SearchEngine, query: EncodedQuery) -> np.ndarray:
-    """Return the embedding that matches the code: A alone if the text is "A without B"."""
-    if query.text and not query.item:
-        return engine.encode_text(query.text).embedding
-    return query.embedding
+def _embedding(query: EncodedQuery) -> np.ndarray:
+    """Return the embedding that matches the code: A alone if the query is "A without B"."""
+    return sum_embeddings([one for one in query.terms if not one.excluded])
 
 
 def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
@@ -188,7 +211,7 @@ def _next_result(ids: list[str], item: str) -> str:
 
 
 def _why(engine: SearchEngine, comparison: ItemComparison, query: EncodedQuery) -> dict[str, Any]:
-    itself = engine.row_of(query.item) if query.item else None
+    itself = engine.query_rows(query)
     return {
         "left": _standing(engine, comparison.left, itself),
         "right": _standing(engine, comparison.right, itself),
@@ -208,9 +231,9 @@ def _why(engine: SearchEngine, comparison: ItemComparison, query: EncodedQuery) 
     }
 
 
-def _standing(engine: SearchEngine, standing: Standing, itself: int | None) -> dict[str, Any]:
+def _standing(engine: SearchEngine, standing: Standing, itself: tuple[int, ...]) -> dict[str, Any]:
     text = describe_rank(standing, itself)
-    if itself is not None and standing.row in engine.copies.of(itself):
+    if any(standing.row in engine.copies.of(row) for row in itself):
         text = "the same picture as the query image, which is not a result"
     return {
         **item_summaries(engine, [standing.row])[0],

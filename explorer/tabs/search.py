@@ -35,6 +35,7 @@ from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import ViewState, read_link, write_link
 from sieve.model.checkpoint import CheckpointChoice, explain_choice
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
+from sieve.model.hub import artifact_name
 from sieve.model.words.text import content_words, word_presence
 
 log = logging.getLogger(__name__)
@@ -94,8 +95,8 @@ class SearchHandlers:
 
     @property
     def checkpoint_name(self) -> str:
-        """Folder name of the checkpoint."""
-        return Path(self.engine.checkpoint.path).name
+        """Name of the checkpoint's folder or repository."""
+        return artifact_name(Path(self.engine.checkpoint.path))
 
     def about(self) -> dict[str, Any]:
         """Return facts about the collection, checkpoint and server for all components."""
@@ -178,11 +179,13 @@ class SearchHandlers:
         answer = {
             **results_view(outcome, dense),
             "q": query.text,
-            "like": self._caption(request.item),
+            "item": query.item,
+            "upload": _only_upload(query),
+            "like": self._caption(query.item),
             "without": query.without,
             "notes": list(query.notes),
             "suggestion": query.suggested,
-            "link": "" if request.upload else self._link(request, query, outcome),
+            "link": "" if _has_upload(query) else self._link(request, query, outcome),
         }
         if request.list:
             answer |= query_rows(self.engine, query, request.off)
@@ -193,7 +196,7 @@ class SearchHandlers:
         """Return the link of a view after parsing, which splits "A without B" into A and B."""
         off = tuple(sorted(part.dimension for part in outcome.off))
         state = ViewState(
-            q="" if query.item else query.text,
+            q=query.text,
             without=query.without,
             item=query.item,
             off=off if off or query.proposed else None,
@@ -208,9 +211,9 @@ class SearchHandlers:
         self, engine: SearchEngine, q: str, without: str = "", item: str = "", upload: str = ""
     ) -> EncodedQuery:
         """Encode a query with another checkpoint of the same collection, without caching it."""
-        image = self._uploads.get(upload) if upload else None
+        text = " + ".join(filter(None, [q.strip(), upload and f"image:{upload}"]))
         with self.model:
-            return engine.encode(q, without, item=item, image=image)
+            return engine.encode(text, without, item, open_image=self._uploads.get)
 
     def _caption(self, item_id: str) -> str:
         if not item_id:
@@ -223,6 +226,16 @@ class SearchHandlers:
         n = self.engine.collection.n_items
         rows = np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int)
         return item_summaries(self.engine, rows.tolist())
+
+
+def _has_upload(query: EncodedQuery) -> bool:
+    return any(one.term.kind == "image" for one in query.terms)
+
+
+def _only_upload(query: EncodedQuery) -> str:
+    """Return the key of an uploaded image, if it is all that is searched for; else empty."""
+    found = [one.term for one in query.terms if not one.excluded]
+    return found[0].value if not (query.text or query.item) else ""
 
 
 N_EXAMPLES = 5

@@ -18,25 +18,30 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from sieve.model.backbone.names import CONFIG, BackboneName, parse_name
-from sieve.model.files import Schema, atomic_file, check_files, read_json, reason_of, sieve_home
+from sieve.model.files import (
+    Schema,
+    atomic_file,
+    check_files,
+    link_or_copy,
+    read_json,
+    reason_of,
+    sieve_home,
+)
+from sieve.model.hub import hub_file, hub_folder
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 12.0
-"""Seconds to wait for the first response of the Hub."""
 KNOWN_WORDS = "known_words.txt"
 VOCABULARIES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
@@ -209,74 +214,6 @@ def _existing(folder: Path, names: tuple[str, ...], weights: list[Path]) -> dict
     return {path.name: path for path in found if path.is_file()}
 
 
-def hub_file(repository: str, *names: str) -> Path:
-    """Return the first available of some files of a repository of the Hugging Face Hub.
-
-    Raises a ValueError or an OSError if none is cached and the Hub is unreachable or has none.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    for name in names:
-        try:
-            return Path(hf_hub_download(repository, name, local_files_only=True))
-        except LocalEntryNotFoundError:
-            continue
-    _announce(repository)
-    for name in names[:-1]:
-        try:
-            return Path(hf_hub_download(repository, name))
-        except EntryNotFoundError:
-            continue
-    return Path(hf_hub_download(repository, names[-1]))
-
-
-def hub_folder(repository: str, names: tuple[str, ...], *needs: str) -> Path:
-    """Return a folder with some files of a repository; raises as `hub_file` does.
-
-    Nothing is downloaded if at least one of the files `needs` is cached.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    wanted = list(names)
-    try:
-        folder = Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=True))
-        if any((folder / name).is_file() for name in needs):
-            return folder
-    except LocalEntryNotFoundError:
-        pass
-    _announce(repository)
-    return Path(snapshot_download(repository, allow_patterns=wanted))
-
-
-def _announce(repository: str) -> None:
-    """Log the download, and fail early if the Hub is unreachable."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
-
-    if constants.HF_HUB_OFFLINE:
-        raise ValueError(
-            f"{repository} is not in the cache, and HF_HUB_OFFLINE forbids downloading"
-        )
-    log.warning("downloading %s from %s; this happens once", repository, constants.ENDPOINT)
-    faults: list[str] = []
-
-    def ask() -> None:
-        try:
-            get_session().head(constants.ENDPOINT, timeout=PATIENCE - 2)
-        except Exception as error:  # of httpx, or of its proxy and TLS libraries
-            faults.append(reason_of(error))
-
-    # The request timeout does not cover an unresponsive name server.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    if thread.is_alive() or faults:
-        reason = faults[0] if faults else f"no answer in {PATIENCE:g} s"
-        raise ValueError(f"{constants.ENDPOINT} cannot be reached ({reason})")
-
-
 @contextmanager
 def safe_copy(files: Mapping[str, Path]) -> Iterator[Path]:
     """Create a temporary folder of checked files, by name, for a library to load.
@@ -295,16 +232,10 @@ def copy_checked(path: Path, target: Path) -> None:
     if target.name in _SETTINGS:
         settings = {key: value for key, value in read_settings(path).items() if key not in _PATHS}
         target.write_text(json.dumps(settings), encoding="utf-8")
-    elif not (_is_weights(target.name) and _linked(path.resolve(), target)):
+    elif _is_weights(target.name):
+        link_or_copy(path, target)
+    else:
         shutil.copyfile(path, target)
-
-
-def _linked(path: Path, target: Path) -> bool:
-    for link in (os.symlink, os.link):
-        with suppress(OSError):  # a file system without links, or a user who may not create them
-            link(path, target)
-            return True
-    return False
 
 
 def _is_weights(file: str) -> bool:

@@ -37,8 +37,6 @@ from sieve.model.backbone.checked_files import (
     check_clip_config,
     copy_checked,
     find_files,
-    hub_file,
-    hub_folder,
     read_settings,
     safe_copy,
     trust,
@@ -46,6 +44,7 @@ from sieve.model.backbone.checked_files import (
 )
 from sieve.model.backbone.names import CONFIG, LOCAL, check_no_torchscript, parse_name
 from sieve.model.files import disk_is_full, report_full_disk
+from sieve.model.hub import hub_file, hub_folder
 from sieve.model.words.text import WordList, WordReading
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import torch
 
 from sieve.assets import ROOT
 from sieve.model.files import reason_of
+from sieve.model.hub import SCHEME, is_reference
 
 BUNDLED = ("sieve-lite",)
 """Backbones that ship with Sieve; each is a folder under `assets/backbones`."""
@@ -59,7 +60,7 @@ TRANSFORMERS = {
 """Repositories in the transformers format, and the open_clip names of the same weights."""
 WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 _PREFIX = re.compile(r"^(module\.)?(text\.)?")
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 class BackboneName(NamedTuple):
@@ -84,12 +85,14 @@ def parse_name(name: str) -> BackboneName:
     """Resolve a backbone name, without loading or downloading anything.
 
     It is `sieve-lite`, `ARCHITECTURE/WEIGHTS` of open_clip (`ViT-B-32/openai`, also as
-    `ARCHITECTURE//PATH` of a file), OpenAI's own name (`ViT-B/32`), `hf-hub:ORG/MODEL`,
-    `local-dir:/PATH` or `/PATH` of a folder with `open_clip_config.json`, `/PATH` of a file of
-    weights, `blip:ORG/MODEL` or `blip:/PATH`. Raises a ValueError of one line, with the name to use
-    if there is one, if it is unknown.
+    `ARCHITECTURE//PATH` of a file), OpenAI's own name (`ViT-B/32`), `hf-hub:ORG/MODEL` (also as
+    `hf://ORG/MODEL`, and with `@REVISION`), `local-dir:/PATH` or `/PATH` of a folder with
+    `open_clip_config.json`, `/PATH` of a file of weights, `blip:ORG/MODEL` or `blip:/PATH`. Raises
+    a ValueError of one line, with the name to use if there is one, if it is unknown.
     """
     name = name.strip().removeprefix(_CLIP_RETRIEVAL)
+    if is_reference(name):
+        name = HUB + name.removeprefix(SCHEME)
     if name in BUNDLED:
         return BackboneName(name, "bundled", name)
     if name.startswith(BLIP):

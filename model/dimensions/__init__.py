@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sieve.model.dimensions.code_cache import CodeCache, open_code_cache
+from sieve.model.dimensions.code_cache import CodeCache, open_code_cache, read_measurements
 from sieve.model.dimensions.page import (
     DimensionPage,
     Example,
@@ -19,7 +19,8 @@ __all__ = [
     "Histogram",
     "Neighbour",
     "clearest_dimension",
-    "open_code_cache",
     "describe_dimension",
+    "open_code_cache",
+    "read_measurements",
     "rename_rows",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,13 @@ from sieve.model.dimensions.statistics import (
 )
 from sieve.model.dimensions.table import VERSION, dimension_table
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
-from sieve.model.files import atomic_folder, check_files, sieve_home, write_checksums
+from sieve.model.files import (
+    atomic_file,
+    atomic_folder,
+    check_files,
+    sieve_home,
+    write_checksums,
+)
 from sieve.model.words.text import WordPresence, word_presence
 
 log = logging.getLogger(__name__)
@@ -38,6 +44,9 @@ log = logging.getLogger(__name__)
 _TABLE = "dimensions.parquet"
 _RECOMPUTED = "it is computed again"
 _DIMENSIONS_AT_ONCE = 4096
+MEASUREMENTS = "measurements.csv"
+MEASURED = ("stability", "own_fall", "other_fall")
+"""Columns of the dimension table that only some commands measure: see `sieve.model.sanity`."""
 _T = TypeVar("_T")
 
 
@@ -154,6 +163,40 @@ def cache_folder(collection: Collection, checkpoint: Checkpoint, what: str) -> P
     """Return the cache folder of a collection and a checkpoint, for the content `what`."""
     name = f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}-{what}"
     return sieve_home() / "codes" / name
+
+
+def read_measurements(checkpoint: Checkpoint) -> pd.DataFrame:
+    """Return the columns `MEASURED`, (m,) float64 each, NaN where nothing was measured.
+
+    They are those that were measured last here, else those that are in the checkpoint's folder.
+    """
+    for path in (_measurements_path(checkpoint), checkpoint.path / MEASUREMENTS):
+        try:
+            table = pd.read_csv(path, usecols=list(MEASURED), dtype=np.float64)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            log.warning("%s cannot be read (%s)", path, error)
+            continue
+        if len(table) == checkpoint.m:
+            return pd.DataFrame(table[list(MEASURED)])
+    return pd.DataFrame(np.nan, index=range(checkpoint.m), columns=list(MEASURED))
+
+
+def save_measurements(checkpoint: Checkpoint, columns: Mapping[str, np.ndarray]) -> None:
+    """Keep measurements of the dimensions, (m,) floating each, beside those kept before."""
+    path = _measurements_path(checkpoint)
+    table = read_measurements(checkpoint).assign(**columns).round(3)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as temporary:
+            table.to_csv(temporary, index_label="dimension")
+    except OSError as error:
+        log.warning("%s is not cached: %s", path.name, error)
+
+
+def _measurements_path(checkpoint: Checkpoint) -> Path:
+    return sieve_home() / "codes" / f"{checkpoint.sha256[:24]}-{MEASUREMENTS}"
 
 
 def read_or_compute(

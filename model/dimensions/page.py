@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes
@@ -119,9 +120,10 @@ def describe_dimension(
     concepts: Concepts,
     dimension: int,
     names: DimensionNames,
+    measurements: pd.DataFrame,
     seed: int = 0,
 ) -> DimensionPage:
-    """Describe one dimension; `seed` draws the samples."""
+    """Describe one dimension; `seed` draws the samples, `measurements` are of all dimensions."""
     rows, values = cache.image_codes.postings(dimension)
     order = np.argsort(-values, kind="stable")
     rows, values = rows[order], values[order]
@@ -131,7 +133,7 @@ def describe_dimension(
 
     generator = np.random.default_rng([seed, dimension])
     sample = np.sort(generator.permutation(len(rows))[:N_EXAMPLES])
-    table = cache.dimensions.iloc[dimension]
+    table = pd.concat([cache.dimensions.iloc[dimension], measurements.iloc[dimension]])
     coactivation = cache.coactivation(dimension)
     leading, concept_name = names.concept(dimension)
     members = concepts.members(dimension)

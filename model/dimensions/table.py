@@ -53,7 +53,9 @@ def dimension_table(
         codes): see `sieve.model.dimensions.clarity`;
         label (chosen on train items), label_auc and label_purity (on test items): see
         `sieve.model.dimensions.labels`. `SearchEngine.dimension_table` adds concept, the leading
-        dimension of each dimension's concept.
+        dimension of each dimension's concept, and what some commands measure: stability (lowest
+        correlation with the matched dimension of another training seed), own_fall and other_fall
+        (in counterfactual images): see `sieve.model.sanity`.
     """
     names = [checkpoint.names.get(j, _UNNAMED) for j in range(checkpoint.m)]
     codes = image_codes.by_dimension

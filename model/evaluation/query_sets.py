@@ -32,7 +32,7 @@ from pydantic import Field, ValidationError
 from sieve.model.collection import Collection
 from sieve.model.evaluation.pairs import PairSet
 from sieve.model.files import Schema, fault_in, read_limited
-from sieve.model.query_parser import MAX_EXCLUSIONS, MAX_QUERY_CHARACTERS, parse_query
+from sieve.model.query_parser import MAX_QUERY_CHARACTERS, MAX_TERMS, parse_query
 
 MAX_BYTES = 256 << 20
 """Larger files are refused."""
@@ -51,7 +51,7 @@ class ExclusionQuery(Schema):
     """One query, and its judged items by id or file name."""
 
     query: Text
-    without: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_EXCLUSIONS)]
+    without: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_TERMS)]
     relevant: Annotated[list[Item], Field(min_length=1)]
     violating: list[Item] = []
     sentence: str = ""
@@ -312,7 +312,7 @@ def _read_negbench(
                 continue
             yield ExclusionQuery(
                 query=", ".join(clauses)[:MAX_QUERY_CHARACTERS],
-                without=excluded[:MAX_EXCLUSIONS],
+                without=excluded[:MAX_TERMS],
                 relevant=[file],
                 violating=[other for name in excluded for other in having.get(name, ())],
                 sentence=caption[:MAX_QUERY_CHARACTERS],

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.sparse import csr_array
+from scipy.special import logit
 from torch import Tensor
 
 from sieve.model.collection import Collection
@@ -40,6 +41,10 @@ _KIND_OF = 0.9
 _AHEAD = 6
 """Number of batches to prefetch."""
 _THREADS = 3
+ASSIGNED_SHARE, MOST_ASSIGNED = 0.85, 2048
+"""Share of the dimensions that are assigned to a frequent word, and their maximum number."""
+_RAREST = 1e-4
+"""Lower bound of the share of the items that have a word."""
 
 TextEncoder = Callable[[list[str]], np.ndarray]
 """Embeds texts: (n, d) float32, unit rows."""
@@ -62,6 +67,12 @@ class Batch(NamedTuple):
     """(B, W) float32: 1 if the word is in a caption of the pair's item, else 0"""
     text_presence: Tensor
     """(B, W) float32: 1 if the word is in the pair's own caption, else 0"""
+    frequent_ids: Tensor
+    """(F,) int64: places of the most frequent words in the vocabulary, the same in every batch"""
+    frequent_log_odds: Tensor
+    """(F,) float32: log p / (1 - p), p the share of the items whose captions have the word"""
+    frequent_presence: Tensor
+    """(B, F) float32: 1 if the word is in a caption of the pair's item, else 0"""
     exclusions: Tensor
     """(P, 2) int64: columns of words A, B; some items have both and some only A"""
 
@@ -110,6 +121,12 @@ class TrainingData:
         self._word_embeddings = np.asarray(embedded, np.float32).reshape(len(PROMPTS), -1, width)
         frequency = np.sqrt(self.words.counts.astype(np.float64))
         self._word_share = frequency / max(frequency.sum(), 1)
+        uses = config.weighted() & {"assign", "concentrate"}
+        n_frequent = min(round(ASSIGNED_SHARE * config.m), MOST_ASSIGNED) if uses else 0
+        self.frequent = np.argsort(-self.words.counts, kind="stable")[:n_frequent]
+        """(F,) int64: the most frequent words, which are assigned to dimensions"""
+        share = np.clip(self.words.counts[self.frequent] / len(self.rows), _RAREST, 1 - _RAREST)
+        self._frequent_log_odds = logit(share).astype(np.float32)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -128,7 +145,8 @@ class TrainingData:
         rows = np.asarray(self.collection.caption_item)[chosen].astype(np.int64)
         items = self._first_copy[rows]
         words, prompts = self._sample_words(step)
-        presence = csr_array(self.words.presence[items][:, words])
+        of_items = csr_array(self.words.presence[items])
+        presence = csr_array(of_items[:, words])
         images, texts = self.collection.image_embeddings, self.collection.text_embeddings
         if noisy:
             # Drawn for all rows, so that the noise of a row does not depend on the share.
@@ -141,7 +159,8 @@ class TrainingData:
         exclusions = self._sample_exclusions(presence, step)
         own = self.caption_words[chosen][:, words].toarray()
         arrays = (
-            image, text, items, word_embeddings, words, presence.toarray(), own, exclusions,
+            image, text, items, word_embeddings, words, presence.toarray(), own, self.frequent,
+            self._frequent_log_odds, of_items[:, self.frequent].toarray(), exclusions,
         )  # fmt: skip
         return Batch(*map(torch.from_numpy, arrays))
 
@@ -163,10 +182,9 @@ class TrainingData:
         """Return the mean embedding of each word over its prompts: (V, d) float32."""
         return self._word_embeddings.mean(0)
 
-    def frequent_words(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the most frequent words, (w,) int64, and embeddings in each prompt, (P, w, d)."""
-        frequent = np.argsort(-self.words.counts, kind="stable")[:count]
-        return frequent, self._word_embeddings[:, frequent]
+    def frequent_embeddings(self) -> np.ndarray:
+        """Return the embedding of each frequent word in each prompt: (P, F, d) float32."""
+        return self._word_embeddings[:, self.frequent]
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return self._generator(_SHUFFLE, epoch).permutation(len(self.pairs))

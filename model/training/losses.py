@@ -86,23 +86,34 @@ def presence(codes: Tensor, words: Tensor, targets: Tensor, scale: Tensor, bias:
 
 
 def assigned_presence(
-    images: Tensor,
+    activations: Tensor,
     dimensions: Tensor,
     targets: Tensor,
-    scale: Tensor,
-    bias: Tensor,
+    log_odds: Tensor,
+    log_scale: Tensor,
 ) -> Tensor:
     """Return the word presence loss by one dimension per word.
 
-        L = mean_{i,w} BCE(σ(e^s z̄_i,j(w) + b), y_iw), over words w with a dimension j(w)
+        L = mean_{i,w} BCE(σ(e^s a_iw + o_w), y_iw), over words w with a dimension
 
-    z̄: unit rows of `images`, (B, m). `dimensions` : (W,) int64, j(w), or -1 for none. y: (B, W).
-    s, b: learned, ().
+    An activation is thus proportional to the evidence for the word: 0 if the image does not change
+    the odds that the word has in the collection.
+
+    Parameters
+    ----------
+    activations : (B, F) float
+        a: of each word's dimension, before ReLU and TopK, so that inactive dimensions learn too.
+    dimensions : (F,) int64
+        -1 for a word without a dimension.
+    targets : (B, F) float
+        y: 1 if a caption of the item has the word, else 0.
+    log_odds : (F,) float
+        o: log odds of each word in the collection.
+    log_scale : () float
+        s: learned.
     """
-    activations = functional.normalize(images, dim=1)[:, dimensions.clamp(min=0)]
-    each = functional.binary_cross_entropy_with_logits(
-        scale.exp() * activations + bias, targets, reduction="none"
-    )
+    logits = log_scale.exp() * activations + log_odds
+    each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return _mean_of_assigned(each.mean(0), dimensions)
 
 

@@ -42,8 +42,6 @@ ASSIGN_FROM = 0.15
 """Share of the steps before words are assigned to dimensions for the first time."""
 ASSIGN_EVERY = 0.05
 """Share of the steps between two assignments."""
-ASSIGNED_SHARE, MOST_ASSIGNED = 0.85, 2048
-"""Share of the dimensions that are assigned to a word, and their maximum number."""
 KEEP_ASSIGNED = 0.1
 """Advantage of the present dimension of a word in the next assignment."""
 CONCENTRATED_FROM = 0.5
@@ -70,7 +68,6 @@ class TrainingModule(nn.Module):
         self.narrow_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.narrow_bias = nn.Parameter(torch.tensor(-5.0))
         self.assign_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.assign_bias = nn.Parameter(torch.tensor(-5.0))
         self.word_dimension: Tensor
         self.register_buffer("word_dimension", torch.full((n_words,), -1))
 
@@ -157,8 +154,7 @@ class Compact(Objective):
         from scipy.optimize import linear_sum_assignment
 
         encoder, current = module.encoder, module.word_dimension
-        count = min(round(ASSIGNED_SHARE * encoder.config.m), MOST_ASSIGNED)
-        words, embeddings = self.data.frequent_words(count)
+        words, embeddings = self.data.frequent, self.data.frequent_embeddings()
         codes_wm = np.zeros((len(words), encoder.config.m))
         for prompt in embeddings:
             centred = encoder.centred(torch.from_numpy(prompt).to(current.device), TEXT)
@@ -216,10 +212,6 @@ class Compact(Objective):
             few = keep_top(words, NARROW)
             return presence(image.code, few, targets, module.narrow_scale, module.narrow_bias)
 
-        def assign() -> Tensor:
-            learned = (module.assign_scale, module.assign_bias)
-            return assigned_presence(image.code, dimensions, targets, *learned)
-
         terms: dict[str, Callable[[], Tensor]] = {
             "contrast": contrast,
             "reconstruct": lambda: (
@@ -234,11 +226,12 @@ class Compact(Objective):
             terms |= {
                 "presence": present,
                 "narrow": narrow,
-                "assign": assign,
                 "concentrate": lambda: concentration(words, dimensions),
             }
             if len(batch.exclusions):
                 terms["exclude"] = lambda: _exclude(module, batch, all_images, words)
+        if len(batch.frequent_ids):
+            terms["assign"] = lambda: _assign(module, batch, image, world)
         if dead is not None:
             linear = functional.linear(image.target, encoder.encode_md)
             residual = image.target - image.decoded
@@ -254,6 +247,18 @@ def _whole(images: Tensor, texts: Tensor, world: World) -> tuple[Tensor, Tensor]
     # One collective for both: half the latency, and a fixed order in the backward pass.
     both = world.gather(torch.cat([images, texts], 1))
     return both[:, : images.shape[1]], both[:, images.shape[1] :]
+
+
+def _assign(module: TrainingModule, batch: Batch, image: _Side, world: World) -> Tensor:
+    """Compute the presence loss of the frequent words from activations before ReLU and TopK."""
+    encoder, dimensions = module.encoder, module.word_dimension[batch.frequent_ids]
+    chosen = dimensions.clamp(min=0)
+    bias = encoder.bias[MODALITIES.index(IMAGE)][chosen]
+    activations = functional.linear(image.target, encoder.encode_md[chosen], bias)
+    targets = world.mine(batch.frequent_presence)
+    return assigned_presence(
+        activations, dimensions, targets, batch.frequent_log_odds, module.assign_scale
+    )
 
 
 def _exclude(module: TrainingModule, batch: Batch, images: Tensor, words: Tensor) -> Tensor:

@@ -30,7 +30,6 @@ class PlainModel(nn.Module):
         self.narrow_scale = nn.Parameter(torch.tensor(10.0).log())
         self.narrow_bias = nn.Parameter(torch.tensor(-5.0))
         self.assign_scale = nn.Parameter(torch.tensor(10.0).log())
-        self.assign_bias = nn.Parameter(torch.tensor(-5.0))
 
     def centred(self, x: Tensor, modality: int) -> Tensor:
         """Subtract the modality's mean."""
@@ -75,15 +74,16 @@ def presence_loss(codes: Tensor, words: Tensor, stands: Tensor, scale: Tensor, b
     return F.binary_cross_entropy_with_logits(scale.exp() * cosine + bias, stands)
 
 
-def assigned_loss(
-    codes: Tensor, dimensions: Tensor, stands: Tensor, scale: Tensor, bias: Tensor
-) -> Tensor:
-    """Return the presence loss by the dimensions of the words that have one."""
+def assigned_loss(model: PlainModel, batch: Batch, word_dimension: Tensor) -> Tensor:
+    """Return the presence loss by the dimensions of the frequent words that have one."""
+    dimensions = word_dimension[batch.frequent_ids]
     has_one = dimensions >= 0
     if not has_one.any():
-        return torch.zeros((), device=codes.device)
-    activations = F.normalize(codes, dim=1)[:, dimensions[has_one]]
-    return F.binary_cross_entropy_with_logits(scale.exp() * activations + bias, stands[:, has_one])
+        return torch.zeros((), device=batch.images.device)
+    rows = dimensions[has_one]
+    linear = model.encode(model.centred(batch.images, 0))[:, rows] + model.bias[0][rows]
+    logits = model.assign_scale.exp() * linear + batch.frequent_log_odds[has_one]
+    return F.binary_cross_entropy_with_logits(logits, batch.frequent_presence[:, has_one])
 
 
 def concentration_loss(words: Tensor, dimensions: Tensor) -> Tensor:
@@ -143,9 +143,7 @@ def plain_losses(
         "narrow": presence_loss(
             image_code, narrow, batch.presence, model.narrow_scale, model.narrow_bias
         ),
-        "assign": assigned_loss(
-            image_code, dimensions, batch.presence, model.assign_scale, model.assign_bias
-        ),
+        "assign": assigned_loss(model, batch, word_dimension),
         "concentrate": concentration_loss(word_code, dimensions),
         "exclude": exclusion_loss(image_code, word_code, batch, model.exclude_scale),
         "balance": balance_loss(image_code, text_code),

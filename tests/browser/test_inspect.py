@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -134,3 +136,18 @@ def test_item_can_be_inspected_from_its_details(page: Page) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Inspect").click()
     page.locator(".sv-one .sv-dim").first.wait_for()
     expect(page.get_by_role("tab", name="Inspect")).to_have_attribute("aria-selected", "true")
+
+
+def test_the_picture_shows_where_it_has_a_concept(page: Page) -> None:
+    go(page, "?q=a+red+circle")
+    page.locator(".sv-tile-open").first.click()
+    where = page.get_by_role("dialog").get_by_role("button", name="Show where").first
+    where.click()
+    legend = page.locator(".sv-where-legend")
+    expect(legend).to_have_text(re.compile("^(Bright: without this part|No single part)"))
+    expect(page.locator(".sv-detail-picture canvas")).to_be_visible(
+        visible=(legend.text_content() or "").startswith("Bright")
+    )
+    where.click()
+    expect(where).to_have_attribute("aria-pressed", "false")
+    expect(legend).to_be_empty()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gradio_client import Client
 from page_api import serve
@@ -15,6 +16,7 @@ from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
 from sieve.explorer.json_validation import read_strictness
 from sieve.explorer.serialize import search_report
+from sieve.model.occlusion import GRID
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +33,9 @@ def without_time(report: dict) -> dict:
     return {name: value for name, value in report.items() if name != "seconds"}
 
 
-def test_only_four_endpoints_are_public(client: Client) -> None:
+def test_only_five_endpoints_are_public(client: Client) -> None:
     named = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
-    assert set(named) == {"/encode", "/search", "/dimension", "/figure"}
+    assert set(named) == {"/encode", "/search", "/regions", "/dimension", "/figure"}
     search = {one["parameter_name"] for one in named["/search"]["parameters"]}
     assert search == {"text", "without", "off", "strictness", "top", "copies"}
 
@@ -61,7 +63,7 @@ def test_encode_proposes_dimensions(client: Client, tiny_engine) -> None:
     off = [row["dimension"] for row in found["dimensions"] if row["off"]]
     assert tuple(off) == tiny_engine.encode("a circle", "the snow").proposed
     assert set(found) == {
-        "query", "without", "excluded", "dimensions", "concepts", "notes", "suggestion"
+        "query", "without", "excluded", "terms", "dimensions", "concepts", "notes", "suggestion"
     }  # fmt: skip
 
 
@@ -101,6 +103,15 @@ def test_dimension_is_described(client: Client, tiny_engine) -> None:
     assert [one["id"] for one in found["top_images"]] == [one.id for one in known.top_images]
     leading = client.predict(found["concept_dimension"], api_name="/dimension")
     assert leading["name"] == leading["name_in_concept"] == found["concept_name"]
+
+
+def test_regions_are_rows_of_cells(client: Client, tiny_engine) -> None:
+    item = tiny_engine.collection.items["id"].iloc[0]
+    first = client.predict(item, api_name="/regions")["concepts"][0]
+    assert np.shape(first["cells"]) == (GRID, GRID)
+    assert first["name"] == tiny_engine.names().concept(first["concept"])[1]
+    with pytest.raises(Exception, match="has no item 'nothing'"):
+        client.predict("nothing", api_name="/regions")
 
 
 def test_figure_is_a_file(url: str, tiny_engine, tmp_path: Path) -> None:

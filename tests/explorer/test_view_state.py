@@ -188,3 +188,10 @@ def test_invalid_payload_is_rejected(payload: object) -> None:
 def test_payload_is_parsed() -> None:
     place = ViewState.from_payload({"q": "a", "off": [3, 1, 3], "strictness": 1, "more": "ignored"})
     assert place == ViewState(q="a", off=(1, 3), strictness=1.0)
+
+
+def test_numbered_concepts_of_another_checkpoint_are_left_out() -> None:
+    link = "?q=a+dog+%2B+concept:17&without=0.5:street,+concept:3,+concept:beach&checkpoint=old"
+    place, notes = read(link)
+    assert (place.q, place.without) == ("a dog", "0.5:street, concept:beach")
+    assert "its dimensions do not exist" in notes[0]

@@ -224,3 +224,74 @@ def test_random_examples_depend_only_on_the_seed(engine: SearchEngine) -> None:
     once, again, other = (engine.dimension(crowded, seed).random_images for seed in (1, 1, 2))
     assert once == again
     assert once != other
+
+
+def test_a_sum_finds_what_shows_all_its_terms(engine: SearchEngine) -> None:
+    both = engine.search(engine.encode("a dog + a ball"), top=10).results
+    assert share_with(both, "dog") >= 0.8 and share_with(both, "ball") >= 0.8
+    heavy = engine.search(engine.encode("a dog + 10:a ball"), top=20).results
+    assert share_with(heavy, "ball") > share_with(heavy, "dog")
+    same = engine.search(engine.encode("3:a dog")).results
+    assert [one.score for one in same] == [
+        one.score for one in engine.search(engine.encode("a dog")).results
+    ]
+
+
+def test_the_score_is_the_sum_of_its_terms(engine: SearchEngine) -> None:
+    item = engine.collection.items["id"].iloc[3]
+    query = engine.encode(f"a dog + 0.5:item:{item} - beach - 0.5 street")
+    outcome = engine.search(query)
+    off = [part.dimension for part in outcome.off]
+    assert off
+    for result in outcome.results:
+        values = np.array([part.value for part in result.contributions])
+        by_term = query.shares([part.dimension for part in result.contributions], off) @ values
+        assert by_term.sum() == pytest.approx(result.score, abs=1e-5)
+        assert (by_term[:2] >= 0).all() and (by_term[2:] <= 0).all()
+
+
+def test_the_weight_of_an_exclusion_scales_what_it_subtracts(engine: SearchEngine) -> None:
+    whole, half = (engine.encode("a dog", f"{weight}:beach") for weight in (1, 0.5))
+    assert whole.proposed == half.proposed
+    np.testing.assert_allclose(half.without_weights, whole.without_weights / 2)
+
+
+def test_an_image_can_be_what_is_not_wanted(engine: SearchEngine) -> None:
+    beach = engine.search(engine.encode("a dog on a beach"), top=1).results[0]
+    query = engine.encode("a dog", f"item:{beach.id}")
+    before = engine.search(query, off=(), top=20).results
+    after = engine.search(query, top=20).results
+    assert query.proposed
+    assert share_with(after, "beach") < share_with(before, "beach")
+    assert share_with(after, "dog") >= 0.8
+
+
+def test_items_of_a_sum_are_no_results(engine: SearchEngine) -> None:
+    first, second = engine.search(engine.encode("a dog"), top=2).results
+    query = engine.encode(f"item:{first.id} + item:{second.id}")
+    found = engine.search(query, top=20).results
+    assert not {first.id, second.id} & {one.id for one in found}
+
+
+def test_a_concept_is_found_and_excluded_with_all_its_dimensions(engine: SearchEngine) -> None:
+    beach = next(one for one in engine.encode("a beach").concepts if one.name == "beach")
+    members = set(engine.concepts.members(beach.concept).tolist())
+    found = engine.encode("concept:beach")
+    assert set(np.flatnonzero(found.code).tolist()) == members
+    assert share_with(engine.search(found, top=10).results, "beach") >= 0.9
+    # Even if the query itself is a beach.
+    assert set(engine.encode("a beach", f"concept:{beach.concept}").proposed) == members
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a dog + item:dddddddddddddddd", "has no item 'dddddddddddddddd'"),
+        ("a dog + concept:xyzzy", "there is none of this name; give its dimension"),
+        ("a dog + concept:99999", "there is no dimension 99999"),
+        ("a dog + image:ball.jpg", "image 'ball.jpg' is not available here"),
+    ],
+)
+def test_terms_that_do_not_exist_are_refused(engine: SearchEngine, text: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        engine.encode(text)

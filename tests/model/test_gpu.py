@@ -54,6 +54,9 @@ def batch_on(device: str) -> Batch:
         word_ids=torch.empty(6, dtype=torch.int64, device=device),
         presence=torch.empty(8, 6, device=device),
         text_presence=torch.empty(8, 6, device=device),
+        frequent_ids=torch.empty(5, dtype=torch.int64, device=device),
+        frequent_log_odds=torch.empty(5, device=device),
+        frequent_presence=torch.empty(8, 5, device=device),
         exclusions=exclusions,
     )
 

@@ -10,7 +10,6 @@ import torch
 from conftest import QUICK, WordBackbone
 from scipy.sparse import csr_array
 
-from sieve.explorer.serialize import page_view
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, encode_codes
@@ -21,7 +20,7 @@ from sieve.model.sanity import (
     Estimate,
     Metric,
     MetricCheck,
-    cached_falls,
+    checkpoint_consistency,
     control_encoder,
     counterfactual_falls,
     encoder_metrics,
@@ -175,23 +174,25 @@ def test_a_dimension_falls_with_its_own_object() -> None:
 
 
 @pytest.mark.usefixtures("home")
-def test_measured_falls_are_shown_on_the_pages_of_dimensions(
+def test_measured_falls_and_stability_are_in_the_dimension_table(
     word_collection: Collection, word_checkpoint: Checkpoint
 ) -> None:
     encoder: Any = WordBackbone()
     engine = SearchEngine(word_collection, word_checkpoint, open_backbone=lambda: encoder)
-    assert cached_falls(engine) is None
+    assert "own_fall" not in engine.dimension(0).statistics
     labels = list(map(frozenset, word_collection.items["labels"]))
     pairs = [
         CounterfactualPair(one, other, labels[one] - labels[other])
         for one, other in zip(range(200), range(200, 400), strict=True)
     ]
     falls, _ = engine_falls(engine, word_collection, pairs)
-    np.testing.assert_array_equal(cached_falls(engine), falls)
     measured = np.flatnonzero(~np.isnan(falls.own + falls.other))
     # A word of another item that does not have it: its dimension falls more than for others.
     assert np.median(falls.own[measured]) > np.median(falls.other[measured])
-    shown = page_view(engine, engine.dimension(int(measured[0])))["falls"]
-    assert shown == pytest.approx(
-        {"own": falls.own[measured[0]], "other": falls.other[measured[0]]}
-    )
+    shown = engine.dimension(int(measured[0])).statistics
+    assert shown["own_fall"] == pytest.approx(falls.own[measured[0]], abs=1e-3)
+    assert shown["other_fall"] == pytest.approx(falls.other[measured[0]], abs=1e-3)
+    checkpoint_consistency([engine, engine])
+    table = engine.dimension_table()  # the falls are kept beside the stability
+    assert set(table["stability"].dropna()) == {1.0}
+    np.testing.assert_allclose(table["own_fall"], falls.own, atol=1e-3)

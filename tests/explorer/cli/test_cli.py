@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command_line import Sieve, fault
 from corruption import reseal
 
+from sieve.explorer.cli import parse
+from sieve.explorer.cli.explore import Explore
 from sieve.model.engine import SearchEngine
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare conceptual-captions",
             "prepare embeddings", "prepare codes", "prepare scenes", "add", "merge", "train",
-            "search", "index", "evaluate", "info", "dimensions", "figure", "annotations",
+            "search", "regions", "index", "evaluate", "info", "dimensions", "figure", "annotations",
             "annotations export", "annotations import", "export")  # fmt: skip
 
 
@@ -39,7 +43,7 @@ def test_help_imports_no_heavy_library() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "{explore,prepare,add,merge,train,search,index,evaluate,info," in ran.stdout
+    assert "{explore,prepare,add,merge,train,search,regions,index,evaluate,info," in ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -148,3 +152,22 @@ def test_interrupt_is_one_line(
     monkeypatch.setattr(SearchEngine, "search", stopped)
     answer = sieve("search", *opened, "a circle")
     assert answer == (130, "", "sieve: stopped\n")
+
+
+def documented_commands() -> Iterator[list[str]]:
+    """Yield the arguments of the `sieve` commands in README.md and in the Dockerfile."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        for words in (shlex.split(part, comments=True) for part in re.split(r" && | \| ", line)):
+            if words[:1] == ["sieve"]:
+                yield words[1:]
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    yield json.loads(dockerfile.rpartition("\nCMD ")[2])
+    yield from (shlex.split(args) for args in re.findall(r"^RUN sieve (.*) >", dockerfile, re.M))
+
+
+@pytest.mark.parametrize("arguments", list(documented_commands()), ids=" ".join)
+def test_documented_commands_parse(arguments: list[str]) -> None:
+    parsed = parse(arguments)
+    if isinstance(parsed, Explore):
+        parsed.access.check_host(parsed.host)

@@ -129,7 +129,7 @@ def test_own_encoder_round_trip(
     line = fault(sieve(*export, "--modality", "image"))
     assert "has no centring before the rescaling of the input; add --centred-input" in line
     assert not (tmp_path / "sae").exists()
-    assert "text_power 1.5" in fault(sieve(*export, "--modality", "text", "--centred-input"))
+    assert "text_power 2" in fault(sieve(*export, "--modality", "text", "--centred-input"))
     assert sieve(*export, "--modality", "image", "--centred-input").code == 0
     assert "exists already" in fault(sieve(*export, "--modality", "image", "--centred-input"))
     command = ("import-encoder", tmp_path / "sae", "--collection", tiny_collection.path)

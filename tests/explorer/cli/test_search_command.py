@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Sieve
+from PIL import Image
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.engine import SearchEngine
@@ -16,8 +17,8 @@ from sieve.model.engine import SearchEngine
 def test_search_prints_json(sieve: Sieve, opened: tuple) -> None:
     found = sieve("search", *opened, "a circle", "--without", "the snow", "-k", "7", "--json").data
     assert list(found) == [
-        "query", "without", "excluded", "off", "off_concepts", "hides", "results", "notes",
-        "suggestion", "seconds",
+        "query", "without", "excluded", "terms", "off", "off_concepts", "hides", "results",
+        "notes", "suggestion", "seconds",
     ]  # fmt: skip
     assert (found["query"], found["without"]) == ("a circle", "the snow")
     assert found["off"] and set(found["off"][0]) == {"dimension", "name", "weight", "concept"}
@@ -26,7 +27,7 @@ def test_search_prints_json(sieve: Sieve, opened: tuple) -> None:
     for result in found["results"]:
         assert list(result) == [
             "id", "file", "score", "captions", "labels", "copies", "contributions", "concepts",
-            "presence",
+            "terms", "presence",
         ]  # fmt: skip
         assert re.fullmatch(r"\d{3}\.png", result["file"]) and result["copies"] == []
         earned = sum(part["value"] for part in result["contributions"])
@@ -36,6 +37,33 @@ def test_search_prints_json(sieve: Sieve, opened: tuple) -> None:
         assert set(result["contributions"][0]) == {"dimension", "name", "value", "concept"}
     scores = [result["score"] for result in found["results"]]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_a_sum_of_texts_and_images_is_searched_and_shown(
+    sieve: Sieve, opened: tuple, tiny_engine: SearchEngine, tmp_path: Path
+) -> None:
+    item, other = tiny_engine.collection.items["id"].iloc[:2]
+    file = tmp_path / "ball.png"
+    Image.open(tiny_engine.thumbnail(item)).convert("RGB").save(file)
+    query = f"2:a circle + image:{file} - snow - 0.5:item:{other}"
+    found = sieve("search", *opened, query, "--json").data
+    assert [list(term.values())[1:] for term in found["terms"]] == [
+        ["text", 2.0, False],
+        ["image", 1.0, False],
+        ["text", 1.0, True],
+        ["item", 0.5, True],
+    ]
+    again = sieve("search", *opened, found["query"], "--without", found["without"], "--json").data
+    assert again["results"] == found["results"]
+    for result in found["results"]:
+        assert sum(result["terms"]) == pytest.approx(result["score"], abs=1e-5)
+    shown = sieve("search", *opened, query).out
+    assert "find: “2 × a circle + like the image”  without: “snow” or “0.5 × like " in shown
+    both = sieve("search", *opened, "2:a circle", "--image", file, "--json").data
+    alone = sieve("search", *opened, f'2:a circle + image:"{file}"', "--json").data
+    assert [one["id"] for one in both["results"]] == [one["id"] for one in alone["results"]]
+    gone = sieve("search", *opened, "a circle + no.png")
+    assert gone.err == "sieve: image no.png: file is missing; give another one\n"
 
 
 def test_exclusions_are_parsed_and_shown(sieve: Sieve, opened: tuple) -> None:

@@ -70,6 +70,20 @@ def test_search_has_the_results_of_the_engine(
     assert len(results[1:3]) == 2 and results[1:3][0].rank == 2
 
 
+def test_a_query_may_have_several_terms(engine: sieve.Engine) -> None:
+    item = engine.search("a circle")[0]
+    results = engine.search(
+        "2:a circle - image:mine", item=item, images={"mine": item.thumbnail}, top=5
+    )
+    assert results.terms["kind"].tolist() == ["text", "item", "image"]
+    assert results.terms["excluded"].tolist() == [False, False, True]
+    assert item.id not in [one.id for one in results]
+    for one in results:
+        assert sum(one.terms.values()) == pytest.approx(one.score, abs=1e-5)
+    again = engine.search(results.text, without=results.without, images={"mine": item.thumbnail})
+    assert [one.id for one in again[:5]] == [one.id for one in results]
+
+
 def test_contributions_sum_to_the_scores(engine: sieve.Engine) -> None:
     results = engine.search("a circle", without="the snow", strictness=1, top=8)
     sums = results.contributions.groupby("rank")["value"].sum()
@@ -211,8 +225,9 @@ def test_similarity_is_explained_for_texts_items_and_images(engine: sieve.Engine
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda e: e.search(), "exactly one of text, image and item; got none"),
-        (lambda e: e.search("a dog", item="x"), "got text and item"),
+        (lambda e: e.search(), "expected a text, an image or an item; got none"),
+        (lambda e: e.search("a dog", item="x"), "has no item 'x'"),
+        (lambda e: e.search("a dog + image:no"), "image no: file is missing"),
         (lambda e: e.search("a dog", strictness="always"), "strictness must be a number from 0"),
         (lambda e: e.search("a dog", strictness=2), "strictness must be a number from 0 to 1"),
         (lambda e: e.search("a dog", top=0), "top must be between 1 and 200; got 0"),

@@ -13,7 +13,7 @@ from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.explorer.errors import json_errors
 from sieve.explorer.serialize import describe_difference, format_number
-from sieve.explorer.tabs.inspect import inspect_view, why_view
+from sieve.explorer.tabs.inspect import RegionHandlers, inspect_view, why_view
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.engine import SearchEngine
 from sieve.model.explain import ItemComparison, Part, Standing
@@ -160,3 +160,21 @@ def test_codes_without_a_backbone_are_inspected_by_item(external_handlers: Searc
         {"left": {"text": "a dog"}}
     )
     assert "search by an item" in refused["error"]
+
+
+def test_regions_are_encoded_once_per_item(handlers: SearchHandlers) -> None:
+    (item,), calls = ids(handlers, 0), []
+    encode = handlers.engine.encode_images
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            handlers.engine, "encode_images", lambda all_: calls.append(1) or encode(all_)
+        )
+        finder = RegionHandlers(handlers)
+        assert finder.regions(item) == finder.regions(item)
+    assert len(calls) == 5
+
+
+def test_external_codes_have_no_regions(external_handlers: SearchHandlers) -> None:
+    (item,) = ids(external_handlers, 0)
+    refusal = json_errors(RegionHandlers(external_handlers).regions)(item)
+    assert "image" in refusal["error"]

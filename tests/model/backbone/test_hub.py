@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hub_cache import PutRepository
+from hub_server import HubServer
 
 from sieve.model.backbone import Backbone
 
@@ -19,6 +20,15 @@ def test_cache_is_used_without_network(
 ) -> None:
     put_repository("some/model", tiny_backbone_dir)
     assert Backbone.load("hf-hub:some/model", "cpu").sha256 == tiny_backbone.sha256
+
+
+def test_backbone_is_downloaded_at_a_revision(
+    tiny_backbone_dir: Path, tiny_backbone: Backbone, hub: HubServer
+) -> None:
+    files = {path.name: path.read_bytes() for path in tiny_backbone_dir.iterdir()}
+    first = hub.commit("model", "some/model", files)
+    hub.commit("model", "some/model", {"README.md": b"removed"})
+    assert Backbone.load(f"hf://some/model@{first}", "cpu").sha256 == tiny_backbone.sha256
 
 
 def test_hub_tokenizer_and_text_tower_are_loaded(
@@ -74,7 +84,7 @@ def test_unresponsive_network_error_comes_within_seconds(
     silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", silent)
-    monkeypatch.setattr("sieve.model.backbone.checked_files.PATIENCE", 3.0)
+    monkeypatch.setattr("sieve.model.hub.PATIENCE", 3.0)
     began = time.monotonic()
     with pytest.raises(
         ValueError, match="cannot be reached .*; weights are downloaded on first use"

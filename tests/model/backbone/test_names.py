@@ -28,6 +28,7 @@ from sieve.model.backbone.names import parse_name
         ("open_clip:ViT-B-32/laion2b_s34b_b79k", "ViT-B-32/laion2b_s34b_b79k"),
         (" ViT-B-32/openai ", "ViT-B-32/openai"),
         ("hf-hub:some/model", "hf-hub:some/model"),
+        ("hf://some/model@v1.0", "hf-hub:some/model@v1.0"),
         ("blip:Salesforce/blip-itm-base-coco", "blip:Salesforce/blip-itm-base-coco"),
     ],
 )

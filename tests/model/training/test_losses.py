@@ -49,16 +49,18 @@ def test_presence_loss_is_low_if_cosines_match_the_words() -> None:
 
 
 def test_assigned_presence_uses_only_the_dimension_of_each_word() -> None:
-    images, dimensions = rand(3, 5), torch.tensor([4, -1, 0])
+    activations, dimensions = rand(3, 3), torch.tensor([4, -1, 0])
     stands = torch.tensor([[1.0, 1, 0], [0, 1, 1], [1, 0, 0]])
-    scale, bias, loss = torch.tensor(1.2), torch.tensor(-0.4), 0.0
+    log_odds, scale, loss = torch.tensor([-2.0, -1.0, 0.5]), torch.tensor(1.2), 0.0
     for i in range(3):
-        for w, j in ((0, 4), (2, 0)):  # word 1 has no dimension
-            activation = float(images[i, j] / images[i].norm())
-            p = 1 / (1 + math.exp(-(math.exp(1.2) * activation - 0.4)))
+        for w in (0, 2):  # word 1 has no dimension
+            logit = math.exp(1.2) * float(activations[i, w]) + float(log_odds[w])
+            p = 1 / (1 + math.exp(-logit))
             loss -= math.log(p if stands[i, w] else 1 - p) / 6
-    found = assigned_presence(images, dimensions, stands, scale, bias)
+    found = assigned_presence(activations, dimensions, stands, log_odds, scale)
     assert float(found) == pytest.approx(loss, rel=1e-5)
+    without = torch.full((3,), -1)
+    assert float(assigned_presence(activations, without, stands, log_odds, scale)) == 0
 
 
 def test_concentration_is_the_negative_log_share_of_energy_up_to_a_limit() -> None:
