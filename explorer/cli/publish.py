@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from tqdm import tqdm
 from tyro.conf import Positional, arg
 
 from sieve.explorer.cli.options import Json
@@ -83,7 +84,8 @@ class Push:
                 copy_collection(
                     opened, folder, thumbnails=self.thumbnails, licence=self._licence(opened)
                 )
-                card = collection_card(collection.Collection.open(folder), reference)
+                copied = collection.Collection.open(folder)
+                card = collection_card(copied, reference, self.thumbnails)
                 kind, patterns, needs = "dataset", collection.PUBLISHED, collection.MANIFEST
                 backbone = opened.manifest.backbone
             else:
@@ -115,7 +117,8 @@ class Push:
             )
         if not self.thumbnails:
             log.warning(
-                "images are not published; --thumbnails adds them, if their licence permits"
+                "images are not published, and captions are shown instead; --thumbnails adds them, "
+                "if their licence permits"
             )
         return licence
 
@@ -168,7 +171,8 @@ def copy_collection(
 ) -> None:
     """Copy a collection into an empty folder, without anything that is true of this machine only.
 
-    Items are named as in their source, and skipped records are left out. Arrays are linked.
+    Items are named as in their source, and skipped records are left out. Arrays are linked. Without
+    thumbnails, captions are drawn in their place.
 
     Raises
     ------
@@ -196,8 +200,7 @@ def copy_collection(
     write_skipped(folder / SKIPPED, ())
     if DUPLICATES in manifest.files:
         _copy_duplicates(collection, folder / DUPLICATES, names)
-    if thumbnails:
-        _pack_thumbnails(collection, folder)
+    _pack_thumbnails(collection, folder, thumbnails)
     write_manifest(
         folder,
         name=collection.name,
@@ -234,17 +237,22 @@ def _copy_duplicates(collection: Collection, target: Path, names: Sequence[str])
             writer.writerow(row)
 
 
-def _pack_thumbnails(collection: Collection, folder: Path) -> None:
+def _pack_thumbnails(collection: Collection, folder: Path, thumbnails: bool) -> None:
     """Write all thumbnails to one file: the Hub limits the number of files and requests."""
-    from sieve.data_prep.images import read_thumbnail
+    from sieve.data_prep.images import encode_thumbnail, read_thumbnail
+    from sieve.data_prep.sources.local_images import draw_placeholder
     from sieve.model.collection import THUMBNAIL_ARCHIVE
 
+    items = zip(collection.items["id"], collection.items["captions"], strict=True)
     with zipfile.ZipFile(folder / THUMBNAIL_ARCHIVE, "w", zipfile.ZIP_STORED) as archive:
-        for item_id in collection.items["id"].tolist():
-            try:
-                data = read_thumbnail(collection.path, item_id)
-            except ValueError as error:
-                raise ValueError(f"thumbnail {item_id} of {collection.path} {error}") from None
+        for item_id, captions in tqdm(items, "thumbnails", collection.n_items, disable=None):
+            if thumbnails:
+                try:
+                    data = read_thumbnail(collection.path, item_id)
+                except ValueError as error:
+                    raise ValueError(f"thumbnail {item_id} of {collection.path} {error}") from None
+            else:
+                data = encode_thumbnail(draw_placeholder(captions[0] if len(captions) else ""))
             archive.writestr(zipfile.ZipInfo(f"{item_id}.webp"), data)  # without a date
 
 
@@ -382,27 +390,26 @@ def _evaluations(checkpoint: Checkpoint) -> Iterator[Any]:
             yield read_evaluation(newest.path)
 
 
-def collection_card(collection: Collection, reference: object) -> str:
+def collection_card(collection: Collection, reference: object, thumbnails: bool) -> str:
     """Return the data-set card of a collection that `copy_collection` wrote."""
-    from sieve.model.collection import ITEMS, THUMBNAIL_ARCHIVE
+    from sieve.model.collection import ITEMS
 
     manifest, backbone = collection.manifest, collection.manifest.backbone
     configs = [{"config_name": "default", "data_files": ITEMS}]
     card = _Card(_facts(manifest.licence, None, tags=_TAGS, configs=configs))
-    has_images = (collection.path / THUMBNAIL_ARCHIVE).is_file()
     splits = collection.items["split"].value_counts().to_dict()
     holds = f"embeddings of {backbone}" if backbone else str(manifest.codes)
     card.parts += [
         f"# {_cell(collection.name)}",
-        f"A collection of {collection.n_items:,} images for Sieve, with captions, labels and "
-        "codes or embeddings, to search and to train on.",
+        f"Captions, labels and {'embeddings' if backbone else 'codes'} of {collection.n_items:,} "
+        "images, a collection for Sieve to search.",
     ]
     card.table(
         ("items", f"{collection.n_items:,}"),
         ("captions", f"{collection.n_captions:,}"),
         ("splits", ", ".join(f"{name} {count:,}" for name, count in splits.items())),
         ("holds", holds),
-        ("images", "thumbnails, at most 320 pixels" if has_images else "none; captions are shown"),
+        ("images", "thumbnails, at most 320 pixels" if thumbnails else "none; captions are shown"),
         ("source", manifest.source),
         ("licence of the images", manifest.licence),
     )

@@ -16,6 +16,7 @@ from hub_server import HubServer
 from tiny_evaluation import save_small_evaluation
 
 import sieve as sieve_api
+from sieve.data_prep.sources.local_images import draw_placeholder
 from sieve.model.checkpoint import Checkpoint, checkpoint_path
 from sieve.model.collection import Collection
 from sieve.model.engine import SearchEngine
@@ -61,20 +62,22 @@ def test_collection_is_published_without_images_and_local_paths(
     sieve: Sieve,
     hub: HubServer,
     tiny_collection: Collection,
+    tiny_checkpoint: Checkpoint,
     pictures: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert sieve("push", tiny_collection.path, "me/photos").code == 0
-    assert "images are not published; --thumbnails adds them" in caplog.text
+    assert "images are not published, and captions are shown instead" in caplog.text
     files = hub.files("dataset", "me/photos")
-    assert "thumbnails.zip" not in files and not any(".webp" in name for name in files)
     assert not [name for name, data in files.items() if str(pictures).encode() in data]
     table = pq.read_table(pa.BufferReader(files["items.parquet"]))
     assert table["image"][0].as_py() == "000.png"
     card = files["README.md"].decode()
     assert "none; captions are shown" in card and 'sieve explore "hf://me/photos"' in card
-    opened = sieve("info", "hf://me/photos", "--json").data
-    assert opened["items"] == tiny_collection.n_items
+    engine = sieve_api.Engine.open("hf://me/photos", tiny_checkpoint.path, device="cpu")
+    shown = engine.search(item=tiny_collection.items["id"][0])[0]
+    drawn = draw_placeholder(shown.captions[0])
+    assert np.abs(np.asarray(shown.thumbnail, int) - np.asarray(drawn, int)).mean() < 5
     asked = fault(sieve("push", tiny_collection.path, "me/photos", "--thumbnails"))
     assert "the licence of the images of tiny is not stated; give --licence" in asked
 
@@ -234,7 +237,8 @@ def test_second_push_replaces_the_first(
 ) -> None:
     arguments = ("push", tiny_collection.path, "me/photos")
     sieve(*arguments, "--thumbnails", "--licence", "cc0-1.0")
+    first = hub.files("dataset", "me/photos")["thumbnails.zip"]
     hub.commit("dataset", "me/photos", hub.files("dataset", "me/photos") | {"mine.png": b"x"})
     sieve(*arguments)
     files = hub.files("dataset", "me/photos")
-    assert "mine.png" in files and "thumbnails.zip" not in files
+    assert "mine.png" in files and files["thumbnails.zip"] != first
