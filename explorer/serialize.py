@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from sieve.model.encoded_query import by_concept
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part, Standing
 from sieve.model.occlusion import ConceptRegion
+from sieve.model.query_parser import print_terms
 from sieve.model.search_results import Contribution, OffDimension
 from sieve.model.set_difference import SetDifference, strongest_items
 
@@ -99,6 +100,33 @@ def terms_json(query: EncodedQuery) -> list[dict[str, Any]]:
         }
         for one in query.terms
     ]
+
+
+def term_views(query: EncodedQuery) -> list[dict[str, Any]]:
+    """Serialise the terms of a query for the page, which joins `text` to new queries.
+
+    `text` is unambiguous and without the weight; `edit` is the term as a user types it.
+    """
+    return [
+        {
+            "text": replace(one.term, weight=1.0).print(quoted=True),
+            "edit": print_terms((one.term,)),
+            "label": one.label,
+            "value": one.term.value,
+            **{name: value for name, value in term.items() if name != "term"},
+        }
+        for one, term in zip(query.terms, terms_json(query), strict=True)
+    ]
+
+
+def term_shares(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, list[float]]:
+    """Return the share of each term in the contributions of each dimension of the results."""
+    shown = (
+        part.dimension for one in (*outcome.results, *outcome.left) for part in one.contributions
+    )
+    dimensions = sorted(set(shown))
+    shares = query.shares(dimensions, [part.dimension for part in outcome.off])
+    return {str(j): [round(float(x), 4) for x in shares[:, at]] for at, j in enumerate(dimensions)}
 
 
 def describe_term(term: Mapping[str, Any]) -> str:

@@ -116,9 +116,10 @@ on("dimensions", (answer) => {
   const largest = Math.max(...concepts.map((one) => Math.max(one.q, one.b)), 1e-9);
   const nodes = switches.fill(concepts, answer.off, optionsOf(largest));
   const pick = (first) => nodes.filter((_, at) => isFirst(concepts[at]) === first);
-  const why = proposed.length ? `, for “${answer.without}”` : ", from its page";
-  fill(groups.off, [offTerm(proposed.length ? answer.without : ""), why], pick(true), 6);
-  fill(groups.on, [viewState.item || viewState.upload ? "In the image" : `In “${answer.q}”`], pick(false), SHOWN);
+  const without = answer.terms.filter((term) => term.excluded).map((term) => term.label).join(", ");
+  const why = proposed.length ? `, for “${without}”` : ", from its page";
+  fill(groups.off, [offTerm(proposed.length ? without : ""), why], pick(true), 6);
+  fill(groups.on, [viewState.item || viewState.upload ? "In the image" : `In “${answer.title}”`], pick(false), SHOWN);
   hint.hidden = concepts.length > 0;
   showWelcome(false);
 });

@@ -19,14 +19,14 @@ Object.assign(window.Sieve, (() => {
   // `upload` is the upload function of the Gradio component that holds the box.
   function acceptImages(box, upload, { take, busy, fault }) {
     const file = box.querySelector("input[type=file]");
-    async function receive(image) {
+    async function receive(image, target = null) {
       if (!image) return;
       if (!canTake()) return fault(sentence(Sieve.about.can.no_image ?? "image search is not available here"));
       busy(true);
       const found = await uploadImage(image, upload);
       busy(false);
       if (found.error) return fault(found.error);
-      take(found);
+      take(found, target);
     }
     box.querySelector(".sv-pick").addEventListener("click", () => file.click());
     file.addEventListener("change", () => {
@@ -37,7 +37,7 @@ Object.assign(window.Sieve, (() => {
       const image = imageOf(event.clipboardData?.files);
       if (!image) return;
       event.preventDefault();
-      receive(image);
+      receive(image, event.target);
     });
     box.addEventListener("dragover", (event) => {
       event.preventDefault();
@@ -47,13 +47,13 @@ Object.assign(window.Sieve, (() => {
     box.addEventListener("drop", (event) => {
       event.preventDefault();
       box.classList.remove("sv-drop");
-      receive(event.dataTransfer?.files?.[0]);
+      receive(event.dataTransfer?.files?.[0], event.target);
     });
   }
 
   // Show a query in its form: the text, or the image in its place.
   function showQuery(form, { q, item, upload, without }, preview, words) {
-    const [queryImage, text] = [".sv-query-image", ".sv-query-image + input"].map((selector) => form.querySelector(selector));
+    const [queryImage, text] = [".sv-query-image", ".sv-query-image ~ input[type=text]"].map((selector) => form.querySelector(selector));
     queryImage.hidden = !(item || upload);
     text.hidden = !queryImage.hidden;
     text.value = q;

@@ -57,23 +57,57 @@ function whereButton(concept, name) {
 // A click outside the panel closes it.
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 
+// Terms of the query, each with a colour, and their parts of contributions.
+function colourOf(terms, at) {
+  const same = terms.filter((term) => term.excluded === terms[at].excluded);
+  return `var(--sv-${terms[at].excluded ? "not" : "term"}-${same.indexOf(terms[at]) % 4})`;
+}
+function sumByTerm(parts, { terms, shares }) {
+  const sums = terms.map(() => 0);
+  for (const [d, value] of parts) for (const [at, share] of shares[d].entries()) sums[at] += share * value;
+  return sums;
+}
+function stack(track, parts, item, widest) {
+  const sums = sumByTerm(parts, item);
+  track.classList.add("sv-stack");
+  track.replaceChildren(...sums.flatMap((value, at) => {
+    if (!value) return [];
+    const node = Sieve.bar("", Math.abs(value) / widest);
+    node.style.background = colourOf(item.terms, at);
+    node.title = `${item.terms[at].label}: ${number(value)}`;
+    return [node];
+  }));
+}
+function termLegend(item) {
+  const total = sumByTerm(item.parts, item);
+  const left = item.parts.reduce((sum, [, value]) => sum + value, 0) - total.reduce((sum, value) => sum + value, 0);
+  const rows = item.terms.map((term, at) => {
+    const swatch = el("i", {});
+    swatch.style.background = colourOf(item.terms, at);
+    return el("li", {}, swatch, `${term.excluded ? "without " : ""}${term.label} `, el("b", {}, number(total[at])));
+  });
+  if (Math.abs(left) > 5e-4) rows.push(el("li", {}, el("i", {}), "switched off ", el("b", {}, number(left))));
+  return el("ul", { class: "sv-term-legend", "aria-label": "Score by term" }, ...rows);
+}
+
 // Bars of concepts; one with several dimensions opens to theirs.
-function bars(sums, names, finds) {
+function bars(sums, names, finds, item = null) {
   const widest = Math.max(...sums.flatMap(({ value, parts }) => [value, ...parts.map(([, part]) => part)]).map(Math.abs), 1e-9);
   const link = (dimension, name, isOff) => {
     const open = (event) => { event.preventDefault(); dialog.close(); Sieve.showDimension(dimension); };
     return Sieve.dimensionLink(dimension, name, { class: isOff ? "sv-off-name" : "", onclick: open });
   };
-  const rated = (label, value, isOff, ...more) => {
+  const rated = (label, value, isOff, inside, ...more) => {
     const node = Sieve.rated(label, Math.abs(value) / widest, value, value < 0 || isOff ? "sv-bar-b" : "sv-bar-q");
+    if (item?.shares && inside.some(([d]) => item.shares[d].some(Boolean))) stack(node.querySelector(".sv-track"), inside, item, widest);
     node.append(...more.filter(Boolean));
     return node;
   };
   return el("ul", { class: "sv-bars" }, ...sums.flatMap(({ concept, value, parts, isOff }) => {
     const find = finds && whereButton(concept, names[concept]);
-    if (parts.length === 1) return [rated(link(parts[0][0], names[concept], isOff), value, isOff, find)];
+    if (parts.length === 1) return [rated(link(parts[0][0], names[concept], isOff), value, isOff, parts, find)];
     const inner = parts.map(([d, part]) => {
-      const node = rated(link(d, names[d], isOff), part, isOff);
+      const node = rated(link(d, names[d], isOff), part, isOff, [[d, part]]);
       node.classList.add("sv-bars-member");
       node.hidden = true;
       return node;
@@ -83,14 +117,14 @@ function bars(sums, names, finds) {
       opener.setAttribute("aria-expanded", String(shown));
       for (const node of inner) node.hidden = !shown;
     } }, Sieve.nameNode(names[concept]), el("span", { class: "sv-number" }, String(parts.length)));
-    return [rated(opener, value, isOff, find), ...inner];
+    return [rated(opener, value, isOff, parts, find), ...inner];
   }));
 }
 
-function longList(sums, names, shown = 10, finds = false) {
-  const box = el("div", {}, bars(sums.slice(0, shown), names, finds));
+function longList(sums, names, shown = 10, finds = false, item = null) {
+  const box = el("div", {}, bars(sums.slice(0, shown), names, finds, item));
   if (sums.length > shown + 1) {
-    box.append(el("button", { type: "button", class: "sv-more", onclick: () => box.replaceChildren(bars(sums, names, finds)) }, `Show all ${sums.length}`));
+    box.append(el("button", { type: "button", class: "sv-more", onclick: () => box.replaceChildren(bars(sums, names, finds, item)) }, `Show all ${sums.length}`));
   }
   return box;
 }
@@ -100,7 +134,7 @@ function scoreOf(item) {
   const sums = Sieve.sumByConcept(item.parts, item.concept_of, new Set(item.off));
   sums.sort((a, b) => b.isOff - a.isOff || Math.abs(b.value) - Math.abs(a.value));
   const lead = item.rank ? `Why it ranks number ${item.rank}` : `Why it dropped out: it was number ${item.before}`;
-  return el("section", {}, el("h3", {}, lead, el("span", { class: "sv-sum" }, `score ${number(item.score)}`)), longList(sums, item.names, 12));
+  return el("section", {}, el("h3", {}, lead, el("span", { class: "sv-sum" }, `score ${number(item.score)}`)), item.shares && termLegend(item), longList(sums, item.names, 12, false, item));
 }
 function codeOf(code, off) {
   const names = Object.fromEntries(code.flatMap((part) => [[part.dimension, part.name], [part.concept, part.concept_name]]));
@@ -150,6 +184,8 @@ async function show(item) {
       el("p", { class: "sv-hint sv-where-legend", "aria-live": "polite" }),
       el("button", { type: "button", class: "sv-primary", onclick: () => { dialog.close(); Sieve.search({ item: item.id }); } }, "More like this"),
       el("div", { class: "sv-detail-actions" },
+        ...(Sieve.terms.length ? [["Add", "Also search by this image", false], ["Exclude", "Exclude what this image shows", true]] : []).map(([words, title, excluded]) =>
+          el("button", { type: "button", class: "sv-plain", title, onclick: () => { dialog.close(); Sieve.addTerm(`item:${item.id}`, excluded); } }, words)),
         el("button", { type: "button", class: "sv-plain", title: "Show its dimensions, and compare it with a text or another image", onclick: () => inspect(item.id) }, "Inspect"),
         item.parts && el("button", { type: "button", class: "sv-plain", title: "Explain its rank compared with the next result", onclick: () => explain(item) }, "Why this rank?")),
       file, el("p", { class: "sv-id" }, "ID ", copyText(item.id, "Copy the ID"))),

@@ -146,7 +146,9 @@ function showDense(answer) {
   find(".sv-columns").classList.toggle("sv-comparing", Boolean(answer.dense));
   if (!answer.dense) return;
   const shared = new Set(answer.results.map((item) => item.id));
-  const how = answer.without ? `“${answer.q} without ${answer.without}”, read as plain text` : "dense embeddings without exclusion";
+  const isText = answer.q && answer.terms.every((term) => term.kind === "text" && term.weight === 1) && answer.terms.filter((term) => !term.excluded).length === 1;
+  const summed = isText ? `“${answer.q} without ${answer.without}”, read as plain text` : "sum of the terms' embeddings";
+  const how = answer.terms.length > 1 && (isText || answer.q) ? summed : "dense embeddings without exclusion";
   const both = answer.dense.filter((item) => shared.has(item.id)).length;
   dense.querySelector("p").textContent = `${how} · ${both} of ${answer.dense.length} in both`;
   dense.querySelector("ol").replaceChildren(...answer.dense.map((item) => {
@@ -166,7 +168,7 @@ on("answer", (answer) => {
   find(".sv-switch").hidden = !Sieve.about.can.dense_search;
   showExport(answer.results.length > 0);
   toFigure.hidden = !Sieve.row(); // a recipe cannot contain an uploaded image
-  const withConcepts = (items) => items.map((item) => ({ ...item, concept_of: answer.concept_of }));
+  const withConcepts = (items) => items.map((item) => ({ ...item, concept_of: answer.concept_of, terms: answer.terms, shares: answer.shares }));
   show(withConcepts(answer.results), answer.names, off);
   showDropped(withConcepts(answer.left), answer.names, off, answer.results);
   dropped.hidden = answer.results.length === 0 && answer.left.length === 0;

@@ -137,8 +137,9 @@ on("saved-slot", (found) => { slot = found; slot.prepend(pills); draw(); });
 on("results-head", (found) => { head = found; draw(); });
 on("samples", () => { link = ""; draw(); });
 on("question", (now) => {
-  const what = now.upload ? "" : now.item ? `like: ${now.like || "an image"}` : now.q;
-  suggested = what && now.without ? `${what} without ${now.without}` : what;
+  const what = now.upload ? "" : now.item ? `like: ${now.like || "an image"}` : (now.title || now.q);
+  const excluded = now.terms?.filter((term) => term.excluded).map((term) => term.label).join(", ") || now.without;
+  suggested = what && excluded ? `${what} without ${excluded}` : what;
   if (!Sieve.hasQuery()) link = "";
   draw();
 });

@@ -28,6 +28,9 @@ window.Sieve ??= (() => {
   let server = null;
   let searchLink = "";
   let preview = "";
+  let title = "";
+  let terms = []; // of the query
+  const previews = new Map(); // of uploaded images
   let proposed = [];
 
   // One request at a time. While it runs, only the latest change is remembered, so fast clicks end in
@@ -56,9 +59,10 @@ window.Sieve ??= (() => {
     if (answer.error) return list && !answer.busy && !answer.gone ? refuse(answer.error) : emit("fault", answer.error);
     emit("fault", "");
     if (list) {
-      Object.assign(viewState, { q: answer.q, without: answer.without, off: answer.off });
-      proposed = answer.proposed;
-      emit("question", { ...viewState, preview, like: answer.like });
+      Object.assign(viewState, { q: answer.q, without: answer.without, item: answer.item, upload: answer.upload, off: answer.off });
+      ({ proposed, terms, title } = answer);
+      preview = answer.upload ? previews.get(answer.upload) ?? preview : "";
+      emit("question", { ...viewState, preview, like: answer.like, title, terms });
       emit("notes", answer.notes);
       emit("suggestion", answer.suggestion);
       emit("dimensions", answer);
@@ -75,6 +79,7 @@ window.Sieve ??= (() => {
     for (const name of ["answer", "dimensions"]) last.delete(name);
     Object.assign(viewState, { q: "", item: "", upload: "", off: null });
     searchLink = "";
+    terms = [];
     emit("cleared");
     emit("notes", []);
     emit("suggestion", null);
@@ -99,7 +104,7 @@ window.Sieve ??= (() => {
   }
 
   function updateTitle() {
-    const query = viewState.q || (viewState.item || viewState.upload ? "like an image" : "");
+    const query = (viewState.q && (title || viewState.q)) || (viewState.item || viewState.upload ? "like an image" : "");
     const without = query && viewState.without ? ` without ${viewState.without}` : "";
     document.title = `${query ? `${query}${without}` : about.collection} · Sieve`;
   }
@@ -107,11 +112,19 @@ window.Sieve ??= (() => {
   function search(query, { push = true } = {}) {
     const { preview: shown = "", ...fields } = query;
     preview = shown;
+    [title, terms] = ["", []];
     Object.assign(viewState, { q: "", without: "", item: "", upload: "" }, fields, { off: null });
     emit("question", { ...viewState, preview });
     showTab("search");
     return ask({ list: true, push });
   }
+  // Search for terms, each with a sign and a weight.
+  const writeTerm = ({ text, weight = 1 }) => `${weight === 1 ? "" : `${weight}:`}${text}`;
+  function searchTerms(all) {
+    const written = (excluded) => all.filter((term) => Boolean(term.excluded) === excluded).map(writeTerm);
+    return search({ q: written(false).join(" + "), without: written(true).join(", ") });
+  }
+  const addTerm = (text, excluded = false) => searchTerms([...terms, { text, excluded }]);
   function clear() {
     Object.assign(viewState, { q: "", without: "", item: "", upload: "", off: null });
     preview = "";
@@ -252,7 +265,7 @@ window.Sieve ??= (() => {
 
   // The search as a row of a figure, or null.
   function row() {
-    if (!viewState.q && !viewState.item) return null;
+    if ((!viewState.q && !viewState.item) || terms.some((term) => term.kind === "image")) return null;
     const now = viewState.item ? { image: viewState.item } : { query: viewState.q };
     if (viewState.without) now.without = viewState.without;
     const off = [...(viewState.off ?? proposed)].sort((a, b) => a - b);
@@ -325,7 +338,7 @@ window.Sieve ??= (() => {
   const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.file || item.id;
 
   return {
-    on, emit, viewState, search, refuse, clear, change, hasQuery, query, sameQuery, open, connect, showTab, showDimension,
+    on, emit, viewState, search, searchTerms, addTerm, writeTerm, previews, refuse, clear, change, hasQuery, query, sameQuery, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
     el, parts, image, thumbnail, titleOf, bar, rated, isGuess, nameNode, dimensionLink, definition, openItem, same,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and the results are mounted
@@ -333,5 +346,6 @@ window.Sieve ??= (() => {
     get foreign() { return foreign; },
     get used() { return used; },
     get server() { return server; },
+    get terms() { return terms; },
   };
 })();

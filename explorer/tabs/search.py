@@ -30,6 +30,8 @@ from sieve.explorer.serialize import (
     item_view,
     query_rows,
     results_view,
+    term_shares,
+    term_views,
 )
 from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import ViewState, read_link, write_link
@@ -179,6 +181,9 @@ class SearchHandlers:
         answer = {
             **results_view(outcome, dense),
             "q": query.text,
+            "title": query.title,
+            "terms": term_views(query),
+            "shares": term_shares(query, outcome) if len(query.terms) > 1 else None,
             "item": query.item,
             "upload": _only_upload(query),
             "like": self._caption(query.item),

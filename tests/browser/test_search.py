@@ -307,6 +307,48 @@ def test_concept_switches_its_dimensions_and_opens_to_them(page: Page, tiny_engi
     assert "off=" not in page.url and all(box.is_checked() for box in parts.locator("input").all())
 
 
+def test_terms_are_chips_that_move_between_the_fields(page: Page, tiny_engine) -> None:
+    def expect_results(text: str, without: str) -> None:
+        settle(page)
+        outcome = tiny_engine.search(tiny_engine.encode(text, without))
+        assert found(page) == [result.id for result in outcome.results]
+
+    to_find = page.get_by_role("list", name="Terms to find").locator(".sv-query-term")
+    to_exclude = page.get_by_role("list", name="Terms to exclude").locator(".sv-query-term")
+    go(page)
+    search(page, "a circle + 2:a square - snow - 0.5 night")
+    expect(to_find).to_have_text(["a circle⇄×", "2 × a square⇄×"])
+    expect(to_exclude).to_have_text(["snow⇄×", "0.5 × night⇄×"])
+    expect_results("a circle + 2:a square", "snow, 0.5:night")
+    # By keyboard: the weight, the other field, and away.
+    page.get_by_role("button", name="a circle", exact=True).focus()
+    page.keyboard.press("ArrowUp")
+    expect(to_find.first).to_have_text("2 × a circle⇄×")
+    expect_results("2:a circle + 2:a square", "snow, 0.5:night")
+    page.get_by_role("button", name="Exclude a square").focus()
+    page.keyboard.press("Enter")
+    expect(to_exclude).to_have_text(["2 × a square⇄×", "snow⇄×", "0.5 × night⇄×"])
+    expect_results("2:a circle", "2:a square, snow, 0.5:night")
+    page.get_by_role("button", name="Remove night").press("Enter")
+    expect(to_exclude).to_have_count(2)
+    # By mouse, and with an image.
+    to_exclude.first.drag_to(page.locator(".sv-field-q"))
+    expect(to_find).to_have_count(2)
+    expect(page.get_by_role("textbox", name="without")).to_have_value("snow")
+    expect_results("2:a circle + 2:a square", "snow")
+    item = found(page)[0]
+    page.locator(".sv-columns > .sv-grid .sv-tile-open").first.click()
+    expect(page.get_by_role("list", name="Score by term")).to_contain_text("without snow")
+    page.get_by_role("dialog").get_by_role("button", name="Exclude", exact=True).click()
+    expect(to_exclude).to_have_count(2)
+    expect_results("2:a circle + 2:a square", f"snow, item:{item}")
+    shown = found(page)
+    page.reload()
+    settle(page)
+    assert found(page) == shown
+    expect(to_exclude.locator("img")).to_be_visible()
+
+
 def test_chips_add_up_by_concept(page: Page, tiny_engine) -> None:
     go(page, "?q=a+circle&without=the+snow")
     outcome = tiny_engine.search(tiny_engine.encode("a circle", "the snow"))
