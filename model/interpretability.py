@@ -302,12 +302,17 @@ def switch_report(engine: SearchEngine, pairs: PairSet) -> SwitchReport | None:
     auc = auc_matrix(engine.image_codes.by_row[pairs.rows], having)  # (m, distinct b)
     counts, values = [], []
     for a, b, name in zip(pairs.a, pairs.b, pairs.b_names, strict=True):
-        off = list(engine.encode(a, b).proposed)
+        try:
+            off = list(engine.encode(a, b).proposed)
+        except ValueError:  # no dimension is active for A
+            continue
         counts.append(len(set(engine.concepts.of_dimension[off].tolist())))
         values.append(auc[off, of_b[name]])
+    if not counts:
+        return None
     proposed = np.concatenate(values)
     return SwitchReport(
-        pairs=len(pairs),
+        pairs=len(counts),
         items=len(pairs.rows),
         median=float(np.median(counts)),
         most=max(counts),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy.sparse import csr_array, issparse, vstack
+from scipy.sparse import csr_array, issparse, lil_array, vstack
 
 from sieve.model.backbone import Backbone, BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint
@@ -46,6 +46,7 @@ from sieve.model.words.nouns import bare_phrase
 from sieve.model.words.text import lemma
 
 _FOLDERS = re.compile(r"""(?<![\w.-])(?:[A-Za-z]:)?[\\/](?:[^\\/'":;,]+[\\/])+""")
+_PROMPT = "a photo of a {}"
 _NO_EMBEDDING = np.zeros(0, np.float32)
 
 
@@ -126,10 +127,23 @@ class BackboneQueryEncoder:
         encoder = self.text_encoder()
         embeddings = encoder.encode_texts([encoder.read_words(text).text for text in texts])
         codes = encode_codes(self._checkpoint.encoder, embeddings, TEXT)
+        codes = self._retry_empty(texts, codes, encoder)
         if isinstance(encoder, CaptionEncoder):
             is_read = np.array([encoder.reads(text) for text in texts], np.float32)
             codes = SparseCodes.from_rows(csr_array(codes.by_row * is_read[:, None]))
         return codes, embeddings
+
+    def _retry_empty(
+        self, texts: Sequence[str], codes: SparseCodes, encoder: Backbone | TextOnlyEncoder
+    ) -> SparseCodes:
+        """Encode texts that activate no dimension, such as single words, as part of a phrase."""
+        empty = np.flatnonzero(np.diff(codes.by_row.indptr) == 0)
+        if not len(empty):
+            return codes
+        embeddings = encoder.encode_texts([_PROMPT.format(texts[row]) for row in empty.tolist()])
+        rows = lil_array(codes.by_row)
+        rows[empty] = encode_codes(self._checkpoint.encoder, embeddings, TEXT).by_row
+        return SparseCodes.from_rows(csr_array(rows))
 
     def encode_image(self, image: Image.Image) -> Encoded:
         """Encode an image; raise a ValueError without a backbone."""

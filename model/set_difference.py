@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 from scipy.stats import binomtest, false_discovery_control, fisher_exact
 
+from sieve.model.codes import shape_of
 from sieve.model.engine import SearchEngine
 from sieve.model.words.text import lemma, presence_in
 
@@ -46,7 +47,7 @@ class SetDifference(NamedTuple):
     @property
     def significant(self) -> pd.DataFrame:
         """Concepts whose rates differ significantly."""
-        return self.concepts[self.concepts["q"] <= FALSE_DISCOVERIES]
+        return self.concepts.loc[self.concepts["q"] <= FALSE_DISCOVERIES]
 
 
 def select_items(engine: SearchEngine, text: str) -> np.ndarray:
@@ -132,8 +133,8 @@ def strongest_items(engine: SearchEngine, concept: int, rows: np.ndarray) -> lis
 
 
 def _rates_and_means(codes: csr_array) -> tuple[np.ndarray, np.ndarray]:
-    counts = np.bincount(codes.indices, minlength=codes.shape[1])
-    return counts, np.asarray(codes.sum(0)).ravel() / codes.shape[0]
+    n, width = shape_of(codes)
+    return np.bincount(codes.indices, minlength=width), np.asarray(codes.sum(0)).ravel() / n
 
 
 def _difference(a: int, n_a: int, b: int, n_b: int) -> tuple[float, float, float, float, float]:
@@ -145,7 +146,7 @@ def _difference(a: int, n_a: int, b: int, n_b: int) -> tuple[float, float, float
     gap = left - right
     low = gap - np.hypot(left - low_a, high_b - right)
     high = gap + np.hypot(high_a - left, right - low_b)
-    p = fisher_exact([[a, n_a - a], [b, n_b - b]]).pvalue
+    p: float = fisher_exact([[a, n_a - a], [b, n_b - b]])[1]  # type: ignore[assignment]
     return left, right, float(low), float(high), float(p)
 
 

@@ -211,7 +211,7 @@ class Difference:
             output.print_text(table_csv(table).decode().replace("\r\n", "\n"))
         else:
             columns = ["concept", "name", "left_rate", "right_rate", "low", "high"]
-            output.print_table(table[columns])
+            output.print_table(table.loc[:, columns])
 
 
 @dataclass(frozen=True)

@@ -189,9 +189,8 @@ class CompareHandlers:
         items = self._engine.collection.items
         labels = Counter(chain.from_iterable(items["labels"])).most_common(6)
         common = [f"label:{label}" for label, count in labels if count >= MIN_ITEMS]
-        splits = [
-            f"split:{split}" for split in ("train", "test") if (items["split"] == split).any()
-        ]
+        known = set(items["split"])
+        splits = [f"split:{split}" for split in ("train", "test") if split in known]
         pairs = [common[:2], [*common[2:3], ""], splits]
         return {"examples": [pair for pair in pairs if len(pair) == 2]}
 
