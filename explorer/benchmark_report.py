@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from sieve.data_prep.captions.caption_text import tidy
-from sieve.explorer.downloads import csv_bytes
-from sieve.model.benchmark import QUERIES, TRAINED, TRAINING_FREE
+from sieve.data_prep.images import read_thumbnail
+from sieve.explorer.downloads import csv_bytes, data_url
+from sieve.model.benchmark import FAILURE_KINDS, QUERIES, TRAINED, TRAINING_FREE
 from sieve.model.files import atomic_folder
 
 if TYPE_CHECKING:
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sieve.model.benchmark import BenchmarkResult, ConfidenceInterval, MethodResult, TrackResult
+    from sieve.model.collection import Collection
 
 # Okabe and Ito's palette, safe for colour-blind readers; markers repeat the distinction.
 _KINDS = {
@@ -138,7 +143,7 @@ def _spread(values: Sequence[float], step: float, low: float, high: float) -> li
 
 _HEADER = (
     "Method", "AP@10", "95% CI", "Sieve / method", "95% CI", "P@10", "Violation@10", "nDCG@10",
-    "AP@10 of A", "A kept", "A kept w/o B", "Seeds ±",
+    "AP@10 of A", "A kept", "A kept w/o B", "Seeds ±", "Wordings ±",
 )  # fmt: skip
 _SIEVE = "Sieve"
 _SWITCHES = {"1": "1 switch", "2": "2 switches", "3": "3 switches", "all": "push away"}
@@ -153,7 +158,7 @@ def table_text(result: BenchmarkResult) -> str:
             f"{result.collection}, {track_title(track)}: {track.pairs:,} pairs with "
             f"{track.a_words:,} different A over {track.items:,} test items; tuned on "
             f"{track.tuning_pairs:,} other pairs over {track.tuning_items:,} validation items"
-            f"{dropped_text(track)}"
+            f"{dropped_text(track)}{criteria_text(track)}"
         )
         lines += [tidy(note) for note in track.notes]
         lines += _columns([_HEADER, *map(_row, track.methods)])
@@ -164,6 +169,7 @@ def table_text(result: BenchmarkResult) -> str:
             lines += ["", "AP@10 / violation@10 by the maximum number of switches:"]
             lines += _columns([("Method", *_SWITCHES), *by_switches])
         lines += ["", *verdicts(track), ""]
+        lines += failure_lines(track)
     recall = _recalls(result)
     return "\n".join([*lines, *recall, *([""] if recall else [])])
 
@@ -188,6 +194,28 @@ def dropped_text(track: TrackResult) -> str:
     return f"; {' and '.join(counts)} items excluded as near duplicates of an earlier split"
 
 
+def criteria_text(track: TrackResult) -> str:
+    """Return what a report pair needs; empty for a query file."""
+    needs = track.criteria
+    if needs is None:
+        return ""
+    return (
+        f"; a pair needs {needs.relevant} relevant and {needs.violating} violating items, and "
+        f"P(B|A) ≥ {needs.share:g}"
+    )
+
+
+def failure_lines(track: TrackResult) -> list[str]:
+    """Return the number of failures of each kind, with its rule."""
+    if not track.failures:
+        return []
+    counts = Counter(failure.kind for failure in track.failures)
+    lines = [f"The {len(track.failures)} worst pairs of Sieve, by the first rule that holds:"]
+    rules = {kind: rule for kind, (rule, _) in FAILURE_KINDS.items()}
+    lines += [f"  {counts[kind]:>3}  {kind}: {rule}" for kind, rule in rules.items()]
+    return [*lines, ""]
+
+
 def verdicts(track: TrackResult) -> list[str]:
     """Return sentences that compare Sieve with the baselines."""
     by_name = {method.method: method for method in track.methods}
@@ -203,6 +231,16 @@ def verdicts(track: TrackResult) -> list[str]:
             f"Best training-free baseline: {best.method}. Sieve / baseline: {_ratio(best)}; closes "
             f"{_percent(best.gap or 0)} {_span(best.gap_ci, _percent)} of the gap to a perfect "
             f"ranking. Violation@10: {_decimal(sieve.violation)} vs. {_decimal(best.violation)}."
+        )
+        if best.detectable_ratio is not None:
+            lines.append(
+                f"The smallest ratio that these pairs can tell from 1 is "
+                f"{_decimal(best.detectable_ratio)} (95% interval, 80% power)."
+            )
+    if sieve.wordings:
+        values = [f"“{name}” {_decimal(value)}" for name, value in sieve.wordings.items()]
+        lines.append(
+            f"AP@10 of Sieve in other wordings of A and B, by example: {', '.join(values)}."
         )
     plain = max(sieve.plain_ap, 1e-12)
     spared = sieve.spared_ap / max(sieve.spared_plain_ap, 1e-12)
@@ -226,8 +264,8 @@ def verdicts(track: TrackResult) -> list[str]:
     return lines
 
 
-def write_report(result: BenchmarkResult, out: Path) -> None:
-    """Write result.json, config.json, table.txt, and each track's CSV, pairs and plot.
+def write_report(result: BenchmarkResult, out: Path, collection: Collection) -> None:
+    """Write result.json, config.json, table.txt, failures.html, each track's CSV, pairs and plot.
 
     The folder `out` must not exist yet.
     """
@@ -236,6 +274,8 @@ def write_report(result: BenchmarkResult, out: Path) -> None:
             text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
             (folder / f"{name}.json").write_text(text, encoding="utf-8")
         (folder / "table.txt").write_text(table_text(result), encoding="utf-8")
+        page = failures_page(result.tracks, collection)
+        (folder / "failures.html").write_text(page, encoding="utf-8")
         for track in result.tracks:
             _write_csv(folder / f"{track.track}.csv", (*track.methods, *track.variants))
             header = ["a", "without", "relevant", "violating", *(m.method for m in track.methods)]
@@ -245,6 +285,83 @@ def write_report(result: BenchmarkResult, out: Path) -> None:
             )
             (folder / f"{track.track}_pairs.csv").write_bytes(csv_bytes(header, rows))
             save_plot(track, folder / track.track)
+
+
+_PAGE = Markup("""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Failures</title><style>
+:root {{ color-scheme: light dark; }}
+body {{ max-width: 1240px; margin: 24px auto; padding: 0 16px; font: 14px/1.5 system-ui, sans-serif; }}
+h3 {{ margin: 24px 0 4px; font-size: 15px; }}
+p {{ max-width: 720px; margin: 0 0 8px; opacity: .8; }}
+ol {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 8px; margin: 0; padding: 0; list-style: none; }}
+img {{ display: block; width: 100%; aspect-ratio: 4 / 3; border-radius: 6px; object-fit: cover; }}
+li {{ font-size: 12px; }} li.v img {{ outline: 2px solid #d55e00; outline-offset: -2px; }} li.n img {{ opacity: .55; }}
+</style><h1>Where Sieve fails</h1>{}</html>
+""")  # noqa: E501
+_TILE = Markup('<li class="{}"><img src="{}" alt="{}" title="{}">{}</li>')
+
+
+def failures_page(tracks: Sequence[TrackResult], collection: Collection) -> str:
+    """Return a self-contained page of the failures of each track, with images."""
+    rows, captions = collection.row_of_id, collection.items["captions"]
+    parts: list[Markup] = []
+    for track in tracks:
+        parts.append(Markup("<h1>{}</h1>").format(track_title(track).capitalize()))
+        if not track.failures:
+            parts.append(Markup("<p>No pair was measured for Sieve, or all were perfect.</p>"))
+        for kind, (rule, _) in FAILURE_KINDS.items():
+            failures = [failure for failure in track.failures if failure.kind == kind]
+            if not failures:
+                continue
+            parts.append(
+                Markup("<h2>{} ({} of {})</h2><p>{}</p>").format(
+                    kind.capitalize() if kind[0].islower() else kind,
+                    len(failures), len(track.failures), rule,
+                )
+            )  # fmt: skip
+            for failure in failures:
+                pair = track.pair_counts[failure.pair]
+                words = {"r": f"✓ {pair.a}", "v": f"✗ {pair.b} too", "n": f"no {pair.a}"}
+                ap = next(one for one in track.methods if one.method == _SIEVE).by_pair[
+                    failure.pair
+                ]
+                facts = ", ".join(f"{name} {value:.2f}" for name, value in failure.facts.items())
+                parts.append(
+                    Markup("<h3>{} without {}</h3><p>AP@10 {}; {}</p>").format(
+                        pair.a, pair.b, _decimal(ap), facts.replace("_", " ")
+                    )
+                )
+                tiles = [
+                    _TILE.format(
+                        mark,
+                        _small_image(collection, item),
+                        words[mark],
+                        next(iter(captions.iloc[rows[item]]), ""),
+                        words[mark],
+                    )
+                    for item, mark in zip(failure.items, failure.marks, strict=True)
+                    if item in rows
+                ]
+                parts.append(Markup("<ol>{}</ol>").format(Markup("").join(tiles)))
+    return str(_PAGE.format(Markup("\n").join(parts)))
+
+
+def _small_image(collection: Collection, item: str) -> str:
+    """Return an item's thumbnail as a small data URL; empty if it is missing."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    try:
+        data = read_thumbnail(collection.path, item)
+        with Image.open(BytesIO(data), formats=["WEBP"]) as image:
+            image.thumbnail((128, 128))
+            small = BytesIO()
+            image.convert("RGB").save(small, "WEBP", quality=70)
+    except (OSError, ValueError):
+        return ""
+    return data_url("image/webp", small.getvalue())
 
 
 def _write_csv(path: Path, methods: Sequence[MethodResult]) -> None:
@@ -270,6 +387,7 @@ def _row(method: MethodResult) -> tuple[str, ...]:
         method.kept_ap / max(method.plain_ap, 1e-12),
         method.spared_ap / max(method.spared_plain_ap, 1e-12),
         method.spread,
+        method.wording_spread,
     )
     ap = (_decimal(method.ap), _span(method.ci), _decimal(method.ratio), _span(method.ratio_ci))
     return (tidy(method.method), *ap, *map(_decimal, numbers))

@@ -16,7 +16,7 @@ import pytest
 
 TOKEN = "hf_secret"
 _LARGE = (".safetensors", ".npy", ".parquet", ".zip")
-_API = re.compile(r"/api/(model|dataset)s/([\w.-]+/[\w.-]+)(?:/(\w+)(?:/([^/?]+))?)?")
+_API = re.compile(r"/api/(model|dataset)s/([\w.-]+/[\w.-]+)(?:/(\w+)(?:/([^/?]+)(?:/([^?]+))?)?)?")
 _FILE = re.compile(r"/(datasets/)?([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)")
 _BATCH = re.compile(r"/(?:datasets/)?[\w.-]+/[\w.-]+\.git/info/lfs/objects/batch")
 Files = dict[str, bytes]
@@ -90,14 +90,14 @@ class _Handler(BaseHTTPRequestHandler):
             return self.repository(kind, name, revision, lambda oid: self.send_file(oid, file))
         if not (found := _API.match(self.path)):
             return self.reply({}, 404)
-        kind, name, what, revision = found.groups()
+        kind, name, what, revision, folder = found.groups()
         if what == "branch":
             hub.branches[kind, name].setdefault(revision, hub.branches[kind, name]["main"])
             return self.reply({})
         answer = {
             None: lambda oid: self.reply({"id": name, "sha": oid, "siblings": []}),
             "revision": lambda oid: self.reply({"id": name, "sha": oid, "siblings": []}),
-            "tree": lambda oid: self.reply([_entry(*file) for file in hub.commits[oid].items()]),
+            "tree": lambda oid: self.reply(_tree(hub.commits[oid], folder or "", self.path)),
             "preupload": lambda _: self.reply(
                 {"files": [_mode(f) for f in json.loads(body)["files"]]}
             ),
@@ -179,6 +179,18 @@ def _entry(name: str, data: bytes) -> dict[str, Any]:
         sha256 = hashlib.sha256(data).hexdigest()
         entry["lfs"] = {"oid": sha256, "size": len(data), "pointerSize": 130}
     return entry
+
+
+def _tree(files: Files, folder: str, query: str) -> list[dict[str, Any]]:
+    prefix, entries = f"{folder}/" if folder else "", {}
+    for name, data in files.items():
+        inside = name.removeprefix(prefix)
+        if name.startswith(prefix) and ("recursive=true" in query or "/" not in inside):
+            entries[name] = _entry(name, data)
+        elif name.startswith(prefix):
+            path = prefix + inside.partition("/")[0]
+            entries[path] = {"type": "directory", "path": path, "oid": "0" * 40}
+    return list(entries.values())
 
 
 def _mode(file: dict[str, Any]) -> dict[str, Any]:

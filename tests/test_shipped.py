@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from sieve import assets
 from sieve.data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings_path
 from sieve.data_prep.scenes import Scenes
 from sieve.model.backbone import Backbone
+from sieve.model.benchmark import list_evaluations, read_evaluation
 from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import file_sha256
 from sieve.model.dimensions.statistics import live_shares
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.engine import Result, SearchEngine
 from sieve.model.training.validation import recall_of_split
+from sieve.model.words.nouns import benchmark_nouns
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +93,18 @@ def test_exclusion_keeps_a_and_drops_b(engine: SearchEngine) -> None:
     assert min(preserved) >= 0.85
     assert before >= 0.25
     assert max(dropped) <= 0.1
+
+
+def test_shipped_results_are_those_of_the_shipped_checkpoint(home: Path) -> None:  # noqa: ARG001
+    """If this fails, run `python -m tests.benchmarks.shipped_results`."""
+    images = file_sha256(scenes_embeddings_path())
+    (summary,), faults = list_evaluations("of another machine", images)
+    assert not faults and summary.collection.name == "scenes" and summary.code
+    checkpoint = Checkpoint.load(assets.ROOT / "checkpoints" / "scenes")
+    assert summary.checkpoint == ("scenes", checkpoint.sha256)
+    nouns = json.loads(summary.path.read_bytes())["nouns_sha256"]
+    assert nouns == benchmark_nouns().sha256
+    tracks = read_evaluation(summary.path).tracks
+    assert [track.track for track in tracks] == ["label", "caption"]
+    assert all(track.failures and track.answers for track in tracks)
+    assert list_evaluations("of another machine", "00" * 32) == ([], [])

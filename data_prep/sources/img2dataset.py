@@ -49,7 +49,7 @@ NOT_DOWNLOADED = "not downloaded"
 """Prefix of the reason for every image that a downloader could not fetch."""
 
 _STATUS_COLUMNS = ("key", "url", "status", "error_message")
-_IMAGE_COLUMNS = (
+IMAGE_COLUMNS = (
     "jpg", "jpeg", "png", "webp", "image", "img", "picture", "photo", "image_bytes", "bytes",
 )  # fmt: skip
 _LOCATION = re.compile(
@@ -330,14 +330,15 @@ def _image_column(path: Path) -> str | None:
         return None
     with suppress(pa.ArrowException, OSError):
         schema = pq.read_schema(path)
-        names = columns_of_names(_IMAGE_COLUMNS, schema.names)
-        return next((name for name in names if _holds_bytes(schema.field(name).type)), None)
+        names = columns_of_names(IMAGE_COLUMNS, schema.names)
+        return next((name for name in names if holds_image_bytes(schema.field(name).type)), None)
     return None
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
+def holds_image_bytes(kind: pa.DataType) -> bool:
+    """Return whether a column holds image files as bytes, plain or in Hugging Face's struct."""
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+        return kind.get_field_index("bytes") >= 0 and holds_image_bytes(kind.field("bytes").type)
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 

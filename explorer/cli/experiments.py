@@ -195,7 +195,7 @@ class Evaluate:
         )
         result = benchmark.run()
         if out is not None:
-            write_report(result, out)
+            write_report(result, out, opened)
         print_json(result.as_json()) if self.json else print_text(table_text(result))
         saved = save_evaluation(result, checkpoint.name if checkpoint else "")
         if not self.json:

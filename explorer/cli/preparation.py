@@ -250,10 +250,12 @@ class PrepareConceptualCaptions:
 class PrepareEmbeddings:
     """Make a collection from existing embeddings, without embedding anything.
 
-    DIR is clip-retrieval's output (img_emb/, text_emb/, metadata/), or holds one .npy of images,
-    optionally one of texts (text….npy), and a table (.csv, .tsv, .parquet) with the same rows. Rows
-    of one image become one item with several captions. The backbone is opened only to record its
-    hash, and for text queries; if it is not available, only its name is recorded.
+    DIR is clip-retrieval's output (img_emb/, text_emb/, metadata/), or holds one array of images
+    (.npy, .npz, .pt, .safetensors, .h5), optionally one of texts (text….npy), and a table (.csv,
+    .tsv, .jsonl, .parquet) with the same rows; or a Parquet file or a .lance table of LanceDB with
+    embeddings in a list column. Rows of one image become one item with several captions. The
+    backbone is opened only to record its hash, and for text queries; if it is not available, only
+    its name is recorded.
 
     Example: sieve prepare embeddings cc3m-embeddings/ --backbone ViT-B/32 --images cc3m/
     """
@@ -391,6 +393,53 @@ class PrepareFolder:
 
 
 @dataclass(frozen=True)
+class PrepareHuggingFace:
+    """Make a collection from a data set with images of the Hugging Face Hub, or a local one.
+
+    Local ones are a folder of save_to_disk, a folder of Parquet files with images in them, or an
+    imagefolder with metadata.jsonl. The library datasets downloads and converts a data set once; no
+    code of a data set is executed. Class labels become labels.
+
+    Example: sieve prepare hf nlphuji/flickr30k --split "test[:1000]" --out flickr
+    """
+
+    dataset: Annotated[Positional[str], arg(metavar="ORG/NAME|PATH")]
+    """Data set of the Hub, also as hf://ORG/NAME@REVISION, or the path of a local one."""
+    image_column: Annotated[str, arg(metavar="COLUMN")] = ""
+    """Column of the images; by default the only one, or one with a usual name."""
+    caption_column: Annotated[str, arg(metavar="COLUMN")] = ""
+    """Column of the captions; by default caption, text, sentence or another usual name."""
+    split: str = ""
+    """Split, or a part of one, such as train[:1000]; it is divided into train, select and test. By
+    default all splits are used, and validation is select."""
+    subset: str = ""
+    """Configuration, if the data set has several."""
+    revision: str = ""
+    """Branch, tag or commit."""
+    backbone: BackboneName = "sieve-lite"
+    licence: Licence = "not stated"
+    common: EmbedOptions = EmbedOptions()
+
+    def run(self) -> None:
+        """Prepare the collection, and report it."""
+        announce_backbone(self.backbone)
+        from sieve.data_prep.sources.hugging_face import HuggingFace
+
+        out = self.common.folder(self.dataset.partition("@")[0])
+        source = HuggingFace(
+            self.dataset,
+            name=out.name,
+            licence=self.licence,
+            image_column=self.image_column,
+            caption_column=self.caption_column,
+            split=self.split,
+            subset=self.subset,
+            revision=self.revision,
+        )
+        print_collection(self.common.embed(source, self.backbone, out), self.common.json)
+
+
+@dataclass(frozen=True)
 class Prepare:
     """Make a collection from images, a published data set, embeddings or codes.
 
@@ -404,6 +453,7 @@ class Prepare:
         Annotated[PrepareFolder, subcommand("folder")]
         | Annotated[PrepareCoco, subcommand("coco")]
         | Annotated[PrepareConceptualCaptions, subcommand("conceptual-captions")]
+        | Annotated[PrepareHuggingFace, subcommand("hf")]
         | Annotated[PrepareEmbeddings, subcommand("embeddings")]
         | Annotated[PrepareCodes, subcommand("codes")]
         | Annotated[PrepareScenes, subcommand("scenes")]

@@ -101,10 +101,11 @@ const when = (made) => {
   const date = new Date(made);
   return Number.isNaN(date.getTime()) ? made : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 };
+const origin = (one) => (one.code ? " · ships with Sieve" : one.short ? " · quick" : "");
 const measured = (one) => one.checkpoint || `trained on ${one.train}, ${count(one.seeds, "seed")}`;
 function fillEvaluations() {
   evaluationSelect.replaceChildren(...list.evaluations.map((one) =>
-    el("option", { value: one.id }, `${when(one.made)} · ${measured(one)} · ${one.names.join(" and ")}${one.short ? " · quick" : ""}`)));
+    el("option", { value: one.id }, `${when(one.made)} · ${measured(one)} · ${one.names.join(" and ")}${origin(one)}`)));
   evaluationSelect.value = chosen.id;
 }
 async function openChosen() {
@@ -145,10 +146,12 @@ function fill() {
   fillVariants();
   draw();
   fillBaselines();
+  fillFailures();
 }
 function about(now) {
-  const texts = [`${whole(now.pairs)} pairs with ${whole(now.a_words)} different A, over ${whole(now.items)} test images. Hyperparameters were tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} validation images${now.left_out}. `];
+  const texts = [`${whole(now.pairs)} pairs with ${whole(now.a_words)} different A, over ${whole(now.items)} test images. Hyperparameters were tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} validation images${now.left_out}${now.criteria}. `];
   if (now.notes.length) texts.push(`${now.notes.join(" ")} `);
+  if (shown.code) texts.push(`Measured before release, with version ${shown.code}. `);
   if (shown.short) texts.push(`Quick benchmark: trained baselines are not included${list.command ? "; run " : "."}`, list.command ? el("code", {}, list.command) : "", list.command ? " to include them. " : " ");
   if (!shown.checkpoint) texts.push(el("b", {}, `These results are for encoders trained for this evaluation (${measured(shown)}), not for the open checkpoint (${list.checkpoint}).`));
   else if (!shown.is_open) texts.push(el("b", {}, `These results are for another checkpoint (${shown.checkpoint}), not for the open one (${list.checkpoint}).`));
@@ -166,6 +169,7 @@ const COLUMNS = [
   ["plain_ap@10", "AP@10 of A", "AP@10 of the query A without exclusion"],
   ["kept", "A kept", "AP@10 of A while B is excluded, divided by AP@10 of A without exclusion"],
   ["spread", "Seeds ±", "Standard deviation over training seeds"],
+  ["wording_spread", "Wordings ±", "Standard deviation over five other wordings of A and B, such as “dog”, “a photo of a dog” and “dogs”"],
 ];
 const VERDICTS = { wins: "beats Sieve", even: "not significantly different", loses: "" };
 find(".sv-scores thead tr").replaceChildren(...COLUMNS.map(([by, name, title]) => el("th", { scope: "col", "aria-sort": "none" }, el("button", {
@@ -189,7 +193,7 @@ function makeRow(one) {
   const violation = cell(one["violation@10"], one.violation_ci);
   violation.append(interval(one["violation@10"], one.violation_ci));
   return el("tr", { class: one.method === "Sieve" ? "sv-own" : "" }, el("th", { scope: "row" }, one.method), ap, ratio, violation,
-    cell(one["p@10"]), cell(one["ndcg@10"]), cell(one["plain_ap@10"]), cell(one.kept), cell(one.spread));
+    cell(one["p@10"]), cell(one["ndcg@10"]), cell(one["plain_ap@10"]), cell(one.kept), cell(one.spread), cell(one.wording_spread));
 }
 const withKept = (one) => ({ ...one, kept: one["plain_ap@10"] ? one["kept_ap@10"] / one["plain_ap@10"] : null });
 function fillTable() {
@@ -275,11 +279,13 @@ function showPair() {
   write();
   const one = [...pairs.wins, ...pairs.losses].find((pair) => String(pair.pair) === chosen.pair);
   find(".sv-bench-pair").replaceChildren(...(one ? [
-    el("div", { class: "sv-bench-query" }, el("h3", {}, queryText(one)),
-      el("p", {}, `According to ${TRACKS[chosen.track]?.source ?? "the judgments"}, ${whole(one.relevant)} test images have “${one.a}” but not “${one.b}”; ${whole(one.violating)} have both.`),
-      el("button", { type: "button", class: "sv-plain", onclick: () => Sieve.search({ q: one.a, without: one.b }) }, "Try this search")),
-    el("div", { class: "sv-bench-sides" }, ...one.sides.map((side) => sideOf(one, side))),
+    describePair(one), el("div", { class: "sv-bench-sides" }, ...one.sides.map((side) => sideOf(one, side))),
   ] : []));
+}
+function describePair(one) {
+  return el("div", { class: "sv-bench-query" }, el("h3", {}, queryText(one)),
+    el("p", {}, `According to ${TRACKS[chosen.track]?.source ?? "the judgments"}, ${whole(one.relevant)} test images have “${one.a}” but not “${one.b}”; ${whole(one.violating)} have both.`),
+    el("button", { type: "button", class: "sv-plain", onclick: () => Sieve.search({ q: one.a, without: one.b }) }, "Try this search"));
 }
 function sideOf(one, side) {
   const broken = side.results.filter((item) => item.mark === "both").length;
@@ -294,6 +300,37 @@ function tile(one, item, rank) {
     type: "button", "aria-label": `${rank}, ${spoken}: ${caption || item.id}`, title: caption,
     onclick: () => Sieve.openItem({ id: item.id, captions: item.captions, labels: [] }),
   }, Sieve.image(item.id), el("span", {}, word)));
+}
+
+// The failures of Sieve, by kind.
+const failures = find(".sv-bench-failures");
+function fillFailures() {
+  const { n_failures: n } = track();
+  failures.hidden = !n;
+  failures.open = false;
+  failures.querySelector("summary").textContent = `Where Sieve fails: its ${whole(n)} worst pairs, by likely cause`;
+  failures.querySelector(".sv-bench-kinds").replaceChildren();
+  failures.querySelector(".sv-bench-pair").replaceChildren();
+}
+failures.addEventListener("toggle", async () => {
+  if (!failures.open || failures.querySelector(".sv-bench-kinds").childElementCount) return;
+  const asked = { id: chosen.id, track: chosen.track };
+  const kinds = await Sieve.call(server.sieve_evaluation_failures, asked);
+  if (asked.id !== chosen.id || asked.track !== chosen.track) return;
+  if (kinds.error) { fault.textContent = kinds.error; return; }
+  failures.querySelector(".sv-bench-kinds").replaceChildren(...kinds.map(kindOf));
+});
+function kindOf({ kind, rule, pairs: some }) {
+  const button = (one) => el("li", {}, el("button", { type: "button", "aria-pressed": "false", onclick: ({ currentTarget }) => showFailure(one, currentTarget) },
+    el("span", {}, queryText(one)), el("span", { title: "AP@10 of Sieve" }, digits(one.sides[0].ap))));
+  return el("div", {}, el("h4", {}, `${sentence(kind)}: ${count(some.length, "pair")}`), el("p", { class: "sv-hint" }, rule),
+    some.length ? el("ol", {}, ...some.map(button)) : null);
+}
+function showFailure(one, pressed) {
+  for (const button of failures.querySelectorAll("[aria-pressed]")) button.setAttribute("aria-pressed", String(button === pressed));
+  const target = failures.querySelector(".sv-bench-pair");
+  target.replaceChildren(describePair(one), sideOf(one, one.sides[0]));
+  target.scrollIntoView({ block: "nearest" });
 }
 
 // Load when the tab is first shown.

@@ -12,13 +12,15 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from sieve.data_prep.bundled import collection_reference
-from sieve.explorer.benchmark_report import dropped_text, kind_of, verdicts
+from sieve.explorer.benchmark_report import criteria_text, dropped_text, kind_of, verdicts
 from sieve.explorer.components import component
 from sieve.explorer.jobs.directory import JobDirectory, JobState
 from sieve.explorer.jobs.manager import JobManager
 from sieve.explorer.json_validation import Line, check_choice, validate
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.benchmark import (
+    FAILURE_KINDS,
+    Answer,
     Evaluation,
     EvaluationSummary,
     MethodResult,
@@ -29,7 +31,7 @@ from sieve.model.benchmark import (
     tracks_of,
 )
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.collection import Collection
+from sieve.model.collection import IMAGE_EMBEDDINGS, Collection
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.engine import SearchEngine
 from sieve.model.text_encoder import ATTACH, backbone_fault
@@ -47,10 +49,16 @@ class EvaluationRequest:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class PairsRequest(EvaluationRequest):
-    """A request for the pairs where Sieve and a baseline differ most."""
+class TrackRequest(EvaluationRequest):
+    """A request for one track of an evaluation."""
 
     track: Line = ""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PairsRequest(TrackRequest):
+    """A request for the pairs where Sieve and a baseline differ most."""
+
     baseline: Line = ""
 
 
@@ -100,7 +108,7 @@ class BenchmarkHandlers:
 
     def evaluations(self, _: Any) -> dict[str, Any]:
         """Return the evaluations of this collection, newest first, and the state of a quick run."""
-        summaries, faults = list_evaluations(self.collection.sha256)
+        summaries, faults = self._list()
         view: dict[str, Any] = {
             "evaluations": list(map(self._summary_view, summaries)),
             "collection": self.collection.name,
@@ -122,9 +130,7 @@ class BenchmarkHandlers:
     def evaluation_pairs(self, payload: Any) -> dict[str, Any]:
         """Return the pairs where Sieve wins and loses most against a baseline."""
         request = validate(PairsRequest, payload, "a baseline")
-        evaluation = self._find(request.id)
-        tracks = {track.track: track for track in evaluation.tracks}
-        track = tracks[check_choice("track", request.track, tuple(tracks))]
+        evaluation, track = self._find_track(request)
         methods = {method.method: method for method in track.methods}
         names = (SIEVE, request.baseline)
         sides = [methods[check_choice("method", name, tuple(methods))] for name in names]
@@ -138,6 +144,25 @@ class BenchmarkHandlers:
             "seeds": len(evaluation.summary.seeds),
         }
 
+    def evaluation_failures(self, payload: Any) -> list[dict[str, Any]]:
+        """Return the pairs that Sieve answers worst, by kind."""
+        _, track = self._find_track(validate(TrackRequest, payload, "a track"))
+        pairs_of: dict[str, list[dict[str, Any]]] = {kind: [] for kind in FAILURE_KINDS}
+        for sieve in [one for one in track.methods if one.method == SIEVE]:
+            for failure in track.failures:
+                answer = Answer(failure.items, failure.marks)
+                pair = {
+                    "pair": failure.pair,
+                    **track.pair_counts[failure.pair]._asdict(),
+                    "sides": [self._side(sieve, failure.pair, answer)],
+                }
+                pairs_of.setdefault(failure.kind, []).append(pair)
+        rules = {kind: rule for kind, (rule, _) in FAILURE_KINDS.items()}
+        return [
+            {"kind": kind, "rule": rules.get(kind, ""), "pairs": pairs}
+            for kind, pairs in pairs_of.items()
+        ]
+
     def evaluation_start(self, _: Any) -> dict[str, Any]:
         """Start a quick evaluation of the open checkpoint."""
         assert self.runs is not None
@@ -150,12 +175,21 @@ class BenchmarkHandlers:
         self.runs.stop()
         return self.evaluations(None)
 
+    def _list(self) -> tuple[list[EvaluationSummary], list[str]]:
+        images = self.collection.manifest.files.get(IMAGE_EMBEDDINGS)
+        return list_evaluations(self.collection.sha256, images.sha256 if images else "")
+
     def _find(self, name: str) -> Evaluation:
         """Find an evaluation by its id; the id never becomes part of a path."""
-        for summary in list_evaluations(self.collection.sha256)[0]:
+        for summary in self._list()[0]:
             if summary.id == name:
                 return read_evaluation(summary.path)
         raise ValueError(f"there is no evaluation {name[:80]!r} of this collection")
+
+    def _find_track(self, request: TrackRequest) -> tuple[Evaluation, TrackResult]:
+        evaluation = self._find(request.id)
+        tracks = {track.track: track for track in evaluation.tracks}
+        return evaluation, tracks[check_choice("track", request.track, tuple(tracks))]
 
     def _summary_view(self, summary: EvaluationSummary) -> dict[str, Any]:
         measured = summary.checkpoint
@@ -167,25 +201,26 @@ class BenchmarkHandlers:
             "train": summary.train.name,
             "seeds": len(summary.seeds),
             "short": summary.is_short,
+            "code": summary.code,
             "names": list(summary.track_names),
         }
 
     def _pair(self, track: TrackResult, methods: list[MethodResult], pair: int) -> dict[str, Any]:
         sides = [
-            {
-                "method": method.method,
-                "ap": method.by_pair[pair],
-                "violation": method.violation_by_pair[pair],
-                "results": self._results(track, method.method, pair),
-            }
+            self._side(method, pair, track.answers.get(method.method, {}).get(pair))
             for method in methods
         ]
         return {"pair": pair, **track.pair_counts[pair]._asdict(), "sides": sides}
 
-    def _results(self, track: TrackResult, method: str, pair: int) -> list[dict[str, Any]]:
-        answer = track.answers.get(method, {}).get(pair)
-        if answer is None:
-            return []
+    def _side(self, method: MethodResult, pair: int, answer: Answer | None) -> dict[str, Any]:
+        return {
+            "method": method.method,
+            "ap": method.by_pair[pair],
+            "violation": method.violation_by_pair[pair],
+            "results": self._results(answer) if answer else [],
+        }
+
+    def _results(self, answer: Answer) -> list[dict[str, Any]]:
         rows = self.collection.row_of_id
         captions = self.collection.items["captions"]
         return [
@@ -205,7 +240,9 @@ def _track_view(track: TrackResult) -> dict[str, Any]:
     return {
         **{name: fields[name] for name in ("track", "pairs", "a_words", "items", "tuning")},
         "left_out": dropped_text(track),
+        "criteria": criteria_text(track),
         "notes": list(track.notes),
+        "n_failures": len(track.failures),
         "methods": [_row(method) for method in track.methods],
         "variants": [_row(method) for method in track.variants],
         "verdicts": verdicts(track),
@@ -249,5 +286,6 @@ def benchmark_tab(engine: SearchEngine, training: TrainHandlers | None) -> None:
         runs = EvaluationManager(engine.collection, jobs.device, jobs.job_lock, jobs.text_encoder)
     handlers = BenchmarkHandlers(engine.collection, engine.checkpoint, runs)
     functions = [handlers.evaluations, handlers.evaluation, handlers.evaluation_pairs]
+    functions += [handlers.evaluation_failures]
     functions += [handlers.evaluation_start, handlers.evaluation_stop] if runs else []
     component("benchmark", *functions)

@@ -26,7 +26,7 @@ from sieve.model.evaluation.metrics import (
     ranked_rows,
 )
 from sieve.model.evaluation.pairs import PairSet, TrackPairs
-from sieve.model.evaluation.rules import Rule
+from sieve.model.evaluation.rules import Rule, Space
 
 DEPTH = 40
 """Ranks of each ranking that resamples use."""
@@ -44,7 +44,11 @@ class Setting:
 
     def scores(self, spaces: Spaces) -> np.ndarray:
         """Return the scores of all items for each pair: (p, n) float32."""
-        return self.rule.scores(spaces[self.space], self.values)
+        return self.scores_in(spaces[self.space])
+
+    def scores_in(self, space: Space) -> np.ndarray:
+        """Return the scores in a given space: (p, n) float32."""
+        return self.rule.scores(space, self.values)
 
 
 class Tuned(NamedTuple):
@@ -202,6 +206,8 @@ class Measured:
     resampled: Resampled
     first: np.ndarray
     """(p, 10) int64: top ten of the first seed, as indices of test items, padded with -1"""
+    setting: Setting
+    """What tuning chose."""
 
     def against(self, sieve: Measured | None, same_rule: Measured | None) -> MethodResult:
         """Add the comparison with Sieve, over the same resamples."""
@@ -263,7 +269,7 @@ def measure(
         tuning_ap=tuning_ap,
         trials=n_tried,
     )
-    return Measured(result, resampled, rankings[0][:, :TOP])
+    return Measured(result, resampled, rankings[0][:, :TOP], setting)
 
 
 def _figures(total: np.ndarray, plain: np.ndarray, report: PairSet) -> dict[str, np.ndarray]:
@@ -277,6 +283,27 @@ def _figures(total: np.ndarray, plain: np.ndarray, report: PairSet) -> dict[str,
         "spared_ap": measure_rankings(without_b, report.relevant).ap,
         "spared_plain_ap": measure_rankings(plain_without_b, report.relevant).ap,
     }
+
+
+def measure_wordings(
+    measured: Measured, spaces_of: Mapping[str, Sequence[Spaces]], relevant: np.ndarray
+) -> MethodResult:
+    """Add AP@10 of the same pairs in other words, with the same hyperparameters.
+
+    `spaces_of` has the spaces of each training seed by wording; `relevant` is (p, n) bool.
+    """
+    ap = {
+        wording: float(
+            np.mean(
+                [
+                    np.nanmean(measure_rankings(measured.setting.scores(one), relevant).ap)
+                    for one in spaces
+                ]
+            )
+        )
+        for wording, spaces in spaces_of.items()
+    }
+    return replace(measured.result, wordings=ap)
 
 
 class Contrast(NamedTuple):
@@ -314,11 +341,12 @@ def contrast_answers(
         pairs = (*difference.wins, *difference.losses)
         for measured in (sieve, baseline):
             answers = found.setdefault(measured.result.method, {})
-            answers |= {pair: _answer(measured.first[pair], pair, report, ids) for pair in pairs}
+            answers |= {pair: answer_of(measured.first[pair], pair, report, ids) for pair in pairs}
     return {method: dict(sorted(answers.items())) for method, answers in found.items()}
 
 
-def _answer(top: np.ndarray, pair: int, report: PairSet, ids: Sequence[str]) -> Answer:
+def answer_of(top: np.ndarray, pair: int, report: PairSet, ids: Sequence[str]) -> Answer:
+    """Return the top results of one pair, (t,) indices of test items, by their ids."""
     items = top[top >= 0]
     marks = np.where(report.has_a[pair, items], np.where(report.has_b[pair, items], "v", "r"), "n")
     return Answer(tuple(str(ids[row]) for row in report.rows[items].tolist()), "".join(marks))

@@ -313,24 +313,36 @@ def other_backbone(source: BackboneEmbeddings, name: str) -> Method:
 
 def splice(source: BackboneEmbeddings, words: Sequence[str]) -> Method:
     """Create SpLiCE over the words of the training captions, at several λ."""
+    image_codes: dict[bytes, dict[float, csr_array]] = {}
 
     def represent(pair_set: PairSet) -> list[Spaces]:
         space = source.centred(source.space(pair_set))
         dictionary = unit(source.texts([f"a {word}" for word in words]) - source.means[1])
+        key = pair_set.rows.tobytes()
+        if key not in image_codes:
+            images = np.asarray(space.images)
+            image_codes[key] = {
+                weight: csr_array(unit(decompose(images, dictionary, weight)))
+                for weight in SPLICE_WEIGHTS
+            }
         return [
-            {f"λ = {weight}": _decomposed(space, dictionary, weight) for weight in SPLICE_WEIGHTS}
+            {
+                f"λ = {weight}": _decomposed(space, codes, dictionary, weight)
+                for weight, codes in image_codes[key].items()
+            }
         ]
 
     return Method("SpLiCE", (*CODE_RULES, EDIT), represent, (*SWITCHES, PUSH))
 
 
-def _decomposed(space: Space, dictionary: np.ndarray, weight: float) -> Space:
+def _decomposed(
+    space: Space, image_codes: csr_array, dictionary: np.ndarray, weight: float
+) -> Space:
     queries = np.concatenate([space.a, space.b, space.literal])
     # Many pairs share a query; each is decomposed once.
     unique, inverse = np.unique(queries, axis=0, return_inverse=True)
     codes = unit(decompose(unique, dictionary, weight))[inverse.ravel()]
     images = np.asarray(space.images)
-    image_codes = csr_array(unit(decompose(images, dictionary, weight)))
     a, b, literal = np.split(codes, 3)
     evidence = ZeroShotEvidence(image_codes, images).auc(space.b)
     return Space(image_codes, a, b, literal, evidence, None, dictionary, images)
@@ -372,16 +384,20 @@ def probed(
     rows = rows[:: max(-(-len(rows) // _MOST_PROBED), 1)]
     captions = train.items["captions"].iloc[rows].tolist()
     plain = coded(PROBED[name], source, encoders)
+    embeddings = unit(np.asarray(train.image_embeddings[rows], np.float32))
+    learned_by: list[dict[str, np.ndarray | None]] = [{} for _ in encoders]
+    """For each encoder, the learned weights of each word; None if it is rare."""
 
     def represent(pair_set: PairSet) -> list[Spaces]:
         found: list[Spaces] = []
-        for encoder, spaces in zip(encoders, plain.represent(pair_set), strict=True):
-            embeddings = unit(np.asarray(train.image_embeddings[rows], np.float32))
-            codes = codes_of(encoder, embeddings, IMAGE)
-            learned = word_weights(pair_set.b_names, codes, captions)
+        represented = zip(encoders, learned_by, plain.represent(pair_set), strict=True)
+        for encoder, learned, spaces in represented:
+            if new := [word for word in pair_set.b_names if word not in learned]:
+                weights = word_weights(new, codes_of(encoder, embeddings, IMAGE), captions)
+                learned |= {word: weights.get(word) for word in new}
             space = spaces["codes"]
             texts = zip(pair_set.b_names, space.b, strict=True)
-            b = np.array([learned.get(word, text) for word, text in texts])
+            b = np.array([t if (w := learned[word]) is None else w for word, t in texts])
             found.append({"codes": replace(space, b=b)})
         return found
 
@@ -483,10 +499,11 @@ def fit_probe(
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         weights, intercept = parameters[:m], parameters[m]
-        logits = codes @ weights + intercept
+        # In float64, each product would convert all codes.
+        logits = codes @ weights.astype(np.float32) + intercept
         error = expit(logits) - has
         value = np.mean(np.logaddexp(0, np.where(has, -logits, logits)))
-        gradient = transposed @ (error / len(has)) + penalty * weights
+        gradient = transposed @ (error / len(has)).astype(np.float32) + penalty * weights
         total = float(value + penalty / 2 * (weights @ weights))
         return total, np.append(gradient, error.mean())
 

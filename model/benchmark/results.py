@@ -2,6 +2,9 @@
 
     $SIEVE_HOME/evaluations/COLLECTION_SHA256[:16]/TIME-CHECKPOINT.json
 
+Results of the bundled collection ship in `SHIPPED`. They belong to a collection by the hash of its
+image embeddings, because thumbnails and captions are encoded on each machine.
+
 A stored result takes about a megabyte in memory, so only summaries are cached for all files.
 """
 
@@ -9,7 +12,9 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -19,6 +24,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AliasPath, Field, TypeAdapter, ValidationError
 
+from sieve import assets
 from sieve.model.benchmark.methods import METHODS, SIEVE, TRAINED
 from sieve.model.evaluation import PairCriteria, TrackName
 from sieve.model.files import (
@@ -31,6 +37,8 @@ from sieve.model.files import (
 )
 from sieve.model.training import TrainingConfig
 
+SHIPPED = assets.ROOT / "benchmark" / "results"
+"""Folder of the results that ship."""
 SCHEMA_VERSION = 1
 MAX_BYTES = 16 << 20
 """Larger files are refused."""
@@ -134,15 +142,36 @@ class MethodResult:
     same_rule_ratio: Number | None = None
     """AP@10 of Sieve with the same rule divided by this one, for rows of a single rule."""
     same_rule_ratio_ci: ConfidenceInterval | None = None
+    wordings: Mapping[Text, Number] = field(default_factory=dict)
+    """AP@10 with other words for the same A and B, by wording."""
     by_pair: tuple[Number, ...] = ()
     """AP@10 of each pair, over seeds."""
     violation_by_pair: tuple[Number, ...] = ()
     """violation@10 of each pair, over seeds."""
 
+    @property
+    def wording_spread(self) -> float | None:
+        """Standard deviation of AP@10 over the wordings; None without any."""
+        values = rounded(list(self.wordings.values()))  # as stored
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    @property
+    def detectable_ratio(self) -> float | None:
+        """Smallest ratio above 1 whose interval would exclude 1 in 80% of repetitions.
+
+        exp((1.96 + 0.84) σ), with σ the standard error of the logarithm of the ratio.
+        """
+        if self.ratio_ci is None or self.ratio_ci.low <= 1e-6:
+            return None
+        low, high = rounded(self.ratio_ci)  # as stored
+        return (high / low) ** ((1.96 + 0.84) / (2 * 1.96))
+
     def as_json(self, pairs: bool = False) -> dict[str, Any]:
         """Return plain data rounded to six decimals, on request with four decimals of each pair."""
         entry = rounded(_METHOD.dump_python(self, by_alias=True))
         by_pair = {name: rounded(entry.pop(name), 4) for name in ("by_pair", "violation_by_pair")}
+        entry["wording_spread"] = rounded(self.wording_spread, 4)
+        entry["detectable_ratio"] = rounded(self.detectable_ratio, 4)
         if self.same_rule_ratio is None:
             del entry["same_rule_ratio"], entry["same_rule_ratio_ci"]
         return entry | by_pair if pairs else entry
@@ -155,6 +184,19 @@ class Answer(NamedTuple):
     """Ids, best first, at most 10."""
     marks: Annotated[str, Field(pattern="^[rvn]*$")]
     """One letter per item: r relevant (A without B), v violating (both), n neither (no A)."""
+
+
+class Failure(NamedTuple):
+    """A pair that Sieve answers badly."""
+
+    pair: Count
+    kind: Text
+    """One of `sieve.model.benchmark.failures.KINDS`."""
+    items: tuple[ItemId, ...]
+    """The first results of Sieve, as in `Answer`."""
+    marks: Annotated[str, Field(pattern="^[rvn]*$")]
+    facts: Mapping[Text, Number]
+    """What the rules of the kinds looked at."""
 
 
 @dataclass(frozen=True)
@@ -174,19 +216,24 @@ class TrackResult:
     answers: Mapping[Text, Mapping[int, Answer]] = field(default_factory=dict)
     """By method and pair index, of the first training seed: for each baseline the pairs with the
     largest wins and losses of Sieve, and the answers of Sieve for all of these."""
+    criteria: PairCriteria | None = None
+    """Criteria of the report pairs; None for a query file."""
     dropped: Mapping[Text, Count] = field(default_factory=dict)
     """By split: number of items left out because they duplicate an item of an earlier split."""
     notes: tuple[Text, ...] = ()
     """What of a query file is not used, in sentences."""
+    failures: tuple[Failure, ...] = ()
+    """The pairs with the lowest AP@10 of Sieve, worst first."""
 
     def __post_init__(self) -> None:
         for method in self.methods:
             if {len(method.by_pair), len(method.violation_by_pair)} != {self.pairs}:
                 raise ValueError(f"{method.method} does not have a value for each pair")
-        for answers in self.answers.values():
-            for pair, answer in answers.items():
-                if not 0 <= pair < self.pairs or len(answer.items) != len(answer.marks):
-                    raise ValueError(f"the answer for pair {pair} does not fit the pairs or items")
+        shown = [entry for answers in self.answers.values() for entry in answers.items()]
+        shown += [(one.pair, Answer(one.items, one.marks)) for one in self.failures]
+        for pair, answer in shown:
+            if not 0 <= pair < self.pairs or len(answer.items) != len(answer.marks):
+                raise ValueError(f"the answer for pair {pair} does not fit the pairs or items")
 
     @property
     def pairs(self) -> int:
@@ -205,6 +252,7 @@ class TrackResult:
             "pairs": self.pairs,
             "a_words": self.a_words,
             "items": self.items,
+            "criteria": self.criteria and asdict(self.criteria),
             "dropped": dict(self.dropped),
             "tuning": {
                 "pairs": self.tuning_pairs,
@@ -212,6 +260,7 @@ class TrackResult:
                 "law": asdict(self.tuning_criteria),
             },
             "notes": list(self.notes),
+            "failure_kinds": dict(Counter(failure.kind for failure in self.failures)),
             "methods": [method.as_json(pairs) for method in self.methods],
             "variants": [method.as_json() for method in self.variants],
         }
@@ -221,6 +270,7 @@ class TrackResult:
                 method: {str(pair): list(answer) for pair, answer in answers.items()}
                 for method, answers in self.answers.items()
             }
+            entry["failures"] = [rounded(list(failure), 4) for failure in self.failures]
         return entry
 
 
@@ -296,6 +346,10 @@ class EvaluationSummary:
     track_names: tuple[str, ...]
     is_short: bool
     """Whether trained baselines are missing."""
+    images_sha256: str = ""
+    """Hash of the image embeddings of the collection, for results that ship."""
+    code: str = ""
+    """Version of the code that measured them."""
 
     @property
     def id(self) -> str:
@@ -322,6 +376,8 @@ class _EvaluationFile:
     checkpoint: NamedHash | None
     seeds: tuple[int, ...]
     tracks: tuple[TrackResult, ...]
+    images_sha256: Text = ""
+    code: Text = ""
 
 
 _METHOD = TypeAdapter(MethodResult)
@@ -335,19 +391,7 @@ def save_evaluation(result: BenchmarkResult, checkpoint: str = "") -> Path:
     that was measured as Sieve, if any.
     """
     now = time.gmtime()
-    settings = result.settings()
-    entry = {
-        **result.as_json(),
-        "schema_version": SCHEMA_VERSION,
-        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", now),
-        "collection": settings["collection"],
-        "train": settings["train"],
-        "checkpoint": {"name": checkpoint, "sha256": result.checkpoint}
-        if result.checkpoint
-        else None,
-        "settings": settings,
-        "tracks": [track.as_json(pairs=True) for track in result.tracks],
-    }
+    entry = evaluation_json(result, checkpoint, time.strftime("%Y-%m-%dT%H:%M:%SZ", now))
     folder = _evaluations_folder(result.collection_sha256)
     folder.mkdir(parents=True, exist_ok=True)
     label = re.sub(r"[^\w.-]+", "-", checkpoint)[:60].strip(".-") or "trained"
@@ -359,20 +403,45 @@ def save_evaluation(result: BenchmarkResult, checkpoint: str = "") -> Path:
         return next(target for target in targets if claim_name(temporary, target))
 
 
-def list_evaluations(collection_sha256: str) -> tuple[list[EvaluationSummary], list[str]]:
+def evaluation_json(result: BenchmarkResult, checkpoint: str, made: str) -> dict[str, Any]:
+    """Return the content of a stored result, made at a time such as 2026-01-31T12:00:00Z."""
+    settings = result.settings()
+    return {
+        **result.as_json(),
+        "schema_version": SCHEMA_VERSION,
+        "made": made,
+        "collection": settings["collection"],
+        "train": settings["train"],
+        "checkpoint": {"name": checkpoint, "sha256": result.checkpoint}
+        if result.checkpoint
+        else None,
+        "settings": settings,
+        "tracks": [track.as_json(pairs=True) for track in result.tracks],
+    }
+
+
+def list_evaluations(
+    collection_sha256: str, images_sha256: str = ""
+) -> tuple[list[EvaluationSummary], list[str]]:
     """List the evaluations of a collection, newest first, and one line for each unreadable file.
 
-    Unchanged files are read only once.
+    With the hash of its image embeddings, results that ship with Sieve follow. Unchanged files are
+    read only once.
     """
     summaries, errors = [], []
     paths = _evaluations_folder(collection_sha256).glob("[!.]*.json")
-    for path in sorted(paths, key=lambda path: path.stem, reverse=True):
+    ordered = sorted(paths, key=lambda path: path.stem, reverse=True)
+    shipped = sorted(SHIPPED.glob("*.json")) if images_sha256 else []
+    for path in [*ordered, *shipped]:
         try:
             summary = _summary_or_error(path, *_version(path))
         except OSError as error:
             summary = str(error)
         if isinstance(summary, str):
             errors.append(" ".join(summary.split()))
+        elif path.parent == SHIPPED:
+            if summary.images_sha256 == images_sha256:
+                summaries.append(summary)
         elif summary.collection.sha256 != collection_sha256:
             errors.append(f"{path} belongs to another collection; remove it")
         else:
@@ -428,5 +497,7 @@ def _read(path: Path, changed: int, size: int) -> Evaluation:  # noqa: ARG001
         seeds=stored.seeds,
         track_names=tuple(track.track for track in stored.tracks),
         is_short=not methods.issuperset(set(TRAINED) - {SIEVE}),
+        images_sha256=stored.images_sha256,
+        code=stored.code,
     )
     return Evaluation(summary, stored.tracks)

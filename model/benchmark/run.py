@@ -16,7 +16,14 @@ import numpy as np
 from tqdm import tqdm
 
 from sieve.model.backbone import BackboneUnavailable
-from sieve.model.benchmark.measurement import Measured, contrast_answers, draw_resamples, measure
+from sieve.model.benchmark.failures import sort_failures
+from sieve.model.benchmark.measurement import (
+    Measured,
+    contrast_answers,
+    draw_resamples,
+    measure,
+    measure_wordings,
+)
 from sieve.model.benchmark.methods import (
     METHODS,
     PROBED,
@@ -38,6 +45,7 @@ from sieve.model.benchmark.methods import (
 from sieve.model.benchmark.results import (
     BenchmarkConfig,
     BenchmarkResult,
+    Failure,
     MethodResult,
     NamedHash,
     PairCount,
@@ -47,7 +55,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows, n_dropped
 from sieve.model.encoder import SparseEncoder
-from sieve.model.evaluation.pairs import TrackPairs, track_pairs
+from sieve.model.evaluation.pairs import TrackPairs, reworded, track_pairs
 from sieve.model.evaluation.query_sets import QuerySet, judged_pairs
 from sieve.model.text_encoder import ATTACH, unavailable_reason
 from sieve.model.text_encoder import open_text_encoder as text_encoder_of
@@ -253,11 +261,26 @@ class Benchmark:
         report, trials = pairs.report, self.config.trials
         draws = draw_resamples(report.a_names, len(report.rows), self.config.resamples, 0)
         measured: list[Measured] = []
+        failures: tuple[Failure, ...] = ()
+        wordings = {} if track == QUERIES else reworded(report, self.nouns)
         variants: list[Measured] = []
         for method in tqdm(methods, desc=f"{track} track", disable=not self._progress):
             report_progress(f"{track} track, {method.name}")
             name, spaces = method.name, (method.represent(pairs.tuning), method.represent(report))
-            measured.append(measure(name, method.rules, *spaces, pairs, draws, trials))
+            one = measure(name, method.rules, *spaces, pairs, draws, trials)
+            other_words = {name: method.represent(other) for name, other in wordings.items()}
+            one = replace(one, result=measure_wordings(one, other_words, report.relevant))
+            measured.append(one)
+            if name == SIEVE:
+                codes = spaces[1][0][one.setting.space]
+                failures = sort_failures(
+                    one,
+                    codes,
+                    self.source.space(report),
+                    report,
+                    self.collection.items["id"].tolist(),
+                    is_complete=track == "label",
+                )
             variants += [
                 measure(f"{name}: {rule.name}", (rule,), *spaces, pairs, draws, trials)
                 for rule in method.variants
@@ -286,8 +309,10 @@ class Benchmark:
             tuning_pairs=len(pairs.tuning),
             tuning_items=len(pairs.tuning.rows),
             tuning_criteria=pairs.tuning_criteria,
+            criteria=None if track == QUERIES else pairs.report_criteria,
             methods=tuple(map(compared, measured)),
             variants=tuple(map(compared, variants)),
+            failures=failures,
             answers=contrast_answers(
                 sieve,
                 [each for each in measured if each is not sieve],

@@ -5,7 +5,8 @@ the nouns of a frozen list, and an item has one if any of its captions does. A n
 from the captions may still be visible, so the tracks are reported separately.
 
 A pair is used if at least 10 items have A without B (relevant), 10 have both (violating) and
-P(B|A) ≥ 0.15; otherwise there is little to exclude. A hash of the unordered pair assigns it to
+P(B|A) ≥ 0.15; otherwise there is little to exclude. If a collection has few such pairs, 5 to 9
+items are enough for a report pair. A hash of the unordered pair assigns it to
 tuning or to the report.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import ConfigDict
@@ -23,6 +24,7 @@ from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.words.nouns import NounTable, with_article
 
+Value = TypeVar("Value")
 TrackName = Literal["label", "caption"]
 TRACKS: tuple[TrackName, ...] = ("label", "caption")
 
@@ -53,7 +55,12 @@ class PairCriteria:
     """Share of the unordered pairs used for tuning, and never reported."""
     enough: int = 40
     """With fewer tuning pairs, the counts are scaled down to the size of the smaller split."""
-    at_most: int = 600
+    target: int = 800
+    """With fewer report pairs, both counts are lowered, at most to `fewest`, until there are so
+    many."""
+    fewest: int = 5
+    """Smallest counts of a report pair."""
+    at_most: int = 800
     """Maximum number of pairs, chosen in the order of their hashes."""
 
 
@@ -94,6 +101,25 @@ class PairSet:
         """Return the number of pairs."""
         return len(self.a)
 
+    def subset(self, pairs: Sequence[int]) -> PairSet:
+        """Return some pairs, by index."""
+        at = list(pairs)
+
+        def chosen(values: tuple[Value, ...]) -> tuple[Value, ...]:
+            return tuple(values[pair] for pair in at) if values else ()
+
+        return PairSet(
+            rows=self.rows,
+            a_names=chosen(self.a_names),
+            b_names=chosen(self.b_names),
+            a=chosen(self.a),
+            b=chosen(self.b),
+            has_a=self.has_a[at],
+            has_b=self.has_b[at],
+            excluded=chosen(self.excluded),
+            sentences=chosen(self.sentences),
+        )
+
     @property
     def literal(self) -> tuple[str, ...]:
         """(p,) queries as one text, such as `A without B`."""
@@ -124,6 +150,23 @@ class PairSet:
         return self.has_a & self.has_b
 
 
+WORDINGS = ("dog", "a photo of a dog", "dogs", "there is a dog", "a hound")
+"""Wordings of A and B, by the example of "a dog": see `NounTable.wordings`."""
+
+
+def reworded(pairs: PairSet, nouns: NounTable) -> dict[str, PairSet]:
+    """Return the same pairs with other query texts, by the names of `WORDINGS`."""
+    of_name = {name: nouns.wordings(name) for name in (*pairs.a_names, *pairs.b_names)}
+    return {
+        wording: replace(
+            pairs,
+            a=tuple(of_name[name][at] for name in pairs.a_names),
+            b=tuple(of_name[name][at] for name in pairs.b_names),
+        )
+        for at, wording in enumerate(WORDINGS)
+    }
+
+
 class TrackPairs(NamedTuple):
     """Tuning and report pairs of a track."""
 
@@ -131,6 +174,8 @@ class TrackPairs(NamedTuple):
     report: PairSet
     tuning_criteria: PairCriteria
     """Criteria of the tuning pairs, with smaller counts if the split is small."""
+    report_criteria: PairCriteria
+    """Criteria of the report pairs, with smaller counts if there are few."""
 
 
 def label_concepts(collection: Collection, nouns: NounTable, criteria: PairCriteria) -> Concepts:
@@ -230,7 +275,16 @@ def track_pairs(
         concepts = label_concepts(collection, nouns, criteria)
     else:
         concepts = caption_concepts(collection, nouns)
-    report = judged or select_pairs(concepts, test, criteria, tuning=False)
+    relaxed, report = criteria, judged or select_pairs(concepts, test, criteria, tuning=False)
+    while judged is None and len(report) < min(criteria.target, criteria.at_most):
+        relevant, violating = (
+            count - 1 if count > criteria.fewest else count
+            for count in (relaxed.relevant, relaxed.violating)
+        )
+        lower = replace(relaxed, relevant=relevant, violating=violating)
+        if lower == relaxed:
+            break
+        relaxed, report = lower, select_pairs(concepts, test, lower, tuning=False)
     applied = criteria
     tuning = select_pairs(concepts, select, applied, tuning=True)
     if len(tuning) < criteria.enough and len(select) < len(test):
@@ -244,10 +298,10 @@ def track_pairs(
         if not len(pairs):
             raise ValueError(
                 f"collection {collection.name} has no {track} pair for its {len(pairs.rows)} "
-                f"{name} items: a pair needs {criteria.relevant} items with A without B and "
-                f"{criteria.violating} with both; prepare a larger collection"
+                f"{name} items: a pair needs {relaxed.relevant} items with A without B and "
+                f"{relaxed.violating} with both; prepare a larger collection"
             )
-    return TrackPairs(tuning, report, applied)
+    return TrackPairs(tuning, report, applied, relaxed)
 
 
 def _hash(one: str, other: str) -> float:

@@ -8,8 +8,8 @@ signed space a dimension belongs to B if |b_j| > ρ|a_j|, and is pushed towards 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -102,6 +102,13 @@ class Space:
         """Bias of each item over the bank."""
         assert self.bank is not None
         return ItemBias(self.score(self.bank))
+
+    def subset(self, pairs: Sequence[int]) -> Space:
+        """Return the queries of some pairs, by index, over the same items."""
+        at = list(pairs)
+        evidence = None if self.evidence is None else self.evidence[at]
+        a, b, literal = (part[at] for part in (self.a, self.b, self.literal))
+        return replace(self, a=a, b=b, literal=literal, evidence=evidence)
 
     def score(self, queries: np.ndarray) -> np.ndarray:
         """Return the inner products with all items: (p, w) → (p, n) float32."""

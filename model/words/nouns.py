@@ -101,6 +101,19 @@ class NounTable:
         """Return a noun's text in a query: "a dog", "snow", "the sky"."""
         return str(self._entries[lemma]["asked"])
 
+    def wordings(self, name: str) -> tuple[str, str, str, str, str]:
+        """Return "dog", "a photo of a dog", "dogs", "there is a dog" and "a hound" for any noun.
+
+        One without a synonym has "the dog" instead of the last.
+        """
+        entry: Mapping = self._entries.get(name, {})
+        one = str(entry.get("asked") or with_article(name))
+        forms = [form for form in entry.get("forms", ()) if form != name and form[0] == name[0]]
+        many = forms[-1] if forms else name if entry else f"{name}s"
+        synonyms = entry.get("synonyms")
+        other = with_article(synonyms[0]) if synonyms else f"the {name}"
+        return name, f"a photo of {one}", many, f"there is {one}", other
+
     def hypernyms(self, lemma: str) -> frozenset[str]:
         """Return a noun and all its hypernyms."""
         return self._hypernyms[lemma]

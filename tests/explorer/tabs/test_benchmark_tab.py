@@ -16,6 +16,7 @@ from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Pr
 from sieve.explorer.jobs.manager import JobLock
 from sieve.explorer.tabs.benchmark import BenchmarkHandlers, EvaluationManager
 from sieve.explorer.tabs.train import TrainHandlers
+from sieve.model.benchmark import FAILURE_KINDS
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 
@@ -71,6 +72,19 @@ def test_wins_and_losses_have_images(
     assert all(item["captions"] for item in baseline["results"])
     against = handlers.evaluation_pairs({**payload, "baseline": "paper"})
     assert not against["wins"] and against["n_losses"] == 3
+
+
+def test_failures_are_grouped_by_kind_with_their_rules(
+    handlers: BenchmarkHandlers, tiny_collection: Collection
+) -> None:
+    saved = save_small_evaluation(tiny_collection)
+    kinds = handlers.evaluation_failures({"id": saved.stem, "track": "label"})
+    assert [one["kind"] for one in kinds] == list(FAILURE_KINDS)
+    assert all(one["rule"] for one in kinds)
+    pairs = {one["kind"]: [pair["b"] for pair in one["pairs"]] for one in kinds if one["pairs"]}
+    assert pairs == {"B absorbed in A": ["night"], "calibration": ["sand"]}
+    (pair,) = next(one["pairs"] for one in kinds if one["kind"] == "calibration")
+    assert pair["sides"][0]["ap"] == 0.4 and len(pair["sides"][0]["results"]) == 10
 
 
 @pytest.mark.parametrize(
@@ -154,7 +168,7 @@ def test_without_training_no_benchmark_can_be_run(tiny_engine, handlers: Benchma
         return {name for block in blocks for name in vars(block) if "sieve_evaluation_" in name}
 
     training = TrainHandlers(tiny_engine.collection, None, "cpu")
-    asks = {"sieve_evaluation_pairs"}
+    asks = {"sieve_evaluation_pairs", "sieve_evaluation_failures"}
     assert functions(build_app(tiny_engine)) == asks
     runs = {"sieve_evaluation_start", "sieve_evaluation_stop"}
     assert functions(build_app(tiny_engine, training)) == asks | runs

@@ -26,7 +26,7 @@ def measured(rule: Rule) -> MethodResult:
     a, b = np.eye(2, dtype=np.float32)[:, None]
     spaces = {"items": Space(items.astype(np.float32), a, b, a)}
     draws = draw_resamples(("dog",), N_ITEMS, 5, 0)
-    requested = TrackPairs(questions, questions, PairCriteria())
+    requested = TrackPairs(questions, questions, PairCriteria(), PairCriteria())
     return measure("rule", (rule,), [spaces], [spaces], requested, draws, 1).result
 
 

@@ -104,4 +104,6 @@ def test_label_that_implies_another_is_its_hyponym(
 
 def test_too_few_items_are_reported(word_collection: Collection) -> None:
     with pytest.raises(ValueError, match="no label pair for"):
-        track_pairs(word_collection, "label", benchmark_nouns(), PairCriteria(relevant=30))
+        track_pairs(
+            word_collection, "label", benchmark_nouns(), PairCriteria(relevant=30, fewest=30)
+        )
