@@ -23,10 +23,11 @@ from sieve.explorer.json_validation import (
     read_whole,
     short_repr,
 )
-from sieve.explorer.serialize import page_json, query_json, search_report
+from sieve.explorer.serialize import difference_json, page_json, query_json, search_report
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
 from sieve.model.encoded_query import EncodedQuery
+from sieve.model.set_difference import compare_sets
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -137,6 +138,25 @@ def add_api(
         return find_regions(item)
 
     @_raise_gradio_errors
+    def difference(left: str, right: str = "") -> dict[str, Any]:
+        """Find the concepts that distinguish two sets of images.
+
+        Args:
+            left: A set: label:dog, split:test, caption:umbrella, file:2023/*.jpg, id:ID,ID,
+                search:a dog without a beach (its best 100) or all; "not label:dog" is the rest.
+            right: The other set; empty for all images that are not in the first.
+
+        Returns:
+            left, right and shared (numbers of images; those in both sets count in neither) and
+            concepts that differ significantly (concept, name, left_rate, right_rate, difference,
+            low, high: its 95% interval, q, left_mean, right_mean, examples: item IDs).
+        """  # noqa: D406, D407
+        for name, value in {"left": left, "right": right}.items():
+            check_text(name, value, MAX_TEXT_CHARACTERS)
+        found = compare_sets(engine, left, right)
+        return difference_json(engine, found._replace(concepts=found.significant))
+
+    @_raise_gradio_errors
     def figure(recipe: dict[str, Any], kind: drawing.Kind = "pdf") -> FileData:
         """Draw a paper figure from a recipe.
 
@@ -157,6 +177,7 @@ def add_api(
     api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
     api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
     api(dimension, api_name="dimension")
+    api(difference, api_name="difference", concurrency_id="model", concurrency_limit=1)
     if not handlers.public:
         api(regions, api_name="regions", concurrency_id="model", concurrency_limit=1)
         visibility = "undocumented" if mcp else "public"

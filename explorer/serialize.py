@@ -32,6 +32,7 @@ from sieve.model.explain import ItemComparison, Part, Standing
 from sieve.model.occlusion import ConceptRegion
 from sieve.model.query_parser import print_terms
 from sieve.model.search_results import Contribution, OffDimension
+from sieve.model.set_difference import SetDifference, strongest_items
 
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
@@ -521,6 +522,26 @@ def regions_json(regions: Sequence[ConceptRegion]) -> dict[str, Any]:
             }
             for region in regions
         ]
+    }
+
+
+def difference_json(engine: SearchEngine, found: SetDifference) -> dict[str, Any]:
+    """Serialise the concepts that distinguish two sets, with the strongest items of each."""
+    sides = {"left": found.left, "right": found.right}
+    ids = engine.collection.items["id"]
+    return {
+        **{side: len(rows) for side, rows in sides.items()},
+        "shared": found.shared,
+        "concepts": [
+            {
+                **record,
+                "examples": {
+                    side: ids.iloc[strongest_items(engine, record["concept"], rows)].tolist()
+                    for side, rows in sides.items()
+                },
+            }
+            for record in dimension_records(found.concepts)
+        ],
     }
 
 

@@ -29,7 +29,7 @@ from tyro import _errors as tyro_errors
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
 from sieve.explorer.cli.experiments import Evaluate, Train, registry
-from sieve.explorer.cli.explore import Dimensions, Explore, Info, Regions, Search
+from sieve.explorer.cli.explore import Difference, Dimensions, Explore, Info, Regions, Search
 from sieve.explorer.cli.export import (
     AnnotationsCommand,
     Export,
@@ -51,6 +51,7 @@ _COMMANDS: dict[str, type] = {
     "train": Train,
     "search": Search,
     "regions": Regions,
+    "difference": Difference,
     "index": IndexCommand,
     "evaluate": Evaluate,
     "info": Info,

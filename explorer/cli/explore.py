@@ -171,6 +171,50 @@ class Regions:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """Find the concepts that distinguish two sets of images.
+
+    A set is `label:dog`, `split:test`, `caption:umbrella` (a word of a caption), `file:2023/*.jpg`,
+    `id:ID,ID`, `search:a dog without a beach` (the best 100), or `all`; `not label:dog` is the
+    rest. Images in both sets count in neither. Shares of images are compared by Fisher's exact
+    test, corrected for the number of concepts.
+
+    Example: sieve difference scenes label:dog label:cat
+    """
+
+    collection: CollectionName
+    left: Annotated[Positional[str], arg(metavar="SET")]
+    right: Annotated[Positional[str], arg(metavar="SET")] = ""
+    """The other set; by default all images that are not in the first."""
+    every: Annotated[bool, arg(name="all")] = False
+    """Also print the concepts whose shares do not differ significantly."""
+    checkpoint: CheckpointName = None
+    backbone: BackboneOptions = BackboneOptions()
+    csv: bool = False
+    """Print CSV with all columns."""
+    json: Json = False
+
+    def run(self) -> None:
+        """Print the concepts."""
+        from sieve.explorer.downloads import table_csv
+        from sieve.explorer.serialize import difference_json
+        from sieve.model.set_difference import compare_sets
+
+        if self.csv and self.json:
+            raise ValueError("give --csv or --json, not both")
+        engine = self.backbone.open_engine(self.collection, self.checkpoint)
+        found = compare_sets(engine, self.left, self.right)
+        table = found.concepts if self.every else found.significant
+        if self.json:
+            output.print_json(difference_json(engine, found._replace(concepts=table)))
+        elif self.csv:
+            output.print_text(table_csv(table).decode().replace("\r\n", "\n"))
+        else:
+            columns = ["concept", "name", "left_rate", "right_rate", "low", "high"]
+            output.print_table(table[columns])
+
+
+@dataclass(frozen=True)
 class Info:
     """Show a collection's contents and the checkpoint that opens with it.
 

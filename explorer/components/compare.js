@@ -39,7 +39,8 @@ async function compare() {
 function saveState() {
   const { q: query, item, upload: key, without: not, off, strictness, never, limit, hyperparameter: knob, ...rest } = state; // links say “knob”
   const fields = chosen && !key ? { q: query, item, without: not, off: Sieve.packOff(off), strictness: Sieve.packStrictness({ strictness, never, limit }) } : {};
-  Sieve.setTabText("compare", Sieve.pack({ ...fields, method: rest.method === USUAL ? "" : rest.method, knob, track: rest.track, a: rest.a, b: rest.b }));
+  const { set, other } = Sieve.unpack(viewState.versus); // of the sets of images below
+  Sieve.setTabText("compare", Sieve.pack({ set, other, ...fields, method: rest.method === USUAL ? "" : rest.method, knob, track: rest.track, a: rest.a, b: rest.b }));
 }
 
 // Methods to compare with, loaded once.
@@ -225,7 +226,7 @@ on("about", ({ can: able, examples }) => {
 });
 on("versus", (text) => {
   const now = Sieve.unpack(text);
-  if (!Object.keys(now).length) return;
+  if (!Object.keys(now).some((name) => name !== "set" && name !== "other")) return;
   chosen = Boolean(now.q || now.item);
   const { preview: picture = "", ...fields } = chosen ? {
     q: now.item ? "" : now.q, item: now.item ?? "", without: now.without ?? "", off: Sieve.unpackOff(now.off), ...Sieve.unpackStrictness(now.strictness),

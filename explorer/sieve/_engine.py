@@ -324,6 +324,40 @@ class Engine:
         found = item_regions(self._engine, item if isinstance(item, str) else item.id)
         return pd.DataFrame(found, columns=list(ConceptRegion._fields)).set_index("concept")
 
+    def difference(self, left: str, right: str = "") -> pd.DataFrame:
+        """Find the concepts that distinguish two sets of items.
+
+        Items in both sets count in neither.
+
+        Parameters
+        ----------
+        left, right : str
+            `label:dog`, `split:test`, `caption:umbrella` (a word of a caption), `file:2023/*.jpg`,
+            `id:ID,ID`, `search:a dog without a beach` (the best 100), or `all`; `not label:dog` is
+            the rest. `right` is by default all items that are not in `left`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by concept, significant differences first: `name`; `left_rate` and
+            `right_rate`, the shares of the items in which it is active; their `difference`, and
+            `low` and `high`, its 95% interval (Newcombe, 1998); `q`, the false discovery rate at
+            which the difference is significant (Fisher's exact test, Benjamini-Hochberg); and
+            `left_mean` and `right_mean`, the mean activations.
+
+        Raises
+        ------
+        ValueError
+            If a set is not as above, or has fewer than five items of its own.
+
+        Examples
+        --------
+        >>> engine.difference("label:dog", "label:cat").query("q < 0.05").head()
+        """
+        from sieve.model.set_difference import compare_sets
+
+        return compare_sets(self._engine, left, right).concepts.set_index("concept")
+
     def dimension(self, dimension: int) -> DimensionSummary:
         """Describe one dimension.
 

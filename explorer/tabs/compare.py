@@ -1,4 +1,4 @@
-"""The Compare tab: the same query answered by two methods side by side, with scores.
+"""The Compare tab: a query answered by two methods side by side, and two sets of images.
 
 Relevance judgments come from the labels or captions that the user selects, or else from those that
 the query names. Other checkpoints are opened on first use, and the two most recent stay open.
@@ -6,8 +6,9 @@ the query names. Other checkpoints are opened on first use, and the two most rec
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, NamedTuple
@@ -18,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
 from sieve.explorer.json_validation import Line, check_choice, validate
-from sieve.explorer.serialize import format_number, item_summaries
+from sieve.explorer.serialize import difference_json, format_number, item_summaries
 from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.model import compare as comparison
 from sieve.model.checkpoint import Checkpoint, list_fitting
@@ -26,9 +27,12 @@ from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE
 from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.evaluation import TRACKS, TrackName
+from sieve.model.set_difference import MIN_ITEMS, compare_sets
 from sieve.model.words.nouns import benchmark_nouns
 
 N_SHOWN = 20
+N_CONCEPTS = 20
+"""Maximum number of concepts that distinguish two sets to show."""
 MAX_OPEN_ENGINES = 2
 _CHECKPOINT = "checkpoint "
 _DESCRIPTIONS = {
@@ -45,6 +49,16 @@ def compare_tab(handlers: SearchHandlers) -> None:
     """Add the tab's component; call inside a `gr.Tab`."""
     compare = CompareHandlers(handlers)
     component("compare", compare.compare_options, compare.compare)
+    component("set_difference", compare.difference, compare.set_examples)
+
+
+@dataclass(frozen=True)
+class SetsRequest:
+    """Two sets of items, as for `sieve.model.set_difference.select_items`."""
+
+    left: Line
+    right: Line = ""
+    """Empty for all items that are not in the first."""
 
 
 class RelevanceChoice:
@@ -157,6 +171,29 @@ class CompareHandlers:
             "checkpoints": list(self._checkpoints()),
             "tracks": list(self._relevance.tracks()),
         }
+
+    def difference(self, payload: Any) -> dict[str, Any]:
+        """Find the concepts that distinguish two sets of a `SetsRequest`."""
+        request = validate(SetsRequest, payload, "sets of images")
+        found = compare_sets(self._engine, request.left, request.right)
+        significant = found.significant
+        shown = found._replace(concepts=significant.head(N_CONCEPTS))
+        return {
+            **difference_json(self._engine, shown),
+            "tested": len(found.concepts),
+            "significant": len(significant),
+        }
+
+    def set_examples(self, _: Any) -> dict[str, Any]:
+        """Return pairs of sets to try."""
+        items = self._engine.collection.items
+        labels = Counter(chain.from_iterable(items["labels"])).most_common(6)
+        common = [f"label:{label}" for label, count in labels if count >= MIN_ITEMS]
+        splits = [
+            f"split:{split}" for split in ("train", "test") if (items["split"] == split).any()
+        ]
+        pairs = [common[:2], [*common[2:3], ""], splits]
+        return {"examples": [pair for pair in pairs if len(pair) == 2]}
 
     def compare(self, payload: Any) -> dict[str, Any]:
         """Answer a `CompareRequest` with two methods."""

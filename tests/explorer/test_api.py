@@ -33,9 +33,11 @@ def without_time(report: dict) -> dict:
     return {name: value for name, value in report.items() if name != "seconds"}
 
 
-def test_only_five_endpoints_are_public(client: Client) -> None:
+def test_only_the_documented_endpoints_are_public(client: Client) -> None:
     named = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
-    assert set(named) == {"/encode", "/search", "/regions", "/dimension", "/figure"}
+    assert set(named) == {
+        "/encode", "/search", "/regions", "/dimension", "/difference", "/figure",
+    }  # fmt: skip
     search = {one["parameter_name"] for one in named["/search"]["parameters"]}
     assert search == {"text", "without", "off", "strictness", "top", "copies"}
 
@@ -112,6 +114,15 @@ def test_regions_are_rows_of_cells(client: Client, tiny_engine) -> None:
     assert first["name"] == tiny_engine.names().concept(first["concept"])[1]
     with pytest.raises(Exception, match="has no item 'nothing'"):
         client.predict("nothing", api_name="/regions")
+
+
+def test_difference_lists_concepts_with_examples(client: Client, tiny_engine) -> None:
+    label = tiny_engine.collection.items["labels"].iloc[0][0]
+    found = client.predict(f"label:{label}", api_name="/difference")
+    assert found["left"] + found["right"] == tiny_engine.collection.n_items
+    assert set(found["concepts"][0]["examples"]) == {"left", "right"}
+    with pytest.raises(Exception, match="selects no item"):
+        client.predict("label:unicorn", api_name="/difference")
 
 
 def test_figure_is_a_file(url: str, tiny_engine, tmp_path: Path) -> None:

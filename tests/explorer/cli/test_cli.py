@@ -23,7 +23,8 @@ from sieve.model.engine import SearchEngine
 ROOT = Path(__file__).parents[3]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare conceptual-captions",
             "prepare embeddings", "prepare codes", "prepare scenes", "add", "merge", "train",
-            "search", "regions", "index", "evaluate", "info", "dimensions", "figure", "annotations",
+            "search", "regions", "difference", "index", "evaluate", "info",
+            "dimensions", "figure", "annotations",
             "annotations export", "annotations import", "export")  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def test_help_imports_no_heavy_library() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "{explore,prepare,add,merge,train,search,regions,index,evaluate,info," in ran.stdout
+    assert "{explore,prepare,add,merge,train,search,regions,difference," in ran.stdout
 
 
 @pytest.mark.parametrize(
