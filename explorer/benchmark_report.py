@@ -168,7 +168,7 @@ def table_text(result: BenchmarkResult) -> str:
         if by_switches := _by_switches(track):
             lines += ["", "AP@10 / violation@10 by the maximum number of switches:"]
             lines += _columns([("Method", *_SWITCHES), *by_switches])
-        lines += ["", *verdicts(track), ""]
+        lines += ["", *verdicts(track), "", *limits(track), ""]
         lines += failure_lines(track)
     recall = _recalls(result)
     return "\n".join([*lines, *recall, *([""] if recall else [])])
@@ -232,16 +232,6 @@ def verdicts(track: TrackResult) -> list[str]:
             f"{_percent(best.gap or 0)} {_span(best.gap_ci, _percent)} of the gap to a perfect "
             f"ranking. Violation@10: {_decimal(sieve.violation)} vs. {_decimal(best.violation)}."
         )
-        if best.detectable_ratio is not None:
-            lines.append(
-                f"The smallest ratio that these pairs can tell from 1 is "
-                f"{_decimal(best.detectable_ratio)} (95% interval, 80% power)."
-            )
-    if sieve.wordings:
-        values = [f"“{name}” {_decimal(value)}" for name, value in sieve.wordings.items()]
-        lines.append(
-            f"AP@10 of Sieve in other wordings of A and B, by example: {', '.join(values)}."
-        )
     plain = max(sieve.plain_ap, 1e-12)
     spared = sieve.spared_ap / max(sieve.spared_plain_ap, 1e-12)
     lines.append(
@@ -261,6 +251,27 @@ def verdicts(track: TrackResult) -> list[str]:
         if method.same_rule_ratio is not None and not method.method.startswith(_SIEVE):
             ratio = f"{_decimal(method.same_rule_ratio)} {_span(method.same_rule_ratio_ci)}"
             lines.append(f"Sieve with the same rule / {method.method}: {ratio}.")
+    return lines
+
+
+def limits(track: TrackResult) -> list[str]:
+    """Return sentences about what the results of a track cannot tell."""
+    lines = []
+    dense = [one for one in (*track.methods, *track.variants) if kind_of(one.method) == "dense"]
+    ratios = [one.detectable_ratio for one in dense if one.detectable_ratio is not None]
+    if ratios:
+        lines.append(
+            f"The smallest ratio that these pairs can tell from 1 is {_decimal(min(ratios))} to "
+            f"{_decimal(max(ratios))}, by baseline (95% interval, 80% power)."
+        )
+    for sieve in [one for one in track.methods if one.method == _SIEVE and one.wordings]:
+        values = [f"“{name}” {_decimal(value)}" for name, value in sieve.wordings.items()]
+        lines.append(f"AP@10 of Sieve depends on the wording of A and B: {', '.join(values)}.")
+    if track.track == "caption":
+        lines.append(
+            "A caption may not mention everything in its image, so some results that count as "
+            "wrong are right."
+        )
     return lines
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sieve.model.absence import ShownModel, is_mentioned, open_shown_model
 from sieve.model.backbone import Backbone, BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.codes import SparseCodes
@@ -73,6 +74,7 @@ from sieve.model.search_results import (
     SearchOutcome,
 )
 from sieve.model.text_encoder import FunctionEncoder, open_text_encoder
+from sieve.model.words.text import content_words
 
 log = logging.getLogger(__name__)
 
@@ -400,8 +402,45 @@ class SearchEngine:
             notes += more
         else:
             encoded = self.encode_text(term.value)
+            if self._is_absent(term.value, encoded.embedding):
+                notes.append(
+                    f"No image here is likely to show “{shortened(term.value)}”: no caption or "
+                    "label mentions it."
+                )
             notes += query_notes(self._queries, term.value)
         return EncodedTerm(term, label, excluded, encoded.code, lambda: encoded.embedding)
+
+    def _is_absent(self, text: str, embedding: np.ndarray) -> bool:
+        """Return whether no image is likely to show a text, and none is said to."""
+        is_described = self.collection.n_captions > 0 or self.collection.has_labels
+        if not (is_described and content_words(text)) or is_mentioned(self.collection, text):
+            return False
+        if self._presence.mentions(text).any():  # by a hyponym
+            return False
+        encoder = self._queries.text_encoder()
+        if encoder.unknown_words(text) or not encoder.read_words(text).known:
+            return True
+        if self._shown is None or not embedding.any():
+            return False
+        return self._shown.probability(float(self._closest(embedding))) < 0.5
+
+    def _closest(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the cosine of texts with the closest image of a sample: (…, d) → (…,)."""
+        rows = sample_rows(self.collection.n_items)
+        images = np.asarray(self.collection.image_embeddings[rows], np.float32)
+        return (embeddings @ images.T).max(axis=-1)
+
+    @cached_property
+    def _shown(self) -> ShownModel | None:
+        if self.collection.codes or self.can.texts_by_captions:
+            return None
+        return open_shown_model(
+            self.collection,
+            self.checkpoint,
+            open_examples(self.collection, self.checkpoint),
+            lambda texts: self._closest(np.stack([self._embed_name(text) for text in texts])),
+            self.understands,
+        )
 
     def _encode_concept(self, given: str) -> tuple[Encoded, str]:
         """Return the mean code of a concept, given by a dimension or its name, and its name."""

@@ -2,8 +2,8 @@
 
 Supported are clip-retrieval's output, numbered shards in three folders (`img_emb/img_emb_0.npy`,
 `text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`); an array of images, optionally one of
-texts, and a table; and Parquet files with embeddings in a list column. Arrays in `.npy` are
-memory-mapped; a file that changes while it is in use is an error.
+texts, and a table; and Parquet files or LanceDB tables with embeddings in a list column. Arrays in
+`.npy` are memory-mapped; a file that changes while it is in use is an error.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +31,9 @@ from sieve.model.files import MappedArray, reason_of
 IMAGES, TEXTS, METADATA = "img_emb", "text_emb", "metadata"
 """clip-retrieval's folders, and prefixes of its files."""
 
-TABLES = (".parquet", ".csv", ".tsv", ".jsonl")
+LANCE = ".lance"
+"""Extension of LanceDB's tables, which are folders."""
+TABLES = (".parquet", ".csv", ".tsv", ".jsonl", LANCE)
 _LISTS = (".txt",)
 """Text files with a name or a caption on each line."""
 _ARRAYS = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".h5", ".hdf5")
@@ -112,7 +116,10 @@ def open_shards(folder: Path) -> list[EmbeddingShard]:
     missing, are not two-dimensional arrays of numbers, or do not match.
     """
     require_folder(folder, "give the folder of the embeddings")
-    shards = _clip_retrieval(folder) if (folder / IMAGES).is_dir() else _unsharded(folder)
+    if folder.suffix == LANCE and _has_vectors(folder):
+        shards = [_shard(folder, [folder])]
+    else:
+        shards = _clip_retrieval(folder) if (folder / IMAGES).is_dir() else _unsharded(folder)
     first = shards[0]
     for shard in shards:
         shard.check()
@@ -179,7 +186,11 @@ def unused_files(folder: Path) -> list[Path]:
 
 def _classified(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """Return the arrays, the tables and the other files of a folder."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.name[0] != "." and (path.is_file() or path.suffix == LANCE)
+    )
     vectors = [path for path in files if path.suffix in _ARRAYS or _VECTORS.fullmatch(path.name)]
     rest = [path for path in files if path not in vectors]
     tables = [path for path in rest if path.suffix in TABLES]
@@ -223,6 +234,8 @@ def _count_rows(path: Path) -> int:
     if path.suffix == ".parquet":
         with suppress(pa.ArrowException, OSError):  # read_table reports what is wrong
             return pq.read_metadata(path).num_rows
+    if path.suffix == LANCE:
+        return _lance(path).count_rows()
     return sum(1 for _ in read_table(path))
 
 
@@ -233,6 +246,11 @@ def read_table(path: Path) -> Iterator[Mapping[str, Any]]:
             with pq.ParquetFile(path) as table:
                 wanted = [field.name for field in table.schema_arrow if not _is_vector(field.type)]
                 yield from parquet_values(table, wanted)
+        elif path.suffix == LANCE:
+            table = _lance(path)
+            wanted = [field.name for field in table.schema if not _is_vector(field.type)]
+            for batch in table.to_batches(columns=wanted):
+                yield from batch.to_pylist()
         elif path.suffix == ".jsonl":
             for number, value in json_lines(path, _reject):
                 if not isinstance(value, dict):
@@ -296,7 +314,7 @@ def read_arrays(
         ) from None
     except Exception as error:  # each library has its own errors
         reason = reason_of(error)
-        if re.search("pickle|weights|Python objects|magic string", reason):
+        if re.search("(?i)pickle|weights|Python objects|magic string", reason):
             # NumPy and torch would advise to allow pickle.
             reason = "it holds Python objects or is not an array"
         raise ValueError(f"{path} cannot be read: {reason}; {advice}") from None
@@ -311,17 +329,32 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 def _hdf5(path: Path) -> dict[str, np.ndarray]:
     import h5py  # type: ignore[import-not-found]  # not a dependency
 
+    found: dict[str, Any] = {}
+
+    def visit(name: str, part: Any) -> None:  # links are not visited
+        if not isinstance(part, h5py.Dataset) or part.dtype.kind not in "fiu":
+            return
+        if part.external or part.is_virtual:
+            raise ValueError(f"{name} refers to another file")
+        found[name] = part
+
     with h5py.File(path) as file:
-        return {name: np.asarray(file[name]) for name in file if hasattr(file[name], "shape")}
+        file.visititems(visit)
+        _check_size(sum(part.nbytes for part in found.values()), path)
+        return {name: part[()] for name, part in found.items()}
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > _LARGE and unpacked > _BOMB_RATIO * path.stat().st_size:
-        raise ValueError(f"it would unpack to {unpacked / 2**30:.0f} GiB, an implausible size")
+    _check_size(unpacked, path)
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
+
+
+def _check_size(unpacked: int, path: Path) -> None:
+    if unpacked > _LARGE and unpacked > _BOMB_RATIO * path.stat().st_size:
+        raise ValueError(f"it would unpack to {unpacked / 2**30:.0f} GiB, an implausible size")
 
 
 def _torch(path: Path) -> dict[str, np.ndarray]:
@@ -349,18 +382,39 @@ def _is_vector(kind: pa.DataType) -> bool:
     return isinstance(kind, lists) and pa.types.is_floating(kind.value_type)
 
 
+def _lance(path: Path) -> Any:
+    """Open a table of LanceDB."""
+    try:
+        lance = import_module("lance")
+    except ImportError:
+        raise ValueError(
+            f"{path} is a table of LanceDB, which requires pylance; install it with "
+            "`pip install pylance`"
+        ) from None
+    try:
+        return lance.dataset(str(path))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a table: {reason_of(error)}") from None
+
+
+def _schema(path: Path) -> pa.Schema:
+    return _lance(path).schema if path.suffix == LANCE else pq.read_schema(path)
+
+
 def _has_vectors(path: Path) -> bool:
     with suppress(pa.ArrowException, OSError):
-        return path.suffix == ".parquet" and any(map(_is_vector, pq.read_schema(path).types))
+        return path.suffix in (".parquet", LANCE) and any(map(_is_vector, _schema(path).types))
     return False
 
 
-def _parquet_arrays(path: Path) -> dict[str, np.ndarray]:
+def _columns_of_vectors(path: Path) -> dict[str, np.ndarray]:
+    """Read the list columns of a Parquet file or a table of LanceDB."""
     arrays = {}
-    for field in pq.read_schema(path):
+    for field in _schema(path):
         if not _is_vector(field.type):
             continue
-        column = pq.read_table(path, columns=[field.name]).column(0).combine_chunks()
+        read = _lance(path).to_table if path.suffix == LANCE else partial(pq.read_table, path)
+        column = read(columns=[field.name]).column(0).combine_chunks()
         lengths = pc.list_value_length(column).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
         width = lengths[0]
         for row, length in enumerate(lengths):
@@ -374,7 +428,7 @@ def _parquet_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 _READERS = {
-    ".npz": _npz, ".parquet": _parquet_arrays, ".safetensors": _safetensors, ".h5": _hdf5,
-    ".hdf5": _hdf5,
+    ".npz": _npz, ".safetensors": _safetensors, ".h5": _hdf5, ".hdf5": _hdf5,
+    ".parquet": _columns_of_vectors, LANCE: _columns_of_vectors,
 }  # fmt: skip
 """Functions that read all arrays of a file, by extension; PyTorch's otherwise."""

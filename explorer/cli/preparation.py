@@ -250,10 +250,12 @@ class PrepareConceptualCaptions:
 class PrepareEmbeddings:
     """Make a collection from existing embeddings, without embedding anything.
 
-    DIR is clip-retrieval's output (img_emb/, text_emb/, metadata/), or holds one .npy of images,
-    optionally one of texts (text….npy), and a table (.csv, .tsv, .parquet) with the same rows. Rows
-    of one image become one item with several captions. The backbone is opened only to record its
-    hash, and for text queries; if it is not available, only its name is recorded.
+    DIR is clip-retrieval's output (img_emb/, text_emb/, metadata/), or holds one array of images
+    (.npy, .npz, .pt, .safetensors, .h5), optionally one of texts (text….npy), and a table (.csv,
+    .tsv, .jsonl, .parquet) with the same rows; or a Parquet file or a .lance table of LanceDB with
+    embeddings in a list column. Rows of one image become one item with several captions. The
+    backbone is opened only to record its hash, and for text queries; if it is not available, only
+    its name is recorded.
 
     Example: sieve prepare embeddings cc3m-embeddings/ --backbone ViT-B/32 --images cc3m/
     """

@@ -142,6 +142,8 @@ function fill() {
   if (!now) return;
   find(".sv-bench-about").replaceChildren(...about(now));
   find(".sv-bench-verdicts").replaceChildren(...now.verdicts.map((line) => el("li", {}, line)));
+  find(".sv-bench-limits").hidden = !now.limits.length;
+  find(".sv-bench-limits ul").replaceChildren(...now.limits.map((line) => el("li", {}, line)));
   fillTable();
   fillVariants();
   draw();
@@ -318,7 +320,7 @@ failures.addEventListener("toggle", async () => {
   const kinds = await Sieve.call(server.sieve_evaluation_failures, asked);
   if (asked.id !== chosen.id || asked.track !== chosen.track) return;
   if (kinds.error) { fault.textContent = kinds.error; return; }
-  failures.querySelector(".sv-bench-kinds").replaceChildren(...kinds.map(kindOf));
+  failures.querySelector(".sv-bench-kinds").replaceChildren(...kinds.filter((one) => one.pairs.length).map(kindOf));
 });
 function kindOf({ kind, rule, pairs: some }) {
   const button = (one) => el("li", {}, el("button", { type: "button", "aria-pressed": "false", onclick: ({ currentTarget }) => showFailure(one, currentTarget) },

@@ -53,7 +53,7 @@ Object.assign(window.Sieve, (() => {
       hovertemplate: `%{fullData.name}<br>${intervalText("AP@10", y, ys)}<br>${intervalText("violation@10", x, xs)}<extra></extra>`,
     }));
     await Plotly.react(target, data, {
-      height: 380, showlegend: false, hovermode: "closest", margin: { l: 56, r: wide ? 112 : 16, t: 8, b: 48 },
+      height: 380, showlegend: false, hovermode: "closest", margin: { l: 56, r: wide ? 136 : 16, t: 8, b: 48 },
       paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { family: "system-ui, sans-serif", size: 12, color: colour("--sv-ink") },
       xaxis: { ...axis, title: { text: "violation@10 (lower is better)" }, range: [0, right] },
       yaxis: { ...axis, title: { text: "AP@10 (higher is better)" }, nticks: 6, range: [bottom, top] },

@@ -212,3 +212,5 @@ on("samples", (items) => {
   show(items.map((item) => ({ ...item, before: null })), {}, new Set());
 });
 on("busy", (busy) => element.toggleAttribute("aria-busy", busy));
+// Results of an earlier query are dimmed below an error.
+on("fault", (line) => element.classList.toggle("sv-outdated", Boolean(line)));

@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from sieve.data_prep.bundled import collection_reference
-from sieve.explorer.benchmark_report import criteria_text, dropped_text, kind_of, verdicts
+from sieve.explorer.benchmark_report import criteria_text, dropped_text, kind_of, limits, verdicts
 from sieve.explorer.components import component
 from sieve.explorer.jobs.directory import JobDirectory, JobState
 from sieve.explorer.jobs.manager import JobManager
@@ -246,6 +246,7 @@ def _track_view(track: TrackResult) -> dict[str, Any]:
         "methods": [_row(method) for method in track.methods],
         "variants": [_row(method) for method in track.variants],
         "verdicts": verdicts(track),
+        "limits": limits(track),
         "baselines": names if SIEVE in track.answers else [],
     }
 

@@ -4,8 +4,9 @@
     python -m tests.benchmarks.shipped_results --quick      # only methods without training
 
 Measures the same as `sieve evaluate scenes --checkpoint scenes`, prints its table, and replaces
-`assets/benchmark/results/scenes.json`. Run it after the bundled checkpoint, the bundled scenes or
-the benchmark have changed; `tests/test_shipped.py` fails until then.
+`scenes.json` and the plot `scenes.svg` in `assets/benchmark/results`. Run it after the bundled
+checkpoint, the bundled scenes or the benchmark have changed; `tests/test_shipped.py` fails until
+then.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 import sieve.model
 from sieve import assets
 from sieve.data_prep.bundled import SCENES, locate_collection
-from sieve.explorer.benchmark_report import table_text, write_report
+from sieve.explorer.benchmark_report import save_plot, table_text, write_report
 from sieve.model.benchmark import (
     METHODS,
     SHIPPED,
@@ -55,6 +56,9 @@ def main() -> None:
     SHIPPED.mkdir(parents=True, exist_ok=True)
     with atomic_file(SHIPPED / f"{SCENES}.json") as path:
         path.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
+    # The plot of the README; the PNG is not needed.
+    save_plot(result.tracks[0], SHIPPED / SCENES)
+    (SHIPPED / f"{SCENES}.png").unlink()
     print(table_text(result))
     print(f"{time.perf_counter() - started:.0f} s wall, {time.process_time():.0f} s CPU")
 

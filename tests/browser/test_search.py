@@ -265,9 +265,9 @@ def test_empty_results_explain_what_to_do(page: Page) -> None:
 
 
 def test_concept_switches_its_dimensions_and_opens_to_them(page: Page, tiny_engine) -> None:
-    go(page, "?q=a+red+circle")
+    go(page, "?q=a+blue+square")
     concept = next(
-        one for one in tiny_engine.encode("a red circle").concepts if len(one.dimensions) > 1
+        one for one in tiny_engine.encode("a blue square").concepts if len(one.dimensions) > 1
     )
     members = sorted(part.dimension for part in concept.dimensions)
     row = page.locator(f".sv-group-on .sv-dim[data-d='{concept.concept}']")
@@ -291,7 +291,7 @@ def test_concept_switches_its_dimensions_and_opens_to_them(page: Page, tiny_engi
     settle(page)
     first = concept.dimensions[0].dimension
     assert f"off={first}&" in page.url
-    outcome = tiny_engine.search(tiny_engine.encode("a red circle"), (first,))
+    outcome = tiny_engine.search(tiny_engine.encode("a blue square"), (first,))
     assert found(page) == [result.id for result in outcome.results]
     assert whole.evaluate("box => box.indeterminate && !box.checked")
     page.reload()

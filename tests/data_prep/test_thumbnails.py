@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,3 +124,16 @@ def test_server_reports_a_damaged_thumbnail_with_one_line(
         drawn = call_server(web, "sieve_preview", {"rows": [{"image": item}], "columns": 1}).json()
         assert "is damaged" in drawn["error"] and "\n" not in drawn["error"], how
     assert web.get(address).content == whole
+
+
+def test_hostile_archive_of_thumbnails_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "thumbnails.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(f"{'a' * 16}.webp", bytes(50 << 20))
+    with pytest.raises(ValueError, match="it is too large for a thumbnail"):
+        read_thumbnail(tmp_path, "a" * 16)
+    with pytest.raises(ValueError, match="is not in thumbnails.zip"):
+        read_thumbnail(tmp_path, "b" * 16)
+    archive.write_bytes(b"PK" + bytes(99))
+    with pytest.raises(ValueError, match="cannot be read from thumbnails.zip"):
+        read_thumbnail(tmp_path, "a" * 16)

@@ -295,3 +295,11 @@ def test_a_concept_is_found_and_excluded_with_all_its_dimensions(engine: SearchE
 def test_terms_that_do_not_exist_are_refused(engine: SearchEngine, text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         engine.encode(text)
+
+
+def test_a_query_that_no_image_is_likely_to_show_says_so(engine: SearchEngine) -> None:
+    says = "No image here is likely to show “a quokka”: no caption or label mentions it."
+    assert engine.encode("a quokka").notes[0] == says
+    assert says in engine.encode("a dog + a quokka").notes
+    for text in ("a dog", "dogs", "a dog on a beach", "🐶", "12345"):
+        assert not any("likely to show" in note for note in engine.encode(text).notes), text

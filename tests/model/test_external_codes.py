@@ -91,7 +91,11 @@ def test_item_is_searched_by_its_code(engine: SearchEngine) -> None:
 
 def test_unknown_words_are_reported(engine: SearchEngine) -> None:
     query = engine.encode("a dog with a xylophone")
-    assert query.notes == ("“xylophone” has no code in this collection; it was ignored.",)
+    assert query.notes == (
+        "No image here is likely to show “a dog with a xylophone”: no caption or label mentions "
+        "it.",
+        "“xylophone” has no code in this collection; it was ignored.",
+    )
     assert rows(engine.search(query)) == rows(engine.search(engine.encode("dog")))
     with pytest.raises(ValueError, match="no word of “xylophone” has a code in this collection"):
         engine.encode("xylophone")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+import torch
 from published import jpeg, write
 from retrieved import D, identity, prepared, retrieval, unit, write_shard
 
@@ -183,6 +185,64 @@ def test_arrays_with_a_table_are_read(tmp_path: Path) -> None:
     (folder / "table.csv").unlink()
     pd.DataFrame({"score": [1, 2, 3]}).to_parquet(folder / "table.parquet")
     assert [record.key for record in Embeddings(folder).records()] == ["row:0", "row:1", "row:2"]
+
+
+@pytest.mark.parametrize("place", ["", "photos.lance"], ids=["database", "table"])
+def test_table_of_lancedb_is_read(
+    place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lance = pytest.importorskip("lance")
+    vectors = unit(3).astype(np.float32) * 7
+    columns = {"image": ["a.jpg", "b.jpg", "c.jpg"], "caption": ["one", "two", "three"]}
+    column = pa.FixedSizeListArray.from_arrays(vectors.ravel(), D)
+    lance.write_dataset(pa.table(columns | {"vector": column}), tmp_path / "db" / "photos.lance")
+    made = prepared(Embeddings(tmp_path / "db" / place), tmp_path / "c")
+    assert [list(texts) for texts in made.items["captions"]] == [[], [], []]
+    assert "embeddings have length 7.00, not 1; they are normalised" in caplog.text
+    assert np.allclose(made.image_embeddings, unit(3), atol=1e-3)
+
+
+def test_hdf5_groups_are_read_and_links_are_not(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    folder = tmp_path / "h5"
+    folder.mkdir()
+    unit(3, 5).astype(np.float32).tofile(tmp_path / "secret")
+    (folder / "table.csv").write_text("image,caption\na.jpg,one\nb.jpg,two\nc.jpg,three\n")
+    with h5py.File(folder / "all.h5", "w") as file:
+        file["embeddings/image"] = unit(3).astype(np.float32)
+        file["embeddings/text"] = unit(3, 1).astype(np.float32)
+        file["names"] = ["a", "b", "c"]
+        file["more"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/x")
+    made = prepared(Embeddings(folder), tmp_path / "c")
+    assert np.allclose(made.image_embeddings, unit(3), atol=1e-3)
+    assert np.allclose(made.text_embeddings, unit(3, 1), atol=1e-3)
+    with h5py.File(folder / "all.h5", "w") as file:
+        outside = [(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset("image", (3, D), "f4", external=outside)
+    with pytest.raises(ValueError, match="all.h5 cannot be read: image refers to another file"):
+        Embeddings(folder).precomputed()
+
+
+def test_pickle_in_a_torch_file_is_not_run(tmp_path: Path) -> None:
+    folder = tmp_path / "pt"
+    folder.mkdir()
+    (folder / "table.csv").write_text("image\na.jpg\nb.jpg\nc.jpg\n")
+    torch.save({"images": torch.tensor(unit(3)), "notes": "text"}, folder / "images.pt")
+    assert Embeddings(folder).width == D
+    torch.save({"images": Harmful(tmp_path / "ran")}, folder / "images.pt")
+    with pytest.raises(ValueError, match=r"images.pt cannot be read: it holds Python objects"):
+        Embeddings(folder).precomputed()
+    assert not (tmp_path / "ran").exists()
+
+
+class Harmful:
+    """An object whose unpickling makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self._path,)
 
 
 def test_backbone_hash_is_recorded_if_it_can_be_loaded(
