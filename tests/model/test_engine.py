@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_word_collection
+from conftest import WordBackbone, write_word_collection
+from scipy.sparse import csr_array
 
+from sieve.model import query_encoder
 from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
+from sieve.model.encoder import SparseEncoder, encode_codes
 from sieve.model.engine import SearchEngine
 
 
@@ -303,3 +307,26 @@ def test_a_query_that_no_image_is_likely_to_show_says_so(engine: SearchEngine) -
     assert says in engine.encode("a dog + a quokka").notes
     for text in ("a dog", "dogs", "a dog on a beach", "🐶", "12345"):
         assert not any("likely to show" in note for note in engine.encode(text).notes), text
+
+
+def test_a_word_without_a_code_is_encoded_as_part_of_a_phrase(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    class Backbone(WordBackbone):
+        def encode_texts(self, texts: list[str]) -> np.ndarray:
+            asked.append(texts)
+            return super().encode_texts(texts)
+
+    def encode(encoder: SparseEncoder, embeddings: np.ndarray, modality: str) -> SparseCodes:
+        has_code = [[text != "dog"] for text in asked[-1]]
+        codes = encode_codes(encoder, embeddings, modality).by_row
+        return SparseCodes.from_rows(csr_array(codes * np.array(has_code, np.float32)))
+
+    word = engine.encode_texts(["dog", "beach"]).by_row.toarray()
+    monkeypatch.setitem(engine.__dict__, "backbone", Backbone())
+    monkeypatch.setattr(query_encoder, "encode_codes", encode)
+    codes = engine.encode_texts(["dog", "beach"]).by_row.toarray()
+    assert asked == [["dog", "beach"], ["a photo of a dog"]]
+    np.testing.assert_allclose(codes, word, atol=1e-6)  # this backbone ignores the other words
