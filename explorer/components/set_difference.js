@@ -3,7 +3,7 @@ const { el, on, viewState, percent, count } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const form = find("form");
 const { left, right } = form.elements;
-const [fault, summary, table, examples] = [".sv-fault", ".sv-compare-summary", ".sv-scroll-x", ".sv-try-examples"].map(find);
+const [fault, summary, table, examples] = [".sv-fault", ".sv-sets-summary", ".sv-scroll-x", ".sv-try-examples"].map(find);
 const KEYS = ["set", "other"];
 let asked = { left: "", right: "" };
 
