@@ -123,17 +123,17 @@ def add_api(
 
     @_raise_gradio_errors
     def regions(item: str) -> dict[str, Any]:
-        """Return where the picture of an item shows each of its concepts.
+        """Locate the concepts of an item in its image.
 
-        Parts of the picture are covered, one after the other; where this lowers the activation of
-        a concept, the picture shows it.
+        Parts of the image are covered, one at a time; where this lowers the activation of a
+        concept, the image shows it.
 
         Args:
             item: ID of the item, as in the results of /search.
 
         Returns:
-            concepts (concept, name, activation, cells: rows from the top of the share of the
-            activation that each cell of the picture carries; negative if it rises without it).
+            concepts (concept, name, activation, cells: rows from the top, with the share of the
+            activation that is lost if a cell is covered; negative if the activation rises).
         """  # noqa: D406, D407
         return find_regions(item)
 
@@ -143,7 +143,7 @@ def add_api(
 
         Args:
             left: A set: label:dog, split:test, caption:umbrella, file:2023/*.jpg, id:ID,ID,
-                search:a dog without a beach (its best 100) or all; "not label:dog" is the rest.
+                search:a dog without a beach (its best 100) or all; "not label:dog" is all others.
             right: The other set; empty for all images that are not in the first.
 
         Returns:

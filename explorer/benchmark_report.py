@@ -195,7 +195,7 @@ def dropped_text(track: TrackResult) -> str:
 
 
 def criteria_text(track: TrackResult) -> str:
-    """Return what a report pair needs; empty for a query file."""
+    """Describe which pairs are reported; empty for a query file."""
     needs = track.criteria
     if needs is None:
         return ""
@@ -255,14 +255,15 @@ def verdicts(track: TrackResult) -> list[str]:
 
 
 def limits(track: TrackResult) -> list[str]:
-    """Return sentences about what the results of a track cannot tell."""
+    """Return sentences about the limits of the results of a track."""
     lines = []
     dense = [one for one in (*track.methods, *track.variants) if kind_of(one.method) == "dense"]
     ratios = [one.detectable_ratio for one in dense if one.detectable_ratio is not None]
     if ratios:
         lines.append(
-            f"The smallest ratio that these pairs can tell from 1 is {_decimal(min(ratios))} to "
-            f"{_decimal(max(ratios))}, by baseline (95% interval, 80% power)."
+            "The smallest ratio that these pairs can distinguish from 1 is "
+            f"{_decimal(min(ratios))} to {_decimal(max(ratios))}, by baseline (95% interval, "
+            "80% power)."
         )
     for sieve in [one for one in track.methods if one.method == _SIEVE and one.wordings]:
         values = [f"“{name}” {_decimal(value)}" for name, value in sieve.wordings.items()]

@@ -213,7 +213,7 @@ def controls_report(
 def counterfactual_report(engine: SearchEngine, collection: Collection) -> dict[str, Any]:
     """Summarise the selectivity of the dimensions, and of the concepts, whose names are certain.
 
-    The dimension table has the falls of each dimension from then on.
+    This adds the falls of each dimension to the dimension table.
     """
     from sieve.data_prep.scenes.counterfactual import counterfactual_pairs
     from sieve.model.sanity import engine_falls

@@ -11,29 +11,26 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sieve.data_prep.bundled import locate_collection
-from sieve.model.checkpoint import TRAINING, Checkpoint, checkpoint_path, find_checkpoint
+from sieve.model.checkpoint import TRAINING, Checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import numbered
 from sieve.model.dimensions import DimensionPage
-from sieve.model.dimensions.ablation import Ablation
-from sieve.model.dimensions.map import DimensionMap
 from sieve.model.encoded_query import by_concept
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
-from sieve.model.explain import ItemComparison, Part, Standing
+from sieve.model.explain import ItemComparison, Part
 from sieve.model.occlusion import ConceptRegion
-from sieve.model.query_parser import print_terms
 from sieve.model.search_results import Contribution, OffDimension
 from sieve.model.set_difference import SetDifference, strongest_items
 
+N_THUMBNAILS = 4
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
 
@@ -102,39 +99,6 @@ def terms_json(query: EncodedQuery) -> list[dict[str, Any]]:
     ]
 
 
-def term_views(query: EncodedQuery) -> list[dict[str, Any]]:
-    """Serialise the terms of a query for the page, which joins `text` to new queries.
-
-    `text` is unambiguous and without the weight; `edit` is the term as a user types it.
-    """
-    return [
-        {
-            "text": replace(one.term, weight=1.0).print(quoted=True),
-            "edit": print_terms((one.term,)),
-            "label": one.label,
-            "value": one.term.value,
-            **{name: value for name, value in term.items() if name != "term"},
-        }
-        for one, term in zip(query.terms, terms_json(query), strict=True)
-    ]
-
-
-def term_shares(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, list[float]]:
-    """Return the share of each term in the contributions of each dimension of the results."""
-    shown = (
-        part.dimension for one in (*outcome.results, *outcome.left) for part in one.contributions
-    )
-    dimensions = sorted(set(shown))
-    shares = query.shares(dimensions, [part.dimension for part in outcome.off])
-    return {str(j): [round(float(x), 4) for x in shares[:, at]] for at, j in enumerate(dimensions)}
-
-
-def describe_term(term: Mapping[str, Any]) -> str:
-    """Describe a term by its weight and text: `0.5 × a beach`."""
-    weight = "" if term["weight"] == 1 else f"{term['weight']:g} × "
-    return f"{weight}{term['term']}"
-
-
 def sum_by_term(query: EncodedQuery, result: Result, off: Sequence[int]) -> list[float]:
     """Sum the contributions to a score by term.
 
@@ -191,57 +155,9 @@ def collection_facts(collection: Collection) -> dict[str, Any]:
     }
 
 
-def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:
-    """Return the properties of a collection and its checkpoint, which is None if none fits."""
-    collection = Collection.open(locate_collection(name))
-    facts = collection_facts(collection)
-    try:
-        path = checkpoint_path(checkpoint) if checkpoint else find_checkpoint(collection)
-    except FileNotFoundError:
-        if checkpoint:
-            raise
-        return facts | {"checkpoint": None, "dimensions": None, "live": None, "asked_by": None}
-    engine = SearchEngine(collection, Checkpoint.load(path))
-    table = engine.dimension_table()
-    can = engine.can
-    asked_by = {"texts": can.text_queries, "images": can.image_queries, "items": True}
-    return facts | {
-        "checkpoint": str(path),
-        "dimensions": len(table),
-        "live": int(np.count_nonzero(table[["firing_images", "firing_texts"]].max(axis=1))),
-        "asked_by": ", ".join(word for word, possible in asked_by.items() if possible),
-    }
-
-
-def dimension_rows(table: pd.DataFrame, sort: str, match: str) -> pd.DataFrame:
-    """Select the rows of the dimension table that contain a text, and sort them by a column.
-
-    Raises a ValueError if the column does not exist.
-    """
-    if sort not in table.columns:
-        raise ValueError(f"cannot sort by {sort!r}; columns are: {', '.join(table.columns)}")
-    if match:
-        words = table["name"].str.cat(table["top_word"].astype(str), sep="\n")
-        table = table.loc[words.str.contains(match, case=False, regex=False)]
-    upwards = sort == "dimension" or not pd.api.types.is_numeric_dtype(table[sort])
-    return table.sort_values(sort, ascending=upwards, kind="stable")
-
-
 def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Serialise rows of the dimension table; missing measurements are None."""
     return json.loads(table.to_json(orient="records", double_precision=15) or "[]")
-
-
-def training_report(checkpoint: Checkpoint, seconds: float) -> dict[str, Any]:
-    """Return the result of a training."""
-    facts = json.loads((Path(checkpoint.path) / TRAINING).read_text())
-    return {
-        "checkpoint": str(checkpoint.path.absolute()),
-        "trained_on": checkpoint.trained_on,
-        "items": len(facts["items"]),
-        "quality": facts["quality"],
-        "seconds": seconds,
-    }
 
 
 def import_report(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -259,9 +175,6 @@ def import_report(checkpoint: Checkpoint) -> dict[str, Any]:
         "named": named,
         **({"quality": facts["quality"]} if "quality" in facts else {}),
     }
-
-
-N_THUMBNAILS = 4
 
 
 def query_json(query: EncodedQuery) -> dict[str, Any]:
@@ -307,36 +220,6 @@ def page_json(page: DimensionPage) -> dict[str, Any]:
     words = [{"word": word, "score": score} for word, score in page.words]
     statistics = {name: float(value) for name, value in page.statistics.items()}
     return to_json({**fields, "words": words, "statistics": statistics})
-
-
-def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:
-    """Serialise a dimension for its page: the API's fields, a histogram and a query to try.
-
-    The histogram has the number of images and captions with an activation between two edges.
-    """
-    edges, images, captions = (part.tolist() for part in page.histogram)
-    histogram = {"edges": edges, "images": images, "captions": captions}
-    is_active = page.top_images or page.top_captions
-    search = _words_to_search(engine, page)
-    return {
-        **page_json(page),
-        "histogram": histogram if is_active else None,
-        "search": search,
-    }
-
-
-def _words_to_search(engine: SearchEngine, page: DimensionPage) -> str:
-    """Choose a query that activates a dimension: its suggested name, else its top caption.
-
-    A user's own name may contain words that are not in the backbone's vocabulary.
-    """
-    named = page.words and page.naming is not None
-    caption = page.top_captions[0].text if page.top_captions else ""
-    name = page.naming.name if page.naming else ""
-    text = " ".join(name.replace("·", " ").split()) if named else caption
-    if engine.collection.codes:
-        return next((each for each in (page.suggested, caption) if engine.understands(each)), "")
-    return text
 
 
 def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict[str, Any]:
@@ -449,67 +332,6 @@ def _summed(codes: SparseCodes, dimensions: Sequence[int]) -> tuple[np.ndarray, 
     return rows, np.bincount(place, np.concatenate([values for _, values in parts]), len(rows))
 
 
-def table_view(engine: SearchEngine) -> dict[str, list[Any]]:
-    """Serialise the table of all dimensions by column, at half the size of rows with keys."""
-    table = engine.dimension_table()
-    return {
-        "id": table["dimension"].tolist(),
-        "name": table["name"].tolist(),
-        "concept": table["concept"].tolist(),
-        "images": table["firing_images"].round(5).tolist(),
-        "texts": _or_none(table["firing_texts"].round(5).tolist()),
-        "agreement": _or_none(table["agreement"].tolist()),
-        "mono": _or_none(table["monosemanticity"].tolist()),
-        "auc": _or_none(table["label_auc"].tolist()),
-        "stability": _or_none(table["stability"].tolist()),
-        "label": table["label"].tolist(),
-        "word": table["top_word"].tolist() if "top_word" in table else [""] * len(table),
-    }
-
-
-def map_view(found: DimensionMap) -> dict[str, Any]:
-    """Serialise the map of all live dimensions by column."""
-    x, y = found.positions.astype(float).round(4).T
-    return {
-        "id": found.dimensions.tolist(),
-        "x": x.tolist(),
-        "y": y.tolist(),
-        "method": found.method,
-    }
-
-
-def probe_view(probe: Ablation) -> dict[str, Any]:
-    """Serialise the effect of switching a dimension off."""
-    return {
-        "probes": probe.n_probes,
-        "changed": probe.n_changed,
-        "mean_left": round(probe.mean_left, 2),
-        "changes": [{**to_json(change), "left": change.left} for change in probe.changes],
-    }
-
-
-def item_view(engine: SearchEngine, item_id: str) -> dict[str, Any]:
-    """Serialise one item with the code of its image, strongest dimension first."""
-    row = engine.row_of(item_id)
-    dimensions, values = engine.image_codes.row(row)
-    order = np.argsort(-values, kind="stable")
-    names = engine.names()
-    return {
-        **item_summaries(engine, [row])[0],
-        "copies": item_summaries(engine, engine.copies.of(row)),
-        "code": [
-            {
-                "dimension": int(j),
-                "name": names(int(j)),
-                "value": _number(value),
-                "concept": names.concept(int(j))[0],
-                "concept_name": names.concept(int(j))[1],
-            }
-            for j, value in zip(dimensions[order], values[order], strict=True)
-        ],
-    }
-
-
 def regions_json(regions: Sequence[ConceptRegion]) -> dict[str, Any]:
     """Serialise the regions of an image's concepts; `cells` are rows from the top, in [-1, 1]."""
     return {
@@ -557,18 +379,6 @@ def item_summaries(engine: SearchEngine, rows: Sequence[int]) -> list[dict[str, 
         }
         for row in rows
     ]
-
-
-def describe_rank(standing: Standing, itself: Sequence[int] = ()) -> str:
-    """Describe the rank of an item, for example `number 3 with a score of 0.62`."""
-    if standing.row in itself:
-        return "the query image itself, which is not a result"
-    if standing.removed:
-        rank = standing.rank_if_kept
-        return "hidden by “never”" + (f"; otherwise number {rank:,}" if rank else "")
-    if standing.rank is None:
-        return "not a result: it shares no dimension with the query"
-    return f"number {standing.rank:,} with a score of {format_number(standing.score)}"
 
 
 def describe_difference(
@@ -648,10 +458,6 @@ def _result(result: Result) -> dict[str, Any]:
         "parts": [(part.dimension, _number(part.value)) for part in result.contributions],
         "presence": [(one.name, to_json(one.probability)) for one in result.presence],
     }
-
-
-def _or_none(column: list[float]) -> list[float | None]:
-    return [None if np.isnan(value) else round(value, 5) for value in column]
 
 
 def format_number(value: float) -> str:

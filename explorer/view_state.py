@@ -204,7 +204,7 @@ def _drop_dimensions(values: dict[str, Any]) -> bool:
 
 
 def _is_numbered(term: Term) -> bool:
-    """Return whether a term is a concept that is named by a dimension."""
+    """Return whether a term identifies a concept by a dimension number."""
     return term.kind == "concept" and term.value.isdecimal()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -87,7 +88,6 @@ class Train:
     def run(self) -> None:
         """Train the encoder, and print its validation metrics."""
         self.backbone.announce(self.collection)
-        from sieve.explorer.serialize import training_report
         from sieve.model.checkpoint import explain_choice
         from sieve.model.collection import Collection
         from sieve.model.training import world_from_env
@@ -247,3 +247,17 @@ def _parse_baseline(text: str) -> tuple[str, str]:
     if not (name.strip() and equals and path.strip()):
         raise ValueError(f"--baseline must be NAME=COLLECTION; got {text!r}")
     return name.strip(), str(Path(path.strip()).expanduser())
+
+
+def training_report(checkpoint: Checkpoint, seconds: float) -> dict[str, Any]:
+    """Return the result of a training."""
+    from sieve.model.checkpoint import TRAINING
+
+    facts = json.loads((Path(checkpoint.path) / TRAINING).read_text())
+    return {
+        "checkpoint": str(checkpoint.path.absolute()),
+        "trained_on": checkpoint.trained_on,
+        "items": len(facts["items"]),
+        "quality": facts["quality"],
+        "seconds": seconds,
+    }

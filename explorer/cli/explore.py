@@ -27,6 +27,8 @@ from sieve.explorer.cli.options import (
 from sieve.explorer.security.access import Access, ask_password
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sieve.model.engine import SearchEngine
 
 log = logging.getLogger(__name__)
@@ -141,10 +143,10 @@ class Search:
 
 @dataclass(frozen=True)
 class Regions:
-    """Show where the picture of an item carries each of its concepts.
+    """Locate the concepts of an item in its image.
 
-    Parts of the picture are covered, one after the other; where this lowers the activation of a
-    concept, the picture shows it. Prints the cell of a 7 × 7 grid that carries the largest share.
+    Parts of the image are covered, one at a time; where this lowers the activation of a concept,
+    the image shows it. Prints the cell of a 7 × 7 grid with the largest share of the activation.
 
     Example: sieve regions scenes 0a1b2c3d4e5f6071 --json
     """
@@ -175,9 +177,9 @@ class Difference:
     """Find the concepts that distinguish two sets of images.
 
     A set is `label:dog`, `split:test`, `caption:umbrella` (a word of a caption), `file:2023/*.jpg`,
-    `id:ID,ID`, `search:a dog without a beach` (the best 100), or `all`; `not label:dog` is the
-    rest. Images in both sets count in neither. Shares of images are compared by Fisher's exact
-    test, corrected for the number of concepts.
+    `id:ID,ID`, `search:a dog without a beach` (the best 100), or `all`; `not label:dog` is
+    all others. Images in both sets count in neither. Shares of images are compared by Fisher's
+    exact test, corrected for the number of concepts.
 
     Example: sieve difference scenes label:dog label:cat
     """
@@ -228,8 +230,6 @@ class Info:
 
     def run(self) -> None:
         """Print the report."""
-        from sieve.explorer.serialize import collection_report
-
         options = BackboneOptions(trust_backbone=self.trust_backbone)
         path = options.find_collection(self.collection)
         report = collection_report(str(path), self.checkpoint)
@@ -262,7 +262,7 @@ class Dimensions:
     repeatable."""
     counterfactual: Annotated[str | None, arg(metavar="COLLECTION")] = None
     """A collection of `sieve prepare scenes --counterfactual`, on which to measure how far each
-    dimension falls when its own object is taken out of an image, and when another is."""
+    dimension falls when its own object is removed from an image, and when another is."""
     trust_backbone: TrustBackbone = False
     csv: bool = False
     """Print CSV with all columns."""
@@ -272,7 +272,7 @@ class Dimensions:
     def run(self) -> None:
         """Print the table, or the summary."""
         from sieve.explorer.downloads import table_csv
-        from sieve.explorer.serialize import dimension_records, dimension_rows
+        from sieve.explorer.serialize import dimension_records
 
         if self.csv and (self.json or self.summary):
             raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")
@@ -315,3 +315,49 @@ class Dimensions:
         output.print_summary(report)
         if controls:
             output.print_controls(controls)
+
+
+def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:
+    """Return the properties of a collection and its checkpoint, which is None if none fits."""
+    import numpy as np
+
+    from sieve.data_prep.bundled import locate_collection
+    from sieve.explorer.serialize import collection_facts
+    from sieve.model.checkpoint import Checkpoint, checkpoint_path, find_checkpoint
+    from sieve.model.collection import Collection
+    from sieve.model.engine import SearchEngine
+
+    collection = Collection.open(locate_collection(name))
+    facts = collection_facts(collection)
+    try:
+        path = checkpoint_path(checkpoint) if checkpoint else find_checkpoint(collection)
+    except FileNotFoundError:
+        if checkpoint:
+            raise
+        return facts | {"checkpoint": None, "dimensions": None, "live": None, "asked_by": None}
+    engine = SearchEngine(collection, Checkpoint.load(path))
+    table = engine.dimension_table()
+    can = engine.can
+    asked_by = {"texts": can.text_queries, "images": can.image_queries, "items": True}
+    return facts | {
+        "checkpoint": str(path),
+        "dimensions": len(table),
+        "live": int(np.count_nonzero(table[["firing_images", "firing_texts"]].max(axis=1))),
+        "asked_by": ", ".join(word for word, possible in asked_by.items() if possible),
+    }
+
+
+def dimension_rows(table: pd.DataFrame, sort: str, match: str) -> pd.DataFrame:
+    """Select the rows of the dimension table that contain a text, and sort them by a column.
+
+    Raises a ValueError if the column does not exist.
+    """
+    import pandas as pd
+
+    if sort not in table.columns:
+        raise ValueError(f"cannot sort by {sort!r}; columns are: {', '.join(table.columns)}")
+    if match:
+        words = table["name"].str.cat(table["top_word"].astype(str), sep="\n")
+        table = table.loc[words.str.contains(match, case=False, regex=False)]
+    upwards = sort == "dimension" or not pd.api.types.is_numeric_dtype(table[sort])
+    return table.sort_values(sort, ascending=upwards, kind="stable")

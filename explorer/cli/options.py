@@ -53,7 +53,7 @@ CollectionName = Annotated[
     arg(
         metavar="COLLECTION",
         help="A path, a bundled collection (scenes), a name in $SIEVE_HOME/collections, or "
-        "hf://ORG/NAME of the Hugging Face Hub, with @REVISION if you like.",
+        "hf://ORG/NAME of the Hugging Face Hub, optionally with @REVISION.",
     ),
 ]
 CheckpointName = Annotated[

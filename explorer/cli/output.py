@@ -6,7 +6,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sieve.data_prep.captions.caption_text import tidy
@@ -46,7 +46,7 @@ def print_facts(facts: dict[str, Any], indent: str = "") -> None:
 
 def print_outcome(report: dict[str, Any]) -> None:
     """Write the report of a search, from `sieve.explorer.serialize.search_report`."""
-    from sieve.explorer.serialize import describe_concept, describe_term
+    from sieve.explorer.serialize import describe_concept
 
     for note in report["notes"]:
         print_text(f"{tidy(note)}\n")
@@ -178,7 +178,7 @@ def print_table(table: pd.DataFrame) -> None:
 
 
 def print_regions(regions: Sequence[ConceptRegion]) -> None:
-    """Write the concepts of a picture, each with the cell that carries most of it."""
+    """Write the concepts of an image, each with the cell that has its largest share."""
     import numpy as np
     import pandas as pd
 
@@ -207,3 +207,9 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else _fact(value)
     return tidy(str(value))[:40]
+
+
+def describe_term(term: Mapping[str, Any]) -> str:
+    """Describe a term by its weight and text: `0.5 × a beach`."""
+    weight = "" if term["weight"] == 1 else f"{term['weight']:g} × "
+    return f"{weight}{term['term']}"

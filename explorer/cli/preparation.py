@@ -394,11 +394,11 @@ class PrepareFolder:
 
 @dataclass(frozen=True)
 class PrepareHuggingFace:
-    """Make a collection from a data set with images of the Hugging Face Hub, or a local one.
+    """Make a collection from an image data set on the Hugging Face Hub or on disk.
 
-    Local ones are a folder of save_to_disk, a folder of Parquet files with images in them, or an
-    imagefolder with metadata.jsonl. The library datasets downloads and converts a data set once; no
-    code of a data set is executed. Class labels become labels.
+    On disk, it is a folder that save_to_disk wrote, a folder of Parquet files with images in them,
+    or an imagefolder with metadata.jsonl. The datasets library downloads and converts a data set
+    once; no code of a data set is executed. Class labels become labels.
 
     Example: sieve prepare hf nlphuji/flickr30k --split "test[:1000]" --out flickr
     """

@@ -44,9 +44,9 @@ class Push:
 
     Log in with `hf auth login`, or set HF_TOKEN. A checkpoint becomes a model repository, a
     collection a data-set repository; both open anywhere as hf://ORG/NAME. A collection is uploaded
-    with its captions, labels and embeddings, but without local paths. Images are photographs of
-    other people as a rule, so thumbnails are uploaded only with --thumbnails: check that their
-    licence permits it. All files are uploaded in one commit, which replaces the former card.
+    with its captions, labels and embeddings, but without local paths. Thumbnails are uploaded only
+    with --thumbnails: check that the licence of the images permits it. All files are uploaded in
+    one commit, which replaces the previous card.
 
     Example: sieve push my-codes ORG/my-codes --private
     """
@@ -62,7 +62,7 @@ class Push:
     revision: str = ""
     """Branch; created if it does not exist; by default main."""
     private: bool = False
-    """Create the repository as a private one."""
+    """Make a new repository private."""
     thumbnails: bool = False
     """For collections: also upload thumbnails of the images, at most 320 pixels."""
     licence: str = ""
@@ -169,7 +169,7 @@ def copy_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 def copy_collection(
     collection: Collection, folder: Path, *, thumbnails: bool, licence: str
 ) -> None:
-    """Copy a collection into an empty folder, without anything that is true of this machine only.
+    """Copy a collection into an empty folder, without anything specific to this machine.
 
     Items are named as in their source, and skipped records are left out. Arrays are linked. Without
     thumbnails, captions are drawn in their place.
@@ -259,8 +259,8 @@ def _pack_thumbnails(collection: Collection, folder: Path, thumbnails: bool) -> 
 def _warn_of_local(backbone: BackboneIdentity | None) -> None:
     if backbone is not None and _is_local(backbone.name):
         log.warning(
-            "the files name backbone %s, a path on this machine; who opens them needs the same "
-            "weights, and gives their place with --text-encoder", backbone.name,
+            "the files refer to backbone %s, a path on this machine; to open them elsewhere, "
+            "give the path of the same weights with --text-encoder", backbone.name,
         )  # fmt: skip
 
 

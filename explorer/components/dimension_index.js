@@ -12,7 +12,7 @@ const COLUMNS = {
   agreement: { name: "Agreement", about: "How often the dimension is active in an image and its captions together, 0 to 1" },
   mono: { name: "Monosemanticity", about: "Similarity of the images in which the dimension is active, relative to random images; at most 1" },
   auc: { name: "Label AUC", about: "How well it separates images with its best label from others; 0.5 is chance" },
-  stability: { name: "Seed stability", about: "Correlation with its match in trainings with other random seeds; from 0.7 it counts as found again" },
+  stability: { name: "Seed stability", about: "Correlation with the most similar dimension of trainings with other random seeds; at least 0.7 counts as the same dimension" },
 };
 const TEXT_COLUMNS = ["name", "word"];
 const NAMED_FIRST = "named"; // the default order: most frequent first, dimensions without a certain name last

@@ -25,9 +25,9 @@ function fact(name, value, title) {
 }
 const AGREEMENT = "How often the dimension is active in an image and its captions together: 1 always together, 0 never.";
 const MEANING = "Similarity of the images in which the dimension is active, relative to random images: 1 is a single meaning, 0 is none.";
-const FALLS = "Change of the activation when this is taken out of an otherwise equal image.";
-const OTHERS = "Change of the activation when another object is taken out, or the place changes.";
-const STABILITY = "Correlation with the most similar dimension of another training with another random seed: 1 is the same dimension, and from 0.7 it counts as found again.";
+const FALLS = "Change of the activation when this is removed from an otherwise identical image.";
+const OTHERS = "Change of the activation when another object is removed, or the place changes.";
+const STABILITY = "Correlation with the most similar dimension of another training with another random seed: 1 is identical, and at least 0.7 counts as the same dimension.";
 const AUC = "How well the dimension separates test images with this label from others: 0.5 is chance, 1 is perfect.";
 
 const title = (name, dimension) => [Sieve.nameNode(name), name.startsWith(`#${dimension},`) ? null : el("span", {}, `#${dimension}`)].filter(Boolean);

@@ -5,7 +5,7 @@ const body = element.querySelector(".sv-detail-body");
 let shownId = "";
 const where = { id: "", found: null, concept: null }; // regions of the shown item
 
-// Regions: where the picture shows a concept. The rest of the picture is darkened.
+// Regions: where the image shows a concept. The rest of the image is darkened.
 async function showRegion(button, concept, name) {
   const isShown = where.concept === concept;
   for (const one of body.querySelectorAll(".sv-where")) one.setAttribute("aria-pressed", String(!isShown && one.dataset.concept === String(concept)));
@@ -15,7 +15,7 @@ async function showRegion(button, concept, name) {
   body.querySelector(".sv-detail-picture").scrollIntoView({ block: "nearest" }); // on a narrow screen it is above
   const id = shownId;
   if (where.id !== id) {
-    legend().textContent = "Covering one part of the picture after the other …";
+    legend().textContent = "Covering one part of the image at a time …";
     const found = await Sieve.call(server.sieve_regions, id);
     if (shownId !== id) return;
     if (found.error) {
@@ -27,7 +27,7 @@ async function showRegion(button, concept, name) {
   if (where.concept !== concept) return;
   const region = where.found.find((one) => one.concept === concept);
   const most = region ? Math.max(...region.cells.flat()) : 0;
-  if (most < LEAST) legend().textContent = `No single part of the picture carries “${name}”.`;
+  if (most < LEAST) legend().textContent = `No single part of the image shows “${name}”.`;
   else {
     drawRegion(region.cells.map((row) => row.map((cell) => Math.max(cell, 0) / most)));
     legend().replaceChildren(el("i", { class: "sv-where-scale", "aria-hidden": "true" }), `Bright: without this part, “${name}” is up to ${percent(most)} weaker.`);
@@ -49,8 +49,8 @@ function drawRegion(cells) {
 }
 function whereButton(concept, name) {
   if (!Sieve.about.can.image_queries || !server.sieve_regions) return null;
-  const button = el("button", { type: "button", class: "sv-where", "data-concept": String(concept), "aria-pressed": "false", title: `Where the picture shows “${name}”`,
-    "aria-label": `Show where the picture has “${name}”`, onclick: () => showRegion(button, concept, name) }, "where");
+  const button = el("button", { type: "button", class: "sv-where", "data-concept": String(concept), "aria-pressed": "false", title: `Show where the image has “${name}”`,
+    "aria-label": `Show where the image has “${name}”`, onclick: () => showRegion(button, concept, name) }, "where");
   return button;
 }
 

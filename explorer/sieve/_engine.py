@@ -296,7 +296,7 @@ class Engine:
         return self._named(codes.by_row)
 
     def regions(self, item: str | SearchResult) -> pd.DataFrame:
-        """Find where the picture of an item carries each of its concepts, by occlusion.
+        """Locate the concepts of an item in its image, by occlusion.
 
         Parameters
         ----------
@@ -306,8 +306,8 @@ class Engine:
         -------
         pandas.DataFrame
             Indexed by concept, strongest first: `name`; `activation`; and `cells`, a (7, 7) array
-            of the share of the activation that each cell of the picture carries, at most 1, from
-            the top left. It is negative where covering the cell raises the activation.
+            of the share of the activation that is lost if a cell of the image is covered, at most
+            1, from the top left. It is negative where covering the cell raises the activation.
 
         Raises
         ------
@@ -334,7 +334,7 @@ class Engine:
         left, right : str
             `label:dog`, `split:test`, `caption:umbrella` (a word of a caption), `file:2023/*.jpg`,
             `id:ID,ID`, `search:a dog without a beach` (the best 100), or `all`; `not label:dog` is
-            the rest. `right` is by default all items that are not in `left`.
+            all others. `right` is by default all items that are not in `left`.
 
         Returns
         -------

@@ -209,7 +209,7 @@ class CompareHandlers:
         relevance, choice = self._relevance.judge(request.track, request.a, request.b, query)
         like = [self._engine.row_of(query.item)] if query.item else []
         for column in columns:
-            # As in a search, the query's own images are no results.
+            # As in a search, the query's own images are not results.
             column.scores[list(self._engine.query_rows(query))] = -np.inf
         hits = [comparison.shown_rows(column.scores, N_SHOWN) for column in columns]
         return {

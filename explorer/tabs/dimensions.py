@@ -7,18 +7,19 @@ from threading import Lock
 from typing import Annotated, Any
 
 import gradio as gr
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
 from sieve.explorer.downloads import dimensions_bytes, download
 from sieve.explorer.json_validation import Whole, read_object, validate
-from sieve.explorer.serialize import map_view, page_view, probe_view, table_view
+from sieve.explorer.serialize import page_json, to_json
 from sieve.explorer.tabs.annotations import AnnotationHandlers
 from sieve.explorer.view_state import Dimension
-from sieve.model.dimensions import clearest_dimension
-from sieve.model.dimensions.ablation import ablate_dimension
-from sieve.model.dimensions.map import dimension_map
+from sieve.model.dimensions import DimensionPage, clearest_dimension
+from sieve.model.dimensions.ablation import Ablation, ablate_dimension
+from sieve.model.dimensions.map import DimensionMap, dimension_map
 from sieve.model.engine import SearchEngine
 
 
@@ -64,3 +65,76 @@ def dimensions_tab(engine: SearchEngine, notes: AnnotationHandlers) -> None:
             component("dimension_table")
         component("dimension_page", page, probe)
     component("dimension_notes")
+
+
+def table_view(engine: SearchEngine) -> dict[str, list[Any]]:
+    """Serialise the table of all dimensions by column, at half the size of rows with keys."""
+    table = engine.dimension_table()
+    return {
+        "id": table["dimension"].tolist(),
+        "name": table["name"].tolist(),
+        "concept": table["concept"].tolist(),
+        "images": table["firing_images"].round(5).tolist(),
+        "texts": _or_none(table["firing_texts"].round(5).tolist()),
+        "agreement": _or_none(table["agreement"].tolist()),
+        "mono": _or_none(table["monosemanticity"].tolist()),
+        "auc": _or_none(table["label_auc"].tolist()),
+        "stability": _or_none(table["stability"].tolist()),
+        "label": table["label"].tolist(),
+        "word": table["top_word"].tolist() if "top_word" in table else [""] * len(table),
+    }
+
+
+def map_view(found: DimensionMap) -> dict[str, Any]:
+    """Serialise the map of all live dimensions by column."""
+    x, y = found.positions.astype(float).round(4).T
+    return {
+        "id": found.dimensions.tolist(),
+        "x": x.tolist(),
+        "y": y.tolist(),
+        "method": found.method,
+    }
+
+
+def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:
+    """Serialise a dimension for its page: the API's fields, a histogram and a query to try.
+
+    The histogram has the number of images and captions with an activation between two edges.
+    """
+    edges, images, captions = (part.tolist() for part in page.histogram)
+    histogram = {"edges": edges, "images": images, "captions": captions}
+    is_active = page.top_images or page.top_captions
+    search = _words_to_search(engine, page)
+    return {
+        **page_json(page),
+        "histogram": histogram if is_active else None,
+        "search": search,
+    }
+
+
+def _words_to_search(engine: SearchEngine, page: DimensionPage) -> str:
+    """Choose a query that activates a dimension: its suggested name, else its top caption.
+
+    A user's own name may contain words that are not in the backbone's vocabulary.
+    """
+    named = page.words and page.naming is not None
+    caption = page.top_captions[0].text if page.top_captions else ""
+    name = page.naming.name if page.naming else ""
+    text = " ".join(name.replace("·", " ").split()) if named else caption
+    if engine.collection.codes:
+        return next((each for each in (page.suggested, caption) if engine.understands(each)), "")
+    return text
+
+
+def probe_view(probe: Ablation) -> dict[str, Any]:
+    """Serialise the effect of switching a dimension off."""
+    return {
+        "probes": probe.n_probes,
+        "changed": probe.n_changed,
+        "mean_left": round(probe.mean_left, 2),
+        "changes": [{**to_json(change), "left": change.left} for change in probe.changes],
+    }
+
+
+def _or_none(column: list[float]) -> list[float | None]:
+    return [None if np.isnan(value) else round(value, 5) for value in column]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from sieve.explorer.json_validation import Line, check_text, read_object, valida
 from sieve.explorer.serialize import (
     concept_row,
     describe_difference,
-    describe_rank,
+    format_number,
     item_summaries,
     query_rows,
     regions_json,
@@ -54,14 +55,14 @@ class WhyRequest(SearchRequest):
 
 
 class RegionHandlers:
-    """Request handlers that find the concepts of an item in its picture. Thread-safe."""
+    """Request handlers that locate the concepts of an item in its image. Thread-safe."""
 
     def __init__(self, handlers: SearchHandlers) -> None:
         self._handlers = handlers
         self._occluded = lru_cache(MAX_CACHED_REGIONS)(self._encode_occluded)
 
     def regions(self, item_id: str) -> dict[str, Any]:
-        """Return where the picture of an item carries each of its concepts."""
+        """Locate the concepts of an item in its image."""
         engine = self._handlers.engine
         occluded = self._occluded(check_text("item ID", item_id))
         return regions_json(concept_regions(engine, occluded))
@@ -242,3 +243,15 @@ def _standing(engine: SearchEngine, standing: Standing, itself: tuple[int, ...])
         "removed": standing.removed,
         "rank_text": text,
     }
+
+
+def describe_rank(standing: Standing, itself: Sequence[int]) -> str:
+    """Describe the rank of an item, for example `number 3 with a score of 0.62`."""
+    if standing.row in itself:
+        return "the query image itself, which is not a result"
+    if standing.removed:
+        rank = standing.rank_if_kept
+        return "hidden by “never”" + (f"; otherwise number {rank:,}" if rank else "")
+    if standing.rank is None:
+        return "not a result: it shares no dimension with the query"
+    return f"number {standing.rank:,} with a score of {format_number(standing.score)}"

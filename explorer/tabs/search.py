@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
@@ -27,17 +27,16 @@ from sieve.explorer.security.middleware import PLOTLY, THUMBNAILS
 from sieve.explorer.serialize import (
     backbone_name,
     item_summaries,
-    item_view,
     query_rows,
     results_view,
-    term_shares,
-    term_views,
+    terms_json,
 )
 from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import ViewState, read_link, write_link
 from sieve.model.checkpoint import CheckpointChoice, explain_choice
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
 from sieve.model.hub import artifact_name
+from sieve.model.query_parser import print_terms
 from sieve.model.words.text import content_words, word_presence
 
 log = logging.getLogger(__name__)
@@ -238,9 +237,58 @@ def _has_upload(query: EncodedQuery) -> bool:
 
 
 def _only_upload(query: EncodedQuery) -> str:
-    """Return the key of an uploaded image, if it is all that is searched for; else empty."""
+    """Return the key of an uploaded image if nothing else is searched for; otherwise empty."""
     found = [one.term for one in query.terms if not one.excluded]
     return found[0].value if not (query.text or query.item) else ""
+
+
+def term_views(query: EncodedQuery) -> list[dict[str, Any]]:
+    """Serialise the terms of a query for the page, which joins `text` to new queries.
+
+    `text` is unambiguous and without the weight; `edit` is the term as a user types it.
+    """
+    return [
+        {
+            "text": replace(one.term, weight=1.0).print(quoted=True),
+            "edit": print_terms((one.term,)),
+            "label": one.label,
+            "value": one.term.value,
+            **{name: value for name, value in term.items() if name != "term"},
+        }
+        for one, term in zip(query.terms, terms_json(query), strict=True)
+    ]
+
+
+def term_shares(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, list[float]]:
+    """Return the share of each term in the contributions of each dimension of the results."""
+    shown = (
+        part.dimension for one in (*outcome.results, *outcome.left) for part in one.contributions
+    )
+    dimensions = sorted(set(shown))
+    shares = query.shares(dimensions, [part.dimension for part in outcome.off])
+    return {str(j): [round(float(x), 4) for x in shares[:, at]] for at, j in enumerate(dimensions)}
+
+
+def item_view(engine: SearchEngine, item_id: str) -> dict[str, Any]:
+    """Serialise one item with the code of its image, strongest dimension first."""
+    row = engine.row_of(item_id)
+    dimensions, values = engine.image_codes.row(row)
+    order = np.argsort(-values, kind="stable")
+    names = engine.names()
+    return {
+        **item_summaries(engine, [row])[0],
+        "copies": item_summaries(engine, engine.copies.of(row)),
+        "code": [
+            {
+                "dimension": int(j),
+                "name": names(int(j)),
+                "value": round(float(value), 6),
+                "concept": names.concept(int(j))[0],
+                "concept_name": names.concept(int(j))[1],
+            }
+            for j, value in zip(dimensions[order], values[order], strict=True)
+        ],
+    }
 
 
 N_EXAMPLES = 5

@@ -12,8 +12,9 @@ from sieve.explorer import components
 from sieve.explorer.app import STYLE, build_app, start
 from sieve.explorer.components import FOLDER
 from sieve.explorer.errors import INTERNAL_ERROR, json_errors
-from sieve.explorer.serialize import item_view, summary, table_view
-from sieve.explorer.tabs.search import SearchHandlers
+from sieve.explorer.serialize import summary
+from sieve.explorer.tabs.dimensions import table_view
+from sieve.explorer.tabs.search import SearchHandlers, item_view
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
 from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
-from sieve.explorer.serialize import item_view, page_json, query_json, table_view
+from sieve.explorer.serialize import page_json, query_json
 from sieve.explorer.tabs.annotations import AnnotationHandlers
-from sieve.explorer.tabs.search import SearchHandlers
+from sieve.explorer.tabs.dimensions import table_view
+from sieve.explorer.tabs.search import SearchHandlers, item_view
 
 MINE = "a name of mine"
 EDITS = {"notes_write", "notes_import", "search_save", "search_rename", "search_delete"}

@@ -16,7 +16,7 @@ REPORT = {
     "query": CONTROL,
     "notes": [CONTROL],
     "suggestion": {"query": CONTROL, "without": CONTROL},
-    "excluded": [CONTROL],
+    "terms": [{"term": CONTROL, "weight": 1.0, "excluded": excluded} for excluded in (False, True)],
     "off_concepts": [{"concept": 3, "name": CONTROL, "dimensions": [3, 5]}],
     "hides": CONTROL,
     "results": [

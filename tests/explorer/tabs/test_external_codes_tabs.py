@@ -9,7 +9,7 @@ import pytest
 from command_line import Sieve
 from tiny_codes import write_codes
 
-from sieve.explorer.serialize import page_view, table_view
+from sieve.explorer.tabs.dimensions import page_view, table_view
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.engine import SearchEngine
 
