@@ -2,9 +2,8 @@
 
     P(some image shows a text) = σ(c + w max_x cosine(text, x))
 
-is fitted to nouns: those that captions and labels of validation items mention are shown, those that
-none of them mentions are not. A collection is said not to show a text only if, besides, no caption
-and no label mentions it.
+is fitted to nouns: those that captions or labels of validation items mention count as shown, and
+the others as not shown. A text is reported as absent only if no caption or label mentions it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import content_words, lemma
 
 MIN_NOUNS = 20
-"""With fewer nouns that are shown, or that are not, nothing is fitted."""
+"""Minimum number of nouns that are shown, and of nouns that are not, to fit the model."""
 _VERSION = 1
 _FILE = "absence.json"
 _PRIOR = Prior((0.0, 0.0), (10.0, 50.0))
@@ -101,7 +100,7 @@ def is_mentioned(collection: Collection, text: str) -> bool:
     patterns = [re.compile(rf"\b{re.escape(word)}(?:e?s)?\b", re.IGNORECASE) for word in words]
     items = collection.items
     for captions, labels in zip(items["captions"], items["labels"], strict=True):
-        said = "\n".join((*captions, *labels))
-        if all(pattern.search(said) for pattern in patterns):
+        texts = "\n".join((*captions, *labels))
+        if all(pattern.search(texts) for pattern in patterns):
             return True
     return False

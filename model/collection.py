@@ -346,6 +346,16 @@ class Collection:
         ).as_py()
         return None if row < 0 else row
 
+    def existing_row(self, item_id: str) -> int:
+        """Return the row of an item id; raise a ValueError if there is none."""
+        row = self.row_of(item_id)
+        if row is None:
+            raise ValueError(
+                f"collection {self.name} has no item {item_id[:40]!r}; "
+                "item ids are the 16 hex digits shown with each result"
+            )
+        return row
+
     @cached_property
     def row_of_id(self) -> dict[str, int]:
         """Row of every item id, for many lookups."""

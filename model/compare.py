@@ -186,7 +186,7 @@ class Relevance:
     """(n,) bool: has both."""
 
     def without_row(self, row: int) -> Relevance:
-        """Leave out one item, such as the query's own, which is no result."""
+        """Leave out one item, such as the query's own, which is not returned."""
         others = np.arange(len(self.relevant)) != row
         return replace(self, relevant=self.relevant & others, violating=self.violating & others)
 

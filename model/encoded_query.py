@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from typing import Protocol, TypeVar
 
 import numpy as np
+from PIL import Image
 
+from sieve.model.absence import ShownModel, is_mentioned, open_shown_model
+from sieve.model.backbone import BackboneUnavailable
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
 from sieve.model.dimensions.concepts import DimensionNames
-from sieve.model.query_parser import Term
+from sieve.model.dimensions.presence import PresenceModel, open_examples
+from sieve.model.dimensions.statistics import sample_rows
+from sieve.model.exclusion import propose_off
+from sieve.model.index import Index
+from sieve.model.query_encoder import (
+    Encoded,
+    QueryEncoder,
+    nothing_proposed_note,
+    query_notes,
+    understands,
+)
+from sieve.model.query_parser import Term, parse_query, print_terms, shortened
+from sieve.model.words.text import content_words
+
+log = logging.getLogger(__name__)
+
+_CACHED_NUMBERS = 1 << 22
+"""Size of the cache of encoded texts, whose codes are dense: 4,096 texts at m = 1024."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +134,7 @@ class EncodedQuery:
 
     @property
     def items(self) -> tuple[str, ...]:
-        """Ids of the items among the terms of A, which are no results."""
+        """Ids of the items among the terms of A, which are not returned."""
         found = (each.term for each in self.terms if not each.excluded)
         return tuple(term.value for term in found if term.kind == "item")
 
@@ -188,13 +212,8 @@ def list_active(
 ) -> tuple[ActiveDimension, ...]:
     """Return the dimensions of A and those that "without B" proposes to switch off, these first.
 
-    Parameters
-    ----------
-    code, without : (m,) float32
-        Codes of A and of B.
-    proposed : (p,) int64
-        Best evidence first; see `sieve.model.exclusion.propose_off`.
-    names : DimensionNames
+    `code` and `without` are the codes of A and of B, (m,) float32; `proposed`, (p,) int64, has the
+    best evidence first: see `sieve.model.exclusion.propose_off`.
     """
     off = set(proposed.tolist())
     shown = np.setdiff1d(np.flatnonzero(code), proposed)
@@ -218,8 +237,7 @@ def sum_codes(terms: Sequence[EncodedTerm]) -> np.ndarray:
     if len(terms) == 1:
         return terms[0].code
     total = np.sum([each.term.weight * each.code for each in terms], axis=0)
-    norm = float(np.linalg.norm(total))
-    return (total / (norm or 1.0)).astype(np.float32)
+    return (total / (float(np.linalg.norm(total)) or 1.0)).astype(np.float32)
 
 
 def sum_embeddings(terms: Iterable[EncodedTerm]) -> np.ndarray:
@@ -231,3 +249,217 @@ def sum_embeddings(terms: Iterable[EncodedTerm]) -> np.ndarray:
         return np.zeros(0, np.float32)
     total = np.sum(known, axis=0)
     return (total / (float(np.linalg.norm(total)) or 1.0)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class QueryBuilder:
+    """Encodes queries, and proposes the dimensions to switch off."""
+
+    collection: Collection
+    checkpoint: Checkpoint
+    index: Index
+    encoder: QueryEncoder
+    evidence: Callable[[np.ndarray, np.ndarray], np.ndarray | None]
+    """Returns how well dimensions represent texts: see `SearchEngine.evidence`."""
+
+    @cached_property
+    def encode_text(self) -> Callable[[str], Encoded]:
+        """Text encoder with a cache of its results."""
+        n_cached = max(_CACHED_NUMBERS // self.checkpoint.m, 16)
+        return lru_cache(maxsize=n_cached)(self.encoder.encode_text)
+
+    def encode(
+        self,
+        text: str,
+        without: str,
+        item: str,
+        image: Image.Image | None,
+        open_image: Callable[[str], Image.Image] | None,
+        names: DimensionNames,
+    ) -> EncodedQuery:
+        """Encode a query: see `SearchEngine.encode`."""
+        parsed = parse_query(text, without)
+        find = (*parsed.find, *([Term(item, "item")] if item else []))
+        find += () if image is None else (Term("image", "image"),)
+        replace(parsed, find=find).check_text()
+
+        def opened(name: str) -> Image.Image:
+            if image is not None and name == "image":
+                return image
+            if open_image is None:
+                raise ValueError(f"image {name!r} is not available here; choose it again")
+            return open_image(name)
+
+        notes = [*parsed.notes]
+        encode = partial(self._encode_term, names, opened, notes)
+        found = tuple(map(encode, find))
+        code = sum_codes(found)
+        texts = [one.label for one in found if one.term.kind == "text"]
+        if not code.any() and len(texts) == len(found):
+            raise ValueError(self.encoder.empty_code_reason(" + ".join(texts)))
+        excluded = tuple(encode(term, excluded=True) for term in parsed.exclude)
+        terms = (*found, *excluded)
+        notes += filter(None, [self.encoder.reading_note(f"{' '.join(texts)} {without}")])
+        codes = np.array([one.code for one in excluded]).reshape(len(excluded), len(code))
+        embeddings = [one.read_embedding() for one in excluded]
+        unknown = np.zeros(max(map(len, embeddings), default=0), np.float32)
+        stacked = np.array([one if len(one) else unknown for one in embeddings])
+        candidates = np.flatnonzero(codes.any(axis=0))
+        proposal = propose_off(
+            code,
+            codes,
+            self.checkpoint.calibration,
+            self.evidence(stacked, candidates),
+            names.concepts().of_dimension,
+            np.array([one.term.weight for one in excluded]),
+            np.array([one.term.kind == "concept" for one in excluded], bool),
+        )
+        if codes.any() and not len(proposal.off):
+            notes.append(nothing_proposed_note(find, parsed.exclude))
+        without_code = codes.max(axis=0, initial=0)
+        only = find[0] if len(find) == 1 and find[0].weight == 1 else Term("")
+        is_image = only.kind in ("item", "image")
+        return EncodedQuery(
+            "" if is_image else print_terms(find),
+            parsed.without_field,
+            only.value if only.kind == "item" else "",
+            code,
+            without_code,
+            proposal.weights,
+            self._read_embedding(terms, parsed.without_field),
+            list_active(code, without_code, proposal.off, names),
+            tuple(dict.fromkeys(notes)),
+            terms,
+            None if is_image else parsed.suggested_fields,
+        )
+
+    def _encode_term(
+        self,
+        names: DimensionNames,
+        open_image: Callable[[str], Image.Image],
+        notes: list[str],
+        term: Term,
+        excluded: bool = False,
+    ) -> EncodedTerm:
+        """Encode a term, and add notes on its words for the user."""
+        label = term.value
+        if term.kind == "item":
+            row = self.collection.existing_row(term.value)
+            captions = self.collection.items["captions"].iloc[row]
+            label = f"like {shortened(captions[0]) if len(captions) else term.value}"
+            encoded = self.index.code(row), partial(self._embedding_of, row)
+            return EncodedTerm(term, label, excluded, *encoded)
+        if term.kind == "image":
+            codes, embeddings = self.encoder.encode_images([open_image(term.value)])
+            encoded = Encoded(codes.dense(0), embeddings[0])
+            label = "like the image"
+        elif term.kind == "concept":
+            encoded, label = self._encode_concept(term.value, names)
+        elif excluded:
+            encoded = self._encode_exclusion(term.value, notes)
+        else:
+            encoded = self.encode_text(term.value)
+            if self._is_absent(term.value, encoded.embedding):
+                notes.append(
+                    f"No image here is likely to show “{shortened(term.value)}”: no caption or "
+                    "label mentions it."
+                )
+            notes += query_notes(self.encoder, term.value)
+        return EncodedTerm(term, label, excluded, encoded.code, lambda: encoded.embedding)
+
+    def _is_absent(self, text: str, embedding: np.ndarray) -> bool:
+        """Return whether no image is likely to show a text, and no caption or label mentions it."""
+        is_described = self.collection.n_captions > 0 or self.collection.has_labels
+        if not (is_described and content_words(text)) or is_mentioned(self.collection, text):
+            return False
+        if self.presence.mentions(text).any():  # by a hyponym
+            return False
+        encoder = self.encoder.text_encoder()
+        if encoder.unknown_words(text) or not encoder.read_words(text).known:
+            return True
+        if self._shown is None or not embedding.any():
+            return False
+        return self._shown.probability(float(self._closest(embedding))) < 0.5
+
+    def _closest(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the cosine of texts with the closest image of a sample: (…, d) → (…,)."""
+        rows = sample_rows(self.collection.n_items)
+        images = np.asarray(self.collection.image_embeddings[rows], np.float32)
+        return (embeddings @ images.T).max(axis=-1)
+
+    @cached_property
+    def _shown(self) -> ShownModel | None:
+        if self.collection.codes or self.encoder.can.texts_by_captions:
+            return None
+        return open_shown_model(
+            self.collection,
+            self.checkpoint,
+            open_examples(self.collection, self.checkpoint),
+            lambda texts: self._closest(np.stack([self.embed_name(text) for text in texts])),
+            partial(understands, self.encoder),
+        )
+
+    def _encode_exclusion(self, phrase: str, notes: list[str]) -> Encoded:
+        """Encode a phrase to exclude by its known words only, and add notes for the user.
+
+        A word that the encoder does not know would have an arbitrary code, which would switch off
+        arbitrary dimensions. Without a known word, the code is zero.
+        """
+        encoded = Encoded(np.zeros(self.checkpoint.m, np.float32), np.zeros(0, np.float32))
+        reading = self.encoder.text_encoder().read_words(phrase, singular=True)
+        notes += [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
+        if reading.known:
+            encoded = self.encode_text(reading.known)
+        if not (reading.known or reading.unknown):
+            notes.append(f"“{shortened(phrase)}” names nothing to exclude.")
+        elif not encoded.code.any():
+            notes.append(f"“{shortened(phrase)}” is unknown, so it switches nothing off.")
+        elif reading.unknown:
+            words = ", ".join(f"“{shortened(word)}”" for word in reading.unknown)
+            verb = "is" if len(reading.unknown) == 1 else "are"
+            notes.append(f"{words} {verb} unknown; only “{shortened(reading.known)}” is excluded.")
+        return encoded
+
+    def _encode_concept(self, given: str, names: DimensionNames) -> tuple[Encoded, str]:
+        """Return the mean code of a concept, given by a dimension or its name, and its name."""
+        leading = names.find_concept(given)
+        code = np.zeros(self.checkpoint.m, np.float32)
+        members = names.concepts().members(leading)
+        code[members] = self.index.mean_positive[members]
+        code /= float(np.linalg.norm(code)) or 1.0
+        return Encoded(code, self.embed_name(names(leading))), names(leading)
+
+    def _read_embedding(
+        self, terms: tuple[EncodedTerm, ...], without: str
+    ) -> Callable[[], np.ndarray]:
+        """Return a function that returns `EncodedQuery.embedding`."""
+        found = [one for one in terms if not one.excluded]
+        if len(found) == 1 and all(one.term.is_plain for one in terms):
+            text = found[0].label
+            whole = self.encode_text(f"{text} without {without}" if without else text)
+            return lambda: whole.embedding
+        alone = len(found) == 1 and found[0].term.kind in ("item", "image")
+        return partial(sum_embeddings, found if alone else terms)
+
+    @cached_property
+    def presence(self) -> PresenceModel:
+        """Model of the probability that an image shows what is excluded."""
+        examples = open_examples(self.collection, self.checkpoint)
+        if self.collection.codes:
+            return PresenceModel(examples)
+        embeddings = self.collection.image_embeddings[examples.rows]
+        return PresenceModel(examples, embeddings, self.embed_name)
+
+    def embed_name(self, name: str) -> np.ndarray:
+        """Return the embedding of a name; (0,) if the backbone does not know it."""
+        try:
+            if understands(self.encoder, name):
+                return self.encode_text(name).embedding
+        except BackboneUnavailable as error:
+            log.info("the presence of %s is not estimated: %s", name, error)
+        return np.zeros(0, np.float32)
+
+    def _embedding_of(self, row: int) -> np.ndarray:
+        if not self.encoder.can.dense_search:
+            return np.zeros(0, np.float32)
+        return self.collection.image_embeddings[row].astype(np.float32)

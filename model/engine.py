@@ -6,18 +6,16 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sieve.model.absence import ShownModel, is_mentioned, open_shown_model
 from sieve.model.backbone import Backbone, BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.codes import SparseCodes
@@ -33,39 +31,21 @@ from sieve.model.dimensions import (
 from sieve.model.dimensions.concepts import (
     Concepts,
     DimensionNames,
+    check_dimension,
     concept_table,
     open_concepts,
 )
-from sieve.model.dimensions.presence import (
-    ExcludedConcepts,
-    Phrase,
-    PresenceModel,
-    open_examples,
-)
+from sieve.model.dimensions.presence import ExcludedConcepts, Phrase
 from sieve.model.dimensions.statistics import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
-from sieve.model.encoded_query import (
-    EncodedQuery,
-    EncodedTerm,
-    list_active,
-    sum_codes,
-    sum_embeddings,
-)
+from sieve.model.encoded_query import EncodedQuery, QueryBuilder, list_active
 from sieve.model.encoder import IMAGE, encode_codes
-from sieve.model.exclusion import Query, off_weights, propose_off
+from sieve.model.exclusion import Query, off_weights
 from sieve.model.hyperparameters import PRESENCE_LIMIT
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
-from sieve.model.query_encoder import (
-    Capabilities,
-    Encoded,
-    encode_exclusion,
-    nothing_proposed_note,
-    query_encoder,
-    query_notes,
-)
-from sieve.model.query_parser import Term, parse_query, print_terms, shortened
+from sieve.model.query_encoder import Capabilities, query_encoder, understands
 from sieve.model.search_results import (
     ExcludedConcept,
     OffDimension,
@@ -74,13 +54,8 @@ from sieve.model.search_results import (
     SearchOutcome,
 )
 from sieve.model.text_encoder import FunctionEncoder, open_text_encoder
-from sieve.model.words.text import content_words
-
-log = logging.getLogger(__name__)
 
 MAX_TOP = 200
-_CACHED_NUMBERS = 1 << 22
-"""Size of the cache of encoded texts, whose codes are dense: 4,096 texts at m = 1024."""
 
 
 class SearchEngine:
@@ -120,8 +95,7 @@ class SearchEngine:
         open_backbone: Callable[[], Backbone | FunctionEncoder] | None = None,
     ) -> None:
         checkpoint.check_fits(collection)
-        self.collection = collection
-        self.checkpoint = checkpoint
+        self.collection, self.checkpoint = collection, checkpoint
         self.index = index or LocalIndex(self.image_codes, self.derived.mean_positive)
         self._open_backbone = open_backbone or partial(
             open_text_encoder, collection, device, text_encoder, allow_code
@@ -129,11 +103,13 @@ class SearchEngine:
         self.renamed: Callable[[], Mapping[int, str]] = dict
         if text_encoder and not collection.codes:
             self.backbone  # noqa: B018  # load it now, so that one that does not fit is refused
-        self._queries = query_encoder(
+        self._encoder = query_encoder(
             collection, checkpoint, lambda: self.backbone, allow_code, text_encoder
         )
-        n_cached = max(_CACHED_NUMBERS // checkpoint.m, 16)
-        self.encode_text = lru_cache(maxsize=n_cached)(self._queries.encode_text)
+        self._queries = QueryBuilder(
+            collection, checkpoint, self.index, self._encoder, self.evidence
+        )
+        self.encode_text = self._queries.encode_text
 
     @classmethod
     def open(
@@ -172,7 +148,7 @@ class SearchEngine:
     @property
     def can(self) -> Capabilities:
         """Kinds of query that are supported; fewer once the backbone proves to be unavailable."""
-        return self._queries.can
+        return self._encoder.can
 
     @cached_property
     def backbone(self) -> Backbone | FunctionEncoder:
@@ -203,17 +179,17 @@ class SearchEngine:
 
     def encode_texts(self, texts: Sequence[str]) -> SparseCodes:
         """Encode texts without splitting off exclusions: (t, m), at least one text."""
-        return self._queries.encode_texts(texts)
+        return self._encoder.encode_texts(texts)[0]
 
     def encode_images(self, images: Sequence[Image.Image]) -> SparseCodes:
         """Encode images: (i, m); raise a ValueError without a backbone."""
-        return self._queries.encode_images(images)
+        return self._encoder.encode_images(images)[0]
 
     def vocabulary(self) -> list[str]:
         """Return the words of the general vocabulary that the text encoder knows."""
         if not self.can.text_queries:
             return []
-        encoder = self._queries.text_encoder()
+        encoder = self._encoder.text_encoder()
         return [word for word in english_words() if not encoder.unknown_words(word)]
 
     @cached_property
@@ -283,13 +259,7 @@ class SearchEngine:
 
     def row_of(self, item_id: str) -> int:
         """Return the row of an item id; raise a ValueError if there is none."""
-        row = self.collection.row_of(item_id)
-        if row is None:
-            raise ValueError(
-                f"collection {self.collection.name} has no item {item_id[:40]!r}; "
-                "item ids are the 16 hex digits shown with each result"
-            )
-        return row
+        return self.collection.existing_row(item_id)
 
     def encode(
         self,
@@ -322,159 +292,7 @@ class SearchEngine:
             If A is empty, there is no such item or concept, or nothing can encode a text or an
             image.
         """
-        parsed = parse_query(text, without)
-        find = (*parsed.find, *([Term(item, "item")] if item else []))
-        find += () if image is None else (Term("image", "image"),)
-        if find == parsed.find:
-            parsed.check_text()
-
-        def opened(name: str) -> Image.Image:
-            if image is not None and name == "image":
-                return image
-            if open_image is None:
-                raise ValueError(f"image {name!r} is not available here; choose it again")
-            return open_image(name)
-
-        notes = [*parsed.notes]
-        found = tuple(self._encode_term(term, opened, notes) for term in find)
-        code = sum_codes(found)
-        texts = [one.label for one in found if one.term.kind == "text"]
-        if not code.any() and len(texts) == len(found):
-            raise ValueError(self._queries.empty_code_reason(" + ".join(texts)))
-        excluded = tuple(
-            self._encode_term(term, opened, notes, excluded=True) for term in parsed.exclude
-        )
-        notes += filter(None, [self._queries.reading_note(f"{' '.join(texts)} {without}")])
-        codes = np.array([one.code for one in excluded]).reshape(len(excluded), len(code))
-        candidates = np.flatnonzero(codes.any(axis=0))
-        proposal = propose_off(
-            code,
-            codes,
-            self.checkpoint.calibration,
-            self.evidence(_stack([one.read_embedding() for one in excluded]), candidates),
-            self.concepts.of_dimension,
-            np.array([one.term.weight for one in excluded]),
-            np.array([one.term.kind == "concept" for one in excluded], bool),
-        )
-        if codes.any() and not len(proposal.off):
-            notes.append(nothing_proposed_note(find, parsed.exclude))
-        without_code = codes.max(axis=0, initial=0)
-        only = find[0] if len(find) == 1 and find[0].weight == 1 else Term("")
-        is_image = only.kind in ("item", "image")
-        return EncodedQuery(
-            "" if is_image else print_terms(find),
-            parsed.without_field,
-            only.value if only.kind == "item" else "",
-            code,
-            without_code,
-            proposal.weights,
-            self._read_embedding(found, excluded, parsed.without_field),
-            list_active(code, without_code, proposal.off, self.names()),
-            tuple(dict.fromkeys(notes)),
-            (*found, *excluded),
-            None if is_image else parsed.suggested_fields,
-        )
-
-    def _encode_term(
-        self,
-        term: Term,
-        open_image: Callable[[str], Image.Image],
-        notes: list[str],
-        excluded: bool = False,
-    ) -> EncodedTerm:
-        """Encode a term, and add notes on its words for the user."""
-        label = term.value
-        if term.kind == "item":
-            row = self.row_of(term.value)
-            captions = self.collection.items["captions"].iloc[row]
-            label = f"like {shortened(captions[0]) if len(captions) else term.value}"
-            encoded = self.index.code(row), partial(self._embedding_of, row)
-            return EncodedTerm(term, label, excluded, *encoded)
-        if term.kind == "image":
-            encoded = self._queries.encode_image(open_image(term.value))
-            label = "like the image"
-        elif term.kind == "concept":
-            encoded, label = self._encode_concept(term.value)
-        elif excluded:
-            encoded, more = encode_exclusion(
-                self._queries, self.encode_text, term.value, self.checkpoint.m
-            )
-            notes += more
-        else:
-            encoded = self.encode_text(term.value)
-            if self._is_absent(term.value, encoded.embedding):
-                notes.append(
-                    f"No image here is likely to show “{shortened(term.value)}”: no caption or "
-                    "label mentions it."
-                )
-            notes += query_notes(self._queries, term.value)
-        return EncodedTerm(term, label, excluded, encoded.code, lambda: encoded.embedding)
-
-    def _is_absent(self, text: str, embedding: np.ndarray) -> bool:
-        """Return whether no image is likely to show a text, and none is said to."""
-        is_described = self.collection.n_captions > 0 or self.collection.has_labels
-        if not (is_described and content_words(text)) or is_mentioned(self.collection, text):
-            return False
-        if self._presence.mentions(text).any():  # by a hyponym
-            return False
-        encoder = self._queries.text_encoder()
-        if encoder.unknown_words(text) or not encoder.read_words(text).known:
-            return True
-        if self._shown is None or not embedding.any():
-            return False
-        return self._shown.probability(float(self._closest(embedding))) < 0.5
-
-    def _closest(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return the cosine of texts with the closest image of a sample: (…, d) → (…,)."""
-        rows = sample_rows(self.collection.n_items)
-        images = np.asarray(self.collection.image_embeddings[rows], np.float32)
-        return (embeddings @ images.T).max(axis=-1)
-
-    @cached_property
-    def _shown(self) -> ShownModel | None:
-        if self.collection.codes or self.can.texts_by_captions:
-            return None
-        return open_shown_model(
-            self.collection,
-            self.checkpoint,
-            open_examples(self.collection, self.checkpoint),
-            lambda texts: self._closest(np.stack([self._embed_name(text) for text in texts])),
-            self.understands,
-        )
-
-    def _encode_concept(self, given: str) -> tuple[Encoded, str]:
-        """Return the mean code of a concept, given by a dimension or its name, and its name."""
-        names = self.names()
-        if given.isdecimal() and len(given) < 10:
-            self.check_dimension(int(given))
-            leading = self.concepts.leading(int(given))
-        else:
-            leaders = np.unique(self.concepts.of_dimension).tolist()
-            same = [j for j in leaders if names(j).casefold() == given.casefold()]
-            if len(same) != 1:
-                several = f"{len(same)} concepts have this name, of dimensions {same[:8]}"
-                raise ValueError(
-                    f"concept {given[:60]!r}: {several if same else 'there is none of this name'}; "
-                    "give its dimension, as in concept:17"
-                )
-            leading = same[0]
-        code = np.zeros(self.checkpoint.m, np.float32)
-        members = self.concepts.members(leading)
-        code[members] = self.index.mean_positive[members]
-        code /= float(np.linalg.norm(code)) or 1.0
-        return Encoded(code, self._embed_name(names(leading))), names(leading)
-
-    def _read_embedding(
-        self, found: tuple[EncodedTerm, ...], excluded: tuple[EncodedTerm, ...], without: str
-    ) -> Callable[[], np.ndarray]:
-        """Return a function that returns `EncodedQuery.embedding`."""
-        is_text = [one.term.is_plain for one in (*found, *excluded)]
-        if len(found) == 1 and all(is_text):
-            text = found[0].label
-            whole = self.encode_text(f"{text} without {without}" if without else text)
-            return lambda: whole.embedding
-        alone = len(found) == 1 and found[0].term.kind in ("item", "image")
-        return partial(sum_embeddings, found if alone else (*found, *excluded))
+        return self._queries.encode(text, without, item, image, open_image, self.names())
 
     def evidence(
         self, embeddings: np.ndarray, dimensions: np.ndarray | None = None
@@ -546,8 +364,8 @@ class SearchEngine:
         self.collection.check_unchanged()
         weighted = self.question(query, off, strictness, never, limit)
         off = weighted.off
-        excluded = self.excluded(query, off)
-        builder = self._result_builder(query, fold, excluded)
+        builder = self._result_builder(query, fold, off)
+        presences = builder.excluded.presences
         is_on = np.setdiff1d(np.flatnonzero(query.code), off)
         started = time.perf_counter()
         found = builder.find(self.index, weighted, top) if len(is_on) or not off else []
@@ -564,24 +382,14 @@ class SearchEngine:
             left,
             seconds,
             bool(off) and not len(is_on),
-            tuple(
-                ExcludedConcept(one.name, one.dimensions, one.basis) for one in excluded.presences
-            ),
+            tuple(ExcludedConcept(one.name, one.dimensions, one.basis) for one in presences),
             limit if never else None,
         )
 
     def named(self, query: EncodedQuery) -> EncodedQuery:
         """Return an encoded query with the current names of its dimensions."""
-        names = self.names()
-        listed = tuple(
-            replace(
-                part,
-                name=names(part.dimension),
-                concept_name=names(part.concept),
-                name_in_concept=names.in_concept(part.dimension),
-            )
-            for part in query.dimensions
-        )
+        proposed = np.array(query.proposed, np.int64)
+        listed = list_active(query.code, query.without_code, proposed, self.names())
         return replace(query, dimensions=listed)
 
     def question(
@@ -596,9 +404,7 @@ class SearchEngine:
         off = query.proposed if off is None else tuple(sorted(set(off)))
         for dimension in off:
             self.check_dimension(dimension)
-        weights = off_weights(
-            query.code, query.without_weights, np.array(off, np.int64), self.index.mean_positive
-        )
+        weights = off_weights(query.code, query.without_weights, off, self.index.mean_positive)
         pushing = Query(
             query.code,
             off,
@@ -627,33 +433,15 @@ class SearchEngine:
             certain = dimension in renamed or (named is not None and named.confident)
             return names(dimension), certain
 
-        presences = (
-            self._presence.exclude(off, query.proposed, phrases, self.concepts, name_of)
-            if off
-            else ()
-        )
+        presences = ()
+        if off:  # else the model is not needed
+            model = self._queries.presence
+            presences = model.exclude(off, query.proposed, phrases, self.concepts, name_of)
         return ExcludedConcepts(presences, lambda rows: self.collection.image_embeddings[rows])
-
-    @cached_property
-    def _presence(self) -> PresenceModel:
-        examples = open_examples(self.collection, self.checkpoint)
-        if self.collection.codes:
-            return PresenceModel(examples)
-        embeddings = self.collection.image_embeddings[examples.rows]
-        return PresenceModel(examples, embeddings, self._embed_name)
-
-    def _embed_name(self, name: str) -> np.ndarray:
-        """Return the embedding of a name; (0,) if the backbone does not know it."""
-        try:
-            if self.understands(name):
-                return self.encode_text(name).embedding
-        except BackboneUnavailable as error:
-            log.info("the presence of %s is not estimated: %s", name, error)
-        return np.zeros(0, np.float32)
 
     def understands(self, text: str) -> bool:
         """Return whether a text can be encoded and has no unknown word."""
-        return self.can.text_queries and not self._queries.text_encoder().unknown_words(text)
+        return understands(self._encoder, text)
 
     def search_dense(
         self, query: EncodedQuery, top: int = 24, fold: bool = True
@@ -663,37 +451,19 @@ class SearchEngine:
         "A without B" is embedded as that literal text.
         """
         total = self.collection.image_embeddings @ query.embedding.astype(np.float16)
-        return self._result_builder(query, fold, self.excluded(query, ())).list_best(
-            total.astype(np.float32), top
-        )
+        return self._result_builder(query, fold).list_best(total.astype(np.float32), top)
 
     def _result_builder(
-        self, query: EncodedQuery, fold: bool, excluded: ExcludedConcepts
+        self, query: EncodedQuery, fold: bool, off: tuple[int, ...] = ()
     ) -> ResultBuilder:
         copies = self.copies if fold else self._no_copies
-        rows = self.query_rows(query)
+        rows, excluded = self.query_rows(query), self.excluded(query, off)
         return ResultBuilder(self.collection, copies, rows, self.names(), excluded)
 
     def query_rows(self, query: EncodedQuery) -> tuple[int, ...]:
-        """Return the rows of the items that a query searches by, which are no results."""
+        """Return the rows of the items that a query searches by, which are not returned."""
         return tuple(map(self.row_of, query.items))
-
-    def _embedding_of(self, row: int) -> np.ndarray:
-        dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)
-        return dense.astype(np.float32)
 
     def check_dimension(self, dimension: int) -> None:
         """Raise a ValueError if there is no such dimension."""
-        if not 0 <= dimension < self.checkpoint.m:
-            raise ValueError(
-                f"there is no dimension {dimension}; this checkpoint has 0 to "
-                f"{self.checkpoint.m - 1}"
-            )
-
-
-def _stack(embeddings: list[np.ndarray]) -> np.ndarray:
-    """Stack embeddings, of which unknown ones are empty: (t, d) float32, zeros for those."""
-    stacked = np.zeros((len(embeddings), max(map(len, embeddings), default=0)), np.float32)
-    for row, embedding in enumerate(embeddings):
-        stacked[row, : len(embedding)] = embedding
-    return stacked
+        check_dimension(dimension, self.checkpoint.m)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
@@ -232,7 +233,7 @@ def scaled_weights(without: np.ndarray, proposed: np.ndarray) -> np.ndarray:
 
 
 def off_weights(
-    code: np.ndarray, without: np.ndarray, off: np.ndarray, mean_positive: np.ndarray
+    code: np.ndarray, without: np.ndarray, off: ArrayLike, mean_positive: np.ndarray
 ) -> np.ndarray:
     """Return the weight of each off dimension, (o,) integer → (o,) float32.
 

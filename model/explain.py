@@ -62,7 +62,7 @@ class Standing:
     score: float
     """Sum of its contributions, even if it is removed."""
     rank: int | None
-    """Rank in `search`, 1 for the best; None if the item is no result."""
+    """Rank in `search`, 1 for the best; None if the item is not returned."""
     removed: bool
     """Whether `never` leaves it out."""
     rank_if_kept: int | None
@@ -138,7 +138,7 @@ def compare_items(
     codes : SparseCodes
         Of all items.
     itself : tuple of int
-        Rows of the query's own items, which are no results.
+        Rows of the query's own items, which are not returned.
     groups : (n,) int64, optional
         Group of each item; a group shows the same picture and is one result: see
         `sieve.model.duplicates`. By default each item is its own group.

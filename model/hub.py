@@ -40,7 +40,7 @@ _CLOCK_SECONDS = 2.0
 
 
 class HubReference(NamedTuple):
-    """A repository of the Hub, maybe at one revision."""
+    """A repository of the Hub, optionally at a revision."""
 
     repository: str
     revision: str | None = None
@@ -208,7 +208,7 @@ def upload(
     private: bool,
     message: str,
 ) -> CommitInfo:
-    """Upload the files of a folder in one commit; those that a former upload had are replaced.
+    """Upload the files of a folder in one commit; those of a previous upload are replaced.
 
     `HfApi.upload_folder` may split an upload into several commits, and an interrupted one would
     leave a repository that cannot be opened. The repository and the branch are created if they do
@@ -220,7 +220,7 @@ def upload(
         As for `HubReference.parse`, with a branch as revision.
     patterns, needs
         As for `download`: names of files that are removed if the folder lacks them, and the file
-        by which a former upload is recognised.
+        by which a previous upload is recognised.
 
     Raises
     ------

@@ -74,7 +74,7 @@ def encode_occluded(
     grid : int
         Number of cells along each side.
     lock : context manager, optional
-        Entered for each batch, so that other requests get their turn.
+        Entered for each batch, so that other requests can run in between.
 
     Raises
     ------

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -47,7 +47,6 @@ from sieve.model.words.text import lemma
 
 _FOLDERS = re.compile(r"""(?<![\w.-])(?:[A-Za-z]:)?[\\/](?:[^\\/'":;,]+[\\/])+""")
 _PROMPT = "a photo of a {}"
-_NO_EMBEDDING = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -116,14 +115,11 @@ class BackboneQueryEncoder:
 
     def encode_text(self, text: str) -> Encoded:
         """Encode a text; zeros if it is encoded by captions and none has a word of it."""
-        codes, embeddings = self._encode_texts([text])
+        codes, embeddings = self.encode_texts([text])
         return Encoded(codes.dense(0), embeddings[0])
 
-    def encode_texts(self, texts: Sequence[str]) -> SparseCodes:
-        """Encode texts in batches: (t, m); rows are as from `encode_text`."""
-        return self._encode_texts(texts)[0]
-
-    def _encode_texts(self, texts: Sequence[str]) -> tuple[SparseCodes, np.ndarray]:
+    def encode_texts(self, texts: Sequence[str]) -> tuple[SparseCodes, np.ndarray]:
+        """Encode texts: codes (t, m), with rows as from `encode_text`, and embeddings (t, d)."""
         encoder = self.text_encoder()
         embeddings = encoder.encode_texts([encoder.read_words(text).text for text in texts])
         codes = encode_codes(self._checkpoint.encoder, embeddings, TEXT)
@@ -145,16 +141,8 @@ class BackboneQueryEncoder:
         rows[empty] = encode_codes(self._checkpoint.encoder, embeddings, TEXT).by_row
         return SparseCodes.from_rows(csr_array(rows))
 
-    def encode_image(self, image: Image.Image) -> Encoded:
-        """Encode an image; raise a ValueError without a backbone."""
-        codes, embeddings = self._encode_images([image])
-        return Encoded(codes.dense(0), embeddings[0])
-
-    def encode_images(self, images: Sequence[Image.Image]) -> SparseCodes:
-        """Encode images in batches: (i, m); raise a ValueError without a backbone."""
-        return self._encode_images(images)[0]
-
-    def _encode_images(self, images: Sequence[Image.Image]) -> tuple[SparseCodes, np.ndarray]:
+    def encode_images(self, images: Sequence[Image.Image]) -> tuple[SparseCodes, np.ndarray]:
+        """Encode images: codes (i, m), embeddings (i, d); raise a ValueError without a backbone."""
         encoder = self.text_encoder()
         if isinstance(encoder, TextOnlyEncoder):
             raise ValueError(self.can.no_image)
@@ -246,19 +234,14 @@ class ExternalCodeEncoder:
         """Encode a text; zeros if it has no known word."""
         if self._encode is None:
             raise ValueError(self.can.no_text)
-        return Encoded(self._encode(text), _NO_EMBEDDING)
+        return Encoded(self._encode(text), np.zeros(0, np.float32))
 
-    def encode_texts(self, texts: Sequence[str]) -> SparseCodes:
-        """Encode texts: (t, m); rows are as from `encode_text`."""
-        return SparseCodes.from_rows(
-            csr_array(vstack([csr_array(self.encode_text(text).code[None]) for text in texts]))
-        )
+    def encode_texts(self, texts: Sequence[str]) -> tuple[SparseCodes, np.ndarray]:
+        """Encode texts: codes (t, m), with rows as from `encode_text`, and embeddings (t, 0)."""
+        rows = vstack([csr_array(self.encode_text(text).code[None]) for text in texts])
+        return SparseCodes.from_rows(csr_array(rows)), np.zeros((len(texts), 0), np.float32)
 
-    def encode_image(self, image: Image.Image) -> Encoded:  # noqa: ARG002
-        """Raise a ValueError."""
-        raise ValueError(self.can.no_image)
-
-    def encode_images(self, images: Sequence[Image.Image]) -> SparseCodes:  # noqa: ARG002
+    def encode_images(self, images: Sequence[Image.Image]) -> NoReturn:  # noqa: ARG002
         """Raise a ValueError."""
         raise ValueError(self.can.no_image)
 
@@ -282,6 +265,11 @@ class ExternalCodeEncoder:
 QueryEncoder = BackboneQueryEncoder | ExternalCodeEncoder
 
 
+def understands(encoder: QueryEncoder, text: str) -> bool:
+    """Return whether a text can be encoded and has no unknown word."""
+    return encoder.can.text_queries and not encoder.text_encoder().unknown_words(text)
+
+
 def query_notes(encoder: QueryEncoder, text: str) -> list[str]:
     """Return notes on words to find that are replaced, unknown, or beyond the model's context."""
     if not text:
@@ -297,31 +285,6 @@ def query_notes(encoder: QueryEncoder, text: str) -> list[str]:
     if n_read < n_words:
         notes.append(f"Only the first {n_read} of {n_words} words were read.")
     return notes
-
-
-def encode_exclusion(
-    encoder: QueryEncoder, encode_text: Callable[[str], Encoded], phrase: str, m: int
-) -> tuple[Encoded, list[str]]:
-    """Encode a phrase to exclude by its known words only, with notes for the user.
-
-    A word that the encoder does not know would have an arbitrary code, which would switch off
-    arbitrary dimensions. Without a known word, the code is zero. `encode_text` may be a cached
-    version of the encoder's.
-    """
-    encoded = Encoded(np.zeros(m, np.float32), _NO_EMBEDDING)
-    reading = encoder.text_encoder().read_words(phrase, singular=True)
-    notes = [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
-    if reading.known:
-        encoded = encode_text(reading.known)
-    if not (reading.known or reading.unknown):
-        notes.append(f"“{shortened(phrase)}” names nothing to exclude.")
-    elif not encoded.code.any():
-        notes.append(f"“{shortened(phrase)}” is unknown, so it switches nothing off.")
-    elif reading.unknown:
-        words = ", ".join(f"“{shortened(word)}”" for word in reading.unknown)
-        verb = "is" if len(reading.unknown) == 1 else "are"
-        notes.append(f"{words} {verb} unknown; only “{shortened(reading.known)}” is excluded.")
-    return encoded, notes
 
 
 def nothing_proposed_note(find: tuple[Term, ...], exclude: tuple[Term, ...]) -> str:

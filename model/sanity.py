@@ -383,7 +383,7 @@ def checkpoint_consistency(
 ) -> tuple[SeedConsistency, SeedConsistency]:
     """Return the consistency of dimensions, and of concepts, over the items of a collection.
 
-    The stability of the first engine's dimensions is kept for its dimension table.
+    The stability of the first engine's dimensions is saved for its dimension table.
     """
     codes = [engine.image_codes.by_row for engine in engines]
     concepts = [engine.concepts.sum(each)[1] for engine, each in zip(engines, codes, strict=True)]
@@ -470,9 +470,9 @@ def engine_falls(
 ) -> tuple[Falls, Falls]:
     """Return the falls of an engine's dimensions, and of its concepts by leading dimension.
 
-    Those of the dimensions are kept for the dimension table. `collection` has counterfactual images
-    with the same backbone, and `pairs` its rows. Raises a ValueError if the checkpoint does not fit
-    it.
+    Those of the dimensions are saved for the dimension table. `collection` has counterfactual
+    images with the same backbone, and `pairs` its rows. Raises a ValueError if the checkpoint does
+    not fit it.
     """
     engine.checkpoint.check_fits(collection)
     codes = encode_codes(engine.checkpoint.encoder, collection.image_embeddings, IMAGE).by_row

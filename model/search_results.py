@@ -169,7 +169,7 @@ class ResultBuilder:
     copies: Copies
     """Groups of items, of which only the best one becomes a result."""
     query_rows: tuple[int, ...]
-    """Rows of the query's own items, which are no results."""
+    """Rows of the query's own items, which are not returned."""
     names: DimensionNames
     excluded: ExcludedConcepts
     """What is off."""

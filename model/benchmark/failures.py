@@ -1,4 +1,4 @@
-"""Sort the pairs that Sieve answers worst by what went wrong.
+"""Classification of the pairs that Sieve ranks worst, by the likely cause.
 
 A pair gets the first of `KINDS` whose rule holds, for the encoder of the first training seed. The
 rules need nothing but scores and relevance judgments, so they name a likely cause, not a proven
@@ -20,7 +20,7 @@ from sieve.model.evaluation.pairs import PairSet
 from sieve.model.evaluation.rules import Space
 
 MOST = 50
-"""Number of pairs that are sorted."""
+"""Number of pairs to classify."""
 RECOGNISED = 0.8
 """Minimum AUC, of a text for the items that have what it names, and of what exclusion subtracts for
 the items with B among those with A."""
@@ -90,7 +90,7 @@ KINDS: Mapping[str, tuple[str, Callable[[Facts], bool]]] = {
     ),
     "other": ("None of these.", lambda _: True),
 }
-"""Rules by kind, in the order in which they are asked."""
+"""Rules by kind, in the order in which they are applied."""
 
 
 def sort_failures(
@@ -102,7 +102,7 @@ def sort_failures(
     *,
     is_complete: bool,
 ) -> tuple[Failure, ...]:
-    """Sort the pairs with the lowest AP@10, worst first; a perfectly answered pair is no failure.
+    """Classify the pairs with the lowest AP@10 below 1, worst first.
 
     `codes` and `backbone` hold the report pairs in the spaces of Sieve's first seed and of the
     backbone, and `ids` those of all items. With `is_complete`, the judgments miss nothing.

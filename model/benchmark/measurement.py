@@ -207,7 +207,7 @@ class Measured:
     first: np.ndarray
     """(p, 10) int64: top ten of the first seed, as indices of test items, padded with -1"""
     setting: Setting
-    """What tuning chose."""
+    """Rule, space and hyperparameters that tuning selected."""
 
     def against(self, sieve: Measured | None, same_rule: Measured | None) -> MethodResult:
         """Add the comparison with Sieve, over the same resamples."""

@@ -196,7 +196,7 @@ class Failure(NamedTuple):
     """The first results of Sieve, as in `Answer`."""
     marks: Annotated[str, Field(pattern="^[rvn]*$")]
     facts: Mapping[Text, Number]
-    """What the rules of the kinds looked at."""
+    """Measurements that the rules of `KINDS` use."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class TrackResult:
     dropped: Mapping[Text, Count] = field(default_factory=dict)
     """By split: number of items left out because they duplicate an item of an earlier split."""
     notes: tuple[Text, ...] = ()
-    """What of a query file is not used, in sentences."""
+    """Parts of the query file that are not used, in sentences."""
     failures: tuple[Failure, ...] = ()
     """The pairs with the lowest AP@10 of Sieve, worst first."""
 

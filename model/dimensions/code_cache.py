@@ -168,7 +168,7 @@ def cache_folder(collection: Collection, checkpoint: Checkpoint, what: str) -> P
 def read_measurements(checkpoint: Checkpoint) -> pd.DataFrame:
     """Return the columns `MEASURED`, (m,) float64 each, NaN where nothing was measured.
 
-    They are those that were measured last here, else those that are in the checkpoint's folder.
+    These are the last ones measured here, or else those in the checkpoint's folder.
     """
     for path in (_measurements_path(checkpoint), checkpoint.path / MEASUREMENTS):
         try:
@@ -184,7 +184,7 @@ def read_measurements(checkpoint: Checkpoint) -> pd.DataFrame:
 
 
 def save_measurements(checkpoint: Checkpoint, columns: Mapping[str, np.ndarray]) -> None:
-    """Keep measurements of the dimensions, (m,) floating each, beside those kept before."""
+    """Save measurements of the dimensions, (m,) float each, in addition to earlier ones."""
     path = _measurements_path(checkpoint)
     table = read_measurements(checkpoint).assign(**columns).round(3)
     try:

@@ -123,6 +123,28 @@ class DimensionNames:
             return self(dimension)
         return f"{self.concept(dimension)[1]}: {word}"
 
+    def find_concept(self, given: str) -> int:
+        """Return the leading dimension of a concept, given by one of its dimensions or its name."""
+        concepts = self.concepts()
+        if given.isdecimal() and len(given) < 10:
+            check_dimension(int(given), len(concepts.of_dimension))
+            return concepts.leading(int(given))
+        leaders = np.unique(concepts.of_dimension).tolist()
+        same = [j for j in leaders if self(j).casefold() == given.casefold()]
+        if len(same) != 1:
+            several = f"{len(same)} concepts have this name, of dimensions {same[:8]}"
+            raise ValueError(
+                f"concept {given[:60]!r}: {several if same else 'there is none of this name'}; "
+                "give its dimension, as in concept:17"
+            )
+        return same[0]
+
+
+def check_dimension(dimension: int, m: int) -> None:
+    """Raise a ValueError if there is no such dimension among m."""
+    if not 0 <= dimension < m:
+        raise ValueError(f"there is no dimension {dimension}; this checkpoint has 0 to {m - 1}")
+
 
 def open_concepts(collection: Collection, checkpoint: Checkpoint) -> Concepts:
     """Return the concepts of a checkpoint on a collection, computed once and cached."""

@@ -37,7 +37,7 @@ from sieve.model.query_parser import MAX_QUERY_CHARACTERS, MAX_TERMS, parse_quer
 MAX_BYTES = 256 << 20
 """Larger files are refused."""
 MAX_QUERIES = 5000
-"""Of more queries, so many are evaluated, evenly spaced."""
+"""Maximum number of queries to evaluate; a larger file is sampled at even intervals."""
 _NAMED = 5
 """Bad rows, items and queries that a message names."""
 
@@ -71,7 +71,7 @@ class QuerySet(NamedTuple):
     """Hash of the file, and of the qrels if there are any."""
     queries: tuple[ExclusionQuery, ...]
     notes: tuple[str, ...] = ()
-    """What of the file is not used."""
+    """Parts of the file that are not used."""
 
 
 class JudgedPairs(NamedTuple):
@@ -79,7 +79,7 @@ class JudgedPairs(NamedTuple):
 
     pairs: PairSet
     notes: tuple[str, ...]
-    """What of the file is not used, in sentences."""
+    """Parts of the file that are not used, in sentences."""
 
 
 def read_queries(path: Path, qrels: Path | None = None) -> QuerySet:

@@ -384,7 +384,7 @@ SWITCHES = tuple(
     )
     for limit in (1, 2, 3)
 )
-"""At most so many concepts, or dimensions of codes without concepts; `PUSH` has no limit."""
+"""Maximum number of concepts, or dimensions of codes without concepts; `PUSH` has none."""
 ZERO = Rule("zero", lambda space, values: _push(space, {**values, "push": 0.0}), _OFF)
 NEVER = Rule("never", _never, {**_OFF, **_PUSH, "threshold": Range(0.0, 0.4, 0.1)})
 """Excludes by activation; the explorer excludes by `sieve.model.dimensions.presence`."""
