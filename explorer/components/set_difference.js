@@ -67,7 +67,7 @@ async function offer() {
   const pairs = [...search, ...(answer.error ? [] : answer.examples)];
   examples.replaceChildren(...(pairs.length ? [el("span", { class: "sv-try-label" }, "Try")] : []), ...pairs.map(([one, two]) => el("button", {
     type: "button", class: "sv-pill", onclick: () => compare({ left: one, right: two }),
-  }, one, el("span", { class: "sv-minus" }, " and "), two || "everything else")));
+  }, one, el("span", { class: "sv-sets-and" }, " and "), two || "everything else")));
 }
 on("versus", (text) => {
   const now = Sieve.unpack(text);
