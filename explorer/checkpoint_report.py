@@ -202,7 +202,7 @@ def controls_report(
         {
             "metric": check.name,
             "better": "lower" if check.lower_is_better else "higher",
-            "not_told_from": list(check.not_told_from),
+            "not_distinguished_from": list(check.not_distinguished_from),
             "trained": check.trained._asdict(),
             **{name: value._asdict() for name, value in check.controls.items()},
         }

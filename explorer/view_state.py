@@ -49,7 +49,7 @@ class ViewState:
     """The state of the page that a link restores; every field is validated."""
 
     q: Text = ""
-    """What to find: a text, or a sum of terms; see `sieve.model.query_parser`."""
+    """Query: a text or a sum of terms; see `sieve.model.query_parser`."""
     without: Text = ""
     """Terms to exclude."""
     item: ItemId = ""

@@ -1,8 +1,8 @@
-"""Regions of an image that carry a concept, by occlusion (Zeiler and Fergus 2014, arXiv 1311.2901).
+"""Regions of an image that activate a concept, by occlusion.
 
-Parts of the image are covered with a blurred copy of it, one after the other. Where a covered part
-lowers the activation of a concept, the image shows the concept. This needs neither gradients nor
-patch tokens, so it works with every backbone.
+Each part of the image in turn is replaced by a blurred copy (Zeiler and Fergus 2014, arXiv
+1311.2901). A part belongs to the region of a concept if the concept's activation falls without it.
+This needs neither gradients nor patch tokens, so it works with every backbone.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from sieve.model.engine import SearchEngine
 GRID = 7
 """Default number of cells along each side of an image."""
 _COVER = 3
-"""Side of a covered part in cells: objects are mostly larger than a cell."""
+"""Side of an occluded part in cells: most objects are larger than a cell."""
 _BLUR = 0.1
 """Radius of the blur, relative to the shorter side of the image."""
 _SOFT = 0.25
-"""Softness of a covered part's edge, relative to a cell: sharp edges are content of their own."""
+"""Blur of the border of an occluded part, relative to a cell: a sharp border would be content."""
 _BATCH = 10
 
 
 class ConceptRegion(NamedTuple):
-    """Part of an image that carries a concept."""
+    """Region of an image that activates a concept."""
 
     concept: int
     """Leading dimension."""
@@ -39,8 +39,8 @@ class ConceptRegion(NamedTuple):
     activation: float
     """Sum of its dimensions' activations in the image."""
     cells: np.ndarray
-    """(g, g) float64, at most 1: share of the activation that each cell carries, averaged over the
-    covered parts that contain the cell; negative if the activation rises without it."""
+    """(g, g) float64, at most 1: relative fall of the activation without each cell, averaged over
+    the occluded parts that contain it; negative if the activation rises."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class OccludedCodes:
 
     grid: int
     codes: csr_array
-    """(1 + g², m) float32: the image, then copies with a part around each cell covered, by row"""
+    """(1 + g², m) float32: the image, then copies without the part around each cell, row by row"""
 
     def cells(self, dimensions: Sequence[int]) -> np.ndarray:
         """Return the `ConceptRegion.cells` of dimensions that are active in the image."""

@@ -90,7 +90,7 @@ class MetricCheck(NamedTuple):
     controls: Mapping[str, Estimate]
 
     @property
-    def not_told_from(self) -> tuple[str, ...]:
+    def not_distinguished_from(self) -> tuple[str, ...]:
         """Controls whose interval is not apart from, and worse than, that of the encoder."""
         return tuple(
             name

@@ -143,11 +143,15 @@ def print_summary(report: dict[str, Any]) -> None:
 
 def print_controls(rows: Sequence[dict[str, Any]]) -> None:
     """Write one line per metric: the trained encoder and each control, with 95% intervals."""
-    columns = [name for name in rows[0] if name not in ("better", "not_told_from")] if rows else []
-    lines = [[*columns, "not told from"]]
+    columns = (
+        [name for name in rows[0] if name not in ("better", "not_distinguished_from")]
+        if rows
+        else []
+    )
+    lines = [[*columns, "not distinguished from"]]
     for row in rows:
         cells = ["{value:.2f} [{low:.2f}, {high:.2f}]".format(**row[name]) for name in columns[1:]]
-        lines.append([row["metric"], *cells, ", ".join(row["not_told_from"])])
+        lines.append([row["metric"], *cells, ", ".join(row["not_distinguished_from"])])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))

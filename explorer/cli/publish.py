@@ -58,7 +58,7 @@ class Push:
     kind: Annotated[
         Literal["checkpoint", "collection"] | None, arg(metavar="checkpoint|collection")
     ] = None
-    """What to publish, if both have this name."""
+    """Kind of artifact, needed if a checkpoint and a collection have the same name."""
     revision: str = ""
     """Branch; created if it does not exist; by default main."""
     private: bool = False

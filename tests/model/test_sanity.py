@@ -101,7 +101,7 @@ def test_metrics_must_separate_the_intervals(
     lower: bool, trained: Estimate, untrained: Estimate, told: bool
 ) -> None:
     found = MetricCheck("metric", lower, trained, {"untrained": untrained, "PCA": trained})
-    assert found.not_told_from == (("PCA",) if told else ("untrained", "PCA"))
+    assert found.not_distinguished_from == (("PCA",) if told else ("untrained", "PCA"))
 
 
 @pytest.mark.parametrize("name", CONTROLS)

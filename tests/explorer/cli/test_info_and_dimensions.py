@@ -74,11 +74,11 @@ def test_every_metric_is_compared_with_controls(sieve: Sieve, opened: tuple) -> 
     for row in metrics.values():
         for name in ("trained", "untrained", "frozen decoder", "shuffled pairs", "PCA", "ICA"):
             assert row[name]["low"] <= row[name]["value"] <= row[name]["high"]
-        assert set(row["not_told_from"]) < set(row)
+        assert set(row["not_distinguished_from"]) < set(row)
     # The controls are not made again.
     text = sieve("dimensions", *opened, "--summary", "--controls").out
     assert "\nmetric" in text
-    assert "not told from\n" in text
+    assert "not distinguished from\n" in text
 
 
 def test_an_encoder_recurs_completely_in_itself(sieve: Sieve, opened: tuple) -> None:
