@@ -161,7 +161,7 @@ class TrainingLog:
             self._add, self.close = writer.add_scalar, writer.close
             log.warning("see the curves with `tensorboard --logdir runs`")
             return
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         try:
             run = wandb.init(project="sieve", name=name, config=asdict(config))
