@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sieve.model.absence import ShownModel, is_mentioned, open_shown_model
-from sieve.model.backbone import BackboneUnavailable
+from sieve.model.backbone.checked_files import BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.dimensions.concepts import DimensionNames
