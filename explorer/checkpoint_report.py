@@ -215,7 +215,7 @@ def counterfactual_report(engine: SearchEngine, collection: Collection) -> dict[
 
     This adds the falls of each dimension to the dimension table.
     """
-    from sieve.data_prep.scenes.counterfactual import counterfactual_pairs
+    from sieve.data_prep.scenes import counterfactual_pairs
     from sieve.model.sanity import engine_falls
 
     pairs = counterfactual_pairs(collection.items["image"].tolist())

@@ -11,12 +11,17 @@ from typing import Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
-from sieve.model.absence import ShownModel, is_mentioned, open_shown_model
 from sieve.model.backbone.checked_files import BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.dimensions.concepts import DimensionNames
-from sieve.model.dimensions.presence import PresenceModel, open_examples
+from sieve.model.dimensions.presence import (
+    PresenceModel,
+    ShownModel,
+    is_mentioned,
+    open_examples,
+    open_shown_model,
+)
 from sieve.model.dimensions.statistics import sample_rows
 from sieve.model.exclusion import propose_off
 from sieve.model.index import Index

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from sieve.data_prep.scenes.backdrops import interiors, nature, settlements
+from sieve.data_prep.scenes import interiors, nature, settlements
 from sieve.data_prep.scenes.canvas import LIGHTS, Brush, Painter
 from sieve.data_prep.scenes.compose import PLACES, Placement, Scene, compose, describe, sprite
 

@@ -319,8 +319,7 @@ class PrepareScenes:
             path = prepare_bundled_scenes(device=self.device, progress=sys.stderr.isatty())
             print_collection(Collection.open(path), self.json)
             return
-        from sieve.data_prep.scenes import Scenes
-        from sieve.data_prep.scenes.counterfactual import CounterfactualScenes
+        from sieve.data_prep.scenes import CounterfactualScenes, Scenes
 
         out = parse_out(self.out)
         kind = CounterfactualScenes if self.counterfactual else Scenes

@@ -194,7 +194,7 @@ async function ask() {
   points = found;
   const total = listed.table.id.length;
   const n = Sieve.whole(found.id.length);
-  find(".sv-map-note").textContent = `${n}${total > found.id.length ? ` of ${Sieve.whole(total)}` : ""} active dimensions, ${found.method} of their activations${found.method === "PCA" && found.id.length > MANY ? " (too many for t-SNE)" : ""}. Similar dimensions are close together. Drag to select some.`;
+  find(".sv-map-note").textContent = `${n}${total > found.id.length ? ` of ${Sieve.whole(total)}` : ""} active dimensions, ${found.method} of their activations. Similar dimensions are close together. Drag to select some.`;
   draw();
 }
 

@@ -20,7 +20,7 @@ from types import FrameType
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.errors import one_line
-from sieve.explorer.jobs.directory import (
+from sieve.explorer.jobs.manager import (
     MAX_FAULT,
     JobDirectory,
     JobRequest,

@@ -14,8 +14,7 @@ from pydantic.dataclasses import dataclass
 from sieve.data_prep.bundled import collection_reference
 from sieve.explorer.benchmark_report import criteria_text, dropped_text, kind_of, limits, verdicts
 from sieve.explorer.components import component
-from sieve.explorer.jobs.directory import JobDirectory, JobState
-from sieve.explorer.jobs.manager import JobManager
+from sieve.explorer.jobs.manager import JobDirectory, JobManager, JobState
 from sieve.explorer.json_validation import Line, check_choice, validate
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.benchmark import (

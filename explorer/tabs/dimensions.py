@@ -18,8 +18,8 @@ from sieve.explorer.serialize import page_json, to_json
 from sieve.explorer.tabs.annotations import AnnotationHandlers
 from sieve.explorer.view_state import Dimension
 from sieve.model.dimensions import DimensionPage, clearest_dimension
-from sieve.model.dimensions.ablation import Ablation, ablate_dimension
 from sieve.model.dimensions.map import DimensionMap, dimension_map
+from sieve.model.dimensions.page import Ablation, ablate_dimension
 from sieve.model.engine import SearchEngine
 
 

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 from sieve.data_prep import bundled
 from sieve.explorer.components import component
 from sieve.explorer.errors import one_line
-from sieve.explorer.jobs.directory import (
+from sieve.explorer.jobs.manager import (
     JobDirectory,
+    JobManager,
     JobRequest,
     JobState,
     Progress,
     TrainingSettings,
 )
-from sieve.explorer.jobs.manager import JobManager
 from sieve.explorer.json_validation import check_choice, read_object
 from sieve.explorer.serialize import backbone_name
 from sieve.model.checkpoint import Checkpoint, list_fitting

@@ -15,13 +15,21 @@ Captions omit much that an image shows. The probability is that of a *mention*, 
 that of being visible. What captions and labels mention too rarely is fitted to the images that the
 backbone finds closest to the phrase; without a backbone, every image with an active dimension
 counts as having the concept. `Presence.basis` states which.
+
+The probability that no image of the collection shows a text is one less
+
+    P(some image shows a text) = σ(c + w max_x cosine(text, x))
+
+which is fitted to nouns: those that captions or labels of validation items mention count as shown,
+and the others as not shown. A text is reported as absent only if no caption or label mentions it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -38,6 +46,7 @@ from sieve.model.dimensions.statistics import MATCHING, sample_rows
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.exclusion import RowFilter
 from sieve.model.hyperparameters import IMAGE
+from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import WordPresence, content_words, lemma, mentioned_words
 
 VERSION = 1
@@ -46,9 +55,13 @@ MIN_MENTIONS = 3
 """A concept with fewer examples that mention it is not fitted to mentions."""
 MIN_EXAMPLES = 50
 """With fewer validation items, all items are examples."""
+MIN_NOUNS = 20
+"""Minimum number of nouns that are shown, and of nouns that are not, to fit `ShownModel`."""
+_SHOWN_VERSION = 1
 _ROWS_AT_ONCE = 65_536
 _MAX_CACHED = 4096
 _CODES, _WORDS, _MENTIONS, _ROWS = "codes", "words.json", "mentions.npz", "rows.npy"
+_SHOWN = "absence.json"
 
 Basis = Literal["mentions", "zero-shot", "active"]
 """Source of the probability: fitted to mentions in captions and labels, or to the images that the
@@ -63,6 +76,7 @@ class Prior(NamedTuple):
 
 
 CONCEPT_PRIOR = Prior((-7.0, 4.0), (1.5, 1.5))
+SHOWN_PRIOR = Prior((0.0, 0.0), (10.0, 50.0))
 PHRASE_PRIOR = Prior((-7.5, 2.5, 0.5), (2.0, 1.5, 0.5))
 """Measured on scenes and photographs; see `tests/benchmarks/presence.py`."""
 
@@ -375,3 +389,73 @@ class PresenceModel:
         positive = activation[activation > 0]
         scale = float(positive.mean()) if len(positive) else 1.0
         return np.sqrt(activation / scale), scale
+
+
+@dataclass(frozen=True)
+class ShownModel:
+    """Probability that some image shows a text, by the cosine of the closest image."""
+
+    intercept: float
+    slope: float
+    """0 if nothing could be fitted."""
+
+    def probability(self, cosine: float) -> float:
+        """Return the probability; 1 if nothing could be fitted."""
+        if not self.slope:
+            return 1.0
+        return float(sigmoid(np.array(self.intercept + self.slope * cosine)))
+
+
+def open_shown_model(
+    collection: Collection,
+    checkpoint: Checkpoint,
+    examples: Examples,
+    closest: Callable[[Sequence[str]], np.ndarray],
+    knows: Callable[[str], bool],
+) -> ShownModel:
+    """Return the model of a collection, fitted once and cached.
+
+    Parameters
+    ----------
+    closest : callable
+        Returns the cosine of the closest image to each of some texts: (t,) float.
+    knows : callable
+        Returns whether the backbone knows all words of a text.
+    """
+
+    def compute() -> ShownModel:
+        words = examples.words
+        mentions = dict(zip(words.words, words.counts.tolist(), strict=True))
+        nouns = [noun for noun in benchmark_nouns().lemmas if knows(noun)]
+        shown = [noun for noun in nouns if mentions.get(noun, 0) >= MIN_MENTIONS]
+        absent = [noun for noun in nouns if noun not in mentions]
+        if min(len(shown), len(absent)) < MIN_NOUNS:
+            return ShownModel(0.0, 0.0)
+        cosines = closest([f"a {noun}" for noun in (*shown, *absent)])
+        target = np.arange(len(cosines)) < len(shown)
+        intercept, slope = fit_logistic(cosines[:, None], target, SHOWN_PRIOR).tolist()
+        return ShownModel(intercept, slope)
+
+    return read_or_compute(
+        cache_folder(collection, checkpoint, f"absence{_SHOWN_VERSION}"), _load, compute, _save
+    )
+
+
+def _save(model: ShownModel, folder: Path) -> None:
+    (folder / _SHOWN).write_text(json.dumps(asdict(model)), encoding="utf-8")
+
+
+def _load(folder: Path) -> ShownModel:
+    return ShownModel(**json.loads((folder / _SHOWN).read_text(encoding="utf-8")))
+
+
+def is_mentioned(collection: Collection, text: str) -> bool:
+    """Return whether one item's captions and labels mention all content words of a text."""
+    words = {lemma(word) for word in content_words(text)}
+    patterns = [re.compile(rf"\b{re.escape(word)}(?:e?s)?\b", re.IGNORECASE) for word in words]
+    items = collection.items
+    for captions, labels in zip(items["captions"], items["labels"], strict=True):
+        texts = "\n".join((*captions, *labels))
+        if all(pattern.search(texts) for pattern in patterns):
+            return True
+    return False

@@ -31,7 +31,7 @@ import httpx
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.annotations.store import open_annotations
-from sieve.explorer.jobs.directory import JobState
+from sieve.explorer.jobs.manager import JobState
 from sieve.explorer.tabs.train import TrainingManager
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection

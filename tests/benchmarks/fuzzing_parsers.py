@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sieve import assets
 from sieve.explorer.annotations.import_export import read_annotation_file
 from sieve.explorer.figures import parse_recipe
-from sieve.explorer.jobs.directory import TrainingSettings
+from sieve.explorer.jobs.manager import TrainingSettings
 from sieve.explorer.view_state import ViewState, read_link
 from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
 from sieve.model.collection import MANIFEST, Collection

@@ -12,8 +12,8 @@ from playwright.sync_api import Locator, Page, expect
 from browser.conftest import PAYLOAD
 from browser.steps import found, go, search, settle
 from browser.test_dimensions import live, rows
-from sieve.model.dimensions.ablation import ablate_dimension
 from sieve.model.dimensions.map import dimension_map
+from sieve.model.dimensions.page import ablate_dimension
 from sieve.model.engine import SearchEngine
 
 MAP = "?tab=dimensions&atlas=map:agreement"

@@ -14,7 +14,7 @@ from browser.steps import go, has_sideways_scroll
 from browser.test_dimension_map import drawn
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
-from sieve.model.dimensions.ablation import ablate_dimension
+from sieve.model.dimensions.page import ablate_dimension
 from sieve.model.engine import SearchEngine
 
 

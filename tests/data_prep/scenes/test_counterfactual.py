@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sieve.data_prep.scenes.compose import compose, describe
-from sieve.data_prep.scenes.counterfactual import (
+from sieve.data_prep.scenes import (
     CounterfactualScenes,
     counterfactual_pairs,
     counterfactuals,
 )
+from sieve.data_prep.scenes.compose import compose, describe
 from sieve.data_prep.scenes.render import draw_scene, render_scene
 
 SOURCE = CounterfactualScenes(12, seed=3)

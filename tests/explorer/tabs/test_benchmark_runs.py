@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from caption_collection import write_caption_collection
 
-from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState
+from sieve.explorer.jobs.manager import JobDirectory, JobRequest, JobState
 from sieve.explorer.jobs.worker import ProgressReporter, Stopped, run_evaluation
 from sieve.explorer.tabs.benchmark import EvaluationManager
 from sieve.explorer.tabs.train import TrainingManager

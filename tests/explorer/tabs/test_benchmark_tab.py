@@ -12,8 +12,7 @@ from tiny_evaluation import SHARES, save_small_evaluation
 
 from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
-from sieve.explorer.jobs.directory import JobDirectory, JobRequest, JobState, Progress
-from sieve.explorer.jobs.manager import JobLock
+from sieve.explorer.jobs.manager import JobDirectory, JobLock, JobRequest, JobState, Progress
 from sieve.explorer.tabs.benchmark import BenchmarkHandlers, EvaluationManager
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.benchmark import FAILURE_KINDS

@@ -13,7 +13,7 @@ from corruption import mutated_json, reseal
 
 from sieve.explorer.app import build_app, build_training_page
 from sieve.explorer.errors import json_errors
-from sieve.explorer.jobs.directory import (
+from sieve.explorer.jobs.manager import (
     JobDirectory,
     JobRequest,
     JobState,

@@ -13,7 +13,7 @@ import pytest
 from corruption import reseal
 from processes import ForkedPython
 
-from sieve.explorer.jobs.directory import (
+from sieve.explorer.jobs.manager import (
     JobDirectory,
     JobRequest,
     JobState,
@@ -136,7 +136,7 @@ def test_killed_server_stops_its_training_without_losing_progress(
 ) -> None:
     script = (
         "import sys, time; from sieve.explorer.tabs.train import TrainingManager;"
-        "from sieve.explorer.jobs.directory import TrainingSettings;"
+        "from sieve.explorer.jobs.manager import TrainingSettings;"
         "from sieve.model.collection import Collection;"
         "TrainingManager(Collection.open(sys.argv[1]), 'cpu')"
         ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"

@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
-from sieve.model.dimensions.ablation import N_CHANGES, Ablation, ablate_dimension, probe_captions
+from sieve.model.dimensions.page import N_CHANGES, Ablation, ablate_dimension, probe_captions
 from sieve.model.engine import SearchEngine
 from sieve.model.exclusion import Query, off_weights, search
 

@@ -18,6 +18,8 @@ from sieve.model.dimensions.map import (
     firing_profiles,
     lay_out,
     live_dimensions,
+    nearest_items,
+    project_items,
 )
 from sieve.model.engine import SearchEngine
 
@@ -56,10 +58,37 @@ def test_identical_directions_are_laid_out() -> None:
     assert method == BY_PCA and not positions.any()
 
 
-def test_many_directions_use_pca(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "MOST", 30)
-    assert lay_out(bundles(10, 4))[1] == BY_PCA
-    assert lay_out(bundles(10, 3))[1] == T_SNE
+def test_many_directions_are_placed_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "MOST", 40)
+    positions, method = lay_out(bundles(20, 4))
+    assert method == T_SNE and np.abs(positions).max() == 1
+    apart = np.linalg.norm(positions[:, None] - positions[None], axis=2)
+    same = np.equal.outer(np.arange(80) // 20, np.arange(80) // 20)
+    assert apart[same].max() < apart[~same].min()
+
+
+def test_items_with_similar_codes_are_close_on_the_map(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = (engine.collection, engine.checkpoint, engine.image_codes)
+    positions = project_items(*opened)
+    assert positions.shape == (engine.collection.n_items, 2)
+    codes = engine.image_codes.by_row
+    cosines = (codes @ codes.T).toarray()
+    apart = np.linalg.norm(positions[:, None] - positions[None], axis=2)
+    nearest = np.argsort(apart, axis=1)[:, 1:6]
+    assert np.take_along_axis(cosines, nearest, 1).mean() > 2 * cosines.mean()
+    monkeypatch.setattr(layout, "lay_out", None)  # the saved map is read
+    assert np.array_equal(project_items(*opened), positions)
+
+
+def test_nearest_items_have_the_highest_cosines(engine: SearchEngine) -> None:
+    codes = engine.image_codes.by_row
+    rows, cosines = nearest_items(engine.image_codes, 4)
+    exact = (codes @ codes.T).toarray()
+    np.fill_diagonal(exact, -1)
+    assert np.allclose(cosines, -np.sort(-exact, axis=1)[:, :4], atol=1e-5)
+    assert np.allclose(np.take_along_axis(exact, rows, 1), cosines, atol=1e-5)
 
 
 def test_map_has_only_live_dimensions_and_is_cached(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sieve.data_prep.scenes.backdrops.nature import meadow, rolling
 from sieve.data_prep.scenes.canvas import Brush, Pen, darker, lighter, mix, rgb
+from sieve.data_prep.scenes.nature import meadow, rolling
 
 _EVENING = ("dusk", "sunset")
 _WALLS = ("#d98f6a", "#e3c28b", "#c9b7a5", "#b6c4c9", "#d9a3a0", "#a9bfa8", "#e8d9b8", "#b5795e",

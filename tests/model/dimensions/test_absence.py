@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from sieve.model.absence import ShownModel, open_shown_model
-from sieve.model.dimensions.presence import Examples
+from sieve.model.dimensions.presence import Examples, ShownModel, open_shown_model
 from sieve.model.engine import SearchEngine
 from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import WordPresence

@@ -1,1 +1,0 @@
-"""Backdrops of scenes, one module per kind of place."""
