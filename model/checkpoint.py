@@ -4,7 +4,8 @@
     weights.safetensors   weights in float16; in float32 if they were imported
     training.json         curves, seeds, ids of the training items
     names.json            a name for each dimension, with its score, runner-up and source
-    checksums.json        checksums of all these files
+    checksums.json        checksums of the files above
+    measurements.csv      optional; stability and falls of each dimension: see `sieve.model.sanity`
 
 A checkpoint of kind `codes` has no encoder. It names the dimensions of external codes, and its
 folder is that of the collection that holds them.
@@ -59,7 +60,8 @@ CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
 NAMES = "names.json"
-FILES = (CONFIG, WEIGHTS, TRAINING, NAMES, CHECKSUMS)
+MEASUREMENTS = "measurements.csv"
+FILES = (CONFIG, WEIGHTS, TRAINING, NAMES, CHECKSUMS, MEASUREMENTS)
 """All files of a checkpoint."""
 QUICK_STEPS = 300
 QUICK_DIMENSIONS = 256

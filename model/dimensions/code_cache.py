@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array, csr_array
 
-from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint import MEASUREMENTS, Checkpoint
 from sieve.model.codes import IMAGE_CODES, TEXT_CODES, SparseCodes, code_files, read_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.naming import nameable
@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 _TABLE = "dimensions.parquet"
 _RECOMPUTED = "it is computed again"
 _DIMENSIONS_AT_ONCE = 4096
-MEASUREMENTS = "measurements.csv"
 MEASURED = ("stability", "own_fall", "other_fall")
 """Columns of the dimension table that only some commands measure: see `sieve.model.sanity`."""
 _T = TypeVar("_T")
