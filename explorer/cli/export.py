@@ -432,7 +432,7 @@ class ImportEncoder:
     def _identity(self, progress: bool) -> tuple[Collection | None, BackboneIdentity]:
         """Return the collection that names the dimensions, if there is one, and the backbone."""
         from sieve.data_prep.bundled import BACKBONE, SCENES, list_collections, locate_collection
-        from sieve.model.backbone import Backbone
+        from sieve.model.backbone.clip import Backbone
         from sieve.model.collection import BackboneIdentity, Collection
 
         wanted = backbone_name(self.backbone) if self.backbone else ""

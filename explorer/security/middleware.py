@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
@@ -121,6 +122,8 @@ class RouteAllowList:
         self._generated = generated
         self._not_uploads = frozenset({generated.name, "vibe_edit_history"})
         self._headers = _headers(access)
+        # Gradio compresses only files, not its page and answers. Streams are left as they are.
+        self._compressed = GZipMiddleware(self._serve, minimum_size=1000, compresslevel=5)
         self._import = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,7 +133,7 @@ class RouteAllowList:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self._serve(scope, receive, send)
+            await self._compressed(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_started = False

@@ -20,7 +20,14 @@ import pandas as pd
 from scipy.sparse import csc_array, csr_array
 
 from sieve.model.checkpoint import MEASUREMENTS, Checkpoint
-from sieve.model.codes import IMAGE_CODES, TEXT_CODES, SparseCodes, code_files, read_codes
+from sieve.model.codes import (
+    IMAGE_CODES,
+    TEXT_CODES,
+    SparseCodes,
+    code_files,
+    encode_codes,
+    read_codes,
+)
 from sieve.model.collection import Collection
 from sieve.model.dimensions.naming import nameable
 from sieve.model.dimensions.statistics import (
@@ -29,7 +36,6 @@ from sieve.model.dimensions.statistics import (
     word_association,
 )
 from sieve.model.dimensions.table import VERSION, dimension_table
-from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.files import (
     atomic_file,
     atomic_folder,
@@ -37,6 +43,7 @@ from sieve.model.files import (
     sieve_home,
     write_checksums,
 )
+from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.words.text import WordPresence, word_presence
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from browser.conftest import fresh_page
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.folder import Folder
 from sieve.explorer.cli.space import Space
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 
