@@ -69,9 +69,9 @@ class Query:
     """s in [0, 1]."""
     hides: RowFilter | None = None
     """Filter of the rows that `never` leaves out; implies s = 1."""
+    calibration: Calibration = field(default_factory=Calibration)
     among: np.ndarray | None = None
     """(n,) bool: the rows that may be returned; None for all."""
-    calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
         m = len(self.code)

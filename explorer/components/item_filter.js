@@ -108,4 +108,6 @@ on("where", (facets) => {
   active = facets;
   draw();
 });
+// A selection on the map replaces an earlier one.
+on("filter-by", (facet) => apply(written([...active.filter((one) => one.kind !== "map" || one.negated), { facet }])));
 on("filter-slot", (slot) => slot.append(element.querySelector(".sv-item-filter")));
