@@ -82,7 +82,7 @@ def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Pa
     from sieve.data_prep.precomputed import PrecomputedEmbeddings
     from sieve.data_prep.prepare import prepare
     from sieve.data_prep.scenes import Scenes
-    from sieve.model.backbone import Backbone
+    from sieve.model.backbone.clip import Backbone
 
     shipped = scenes_embeddings_path()
     precomputed = None

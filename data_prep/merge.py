@@ -39,7 +39,7 @@ from sieve.data_prep.records import (
     write_skipped,
 )
 from sieve.model import collection as layout
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.collection import ITEMS, Collection, ShardFacts, thumbnail_path, write_manifest
 from sieve.model.files import atomic_folder
 

@@ -27,8 +27,8 @@ from sieve.data_prep.pipeline.work_dir import Chunk, WorkDir
 from sieve.data_prep.pipeline.write import write_collection
 from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
 from sieve.data_prep.records import MAX_BAD_SHARE, Source, Tally, hash64, skipped_rows
-from sieve.model.backbone import Backbone
 from sieve.model.backbone.checked_files import trust_if_possible
+from sieve.model.backbone.clip import Backbone
 from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.files import report_full_disk
 

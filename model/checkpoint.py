@@ -4,7 +4,8 @@
     weights.safetensors   weights in float16; in float32 if they were imported
     training.json         curves, seeds, ids of the training items
     names.json            a name for each dimension, with its score, runner-up and source
-    checksums.json        checksums of all these files
+    checksums.json        checksums of the files above
+    measurements.csv      optional; stability and falls of each dimension: see `sieve.model.sanity`
 
 A checkpoint of kind `codes` has no encoder. It names the dimensions of external codes, and its
 folder is that of the collection that holds them.
@@ -20,16 +21,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 import safetensors
 from pydantic import model_validator
-from safetensors.torch import load_file, save
+from safetensors.numpy import load_file, save
 
 from sieve import assets
 from sieve.model.collection import BackboneIdentity, CodesIdentity, Collection, file_sha256
 from sieve.model.dimension_name import DimensionName, allowed_names, guess
-from sieve.model.encoder import SparseEncoder
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.files import (
@@ -49,6 +50,9 @@ from sieve.model.files import (
 from sieve.model.hub import artifact_name, download, is_reference
 from sieve.model.hyperparameters import SparseEncoderConfig
 
+if TYPE_CHECKING:
+    from sieve.model.encoder import SparseEncoder
+
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
@@ -59,7 +63,8 @@ CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
 NAMES = "names.json"
-FILES = (CONFIG, WEIGHTS, TRAINING, NAMES, CHECKSUMS)
+MEASUREMENTS = "measurements.csv"
+FILES = (CONFIG, WEIGHTS, TRAINING, NAMES, CHECKSUMS, MEASUREMENTS)
 """All files of a checkpoint."""
 QUICK_STEPS = 300
 QUICK_DIMENSIONS = 256
@@ -145,13 +150,13 @@ class Checkpoint:
     def __init__(
         self,
         path: Path,
-        encoder: SparseEncoder | None,
+        weights: Mapping[str, np.ndarray],
         config: CheckpointConfig,
         names: Mapping[int, DimensionName],
     ) -> None:
         self.path = path
         self._files = OpenedFiles(*(path / part for part in config.parts))
-        self._encoder = None if encoder is None else encoder.eval()
+        self._weights = weights
         self.config = config
         self.codes = config.codes
         self.m = config.m
@@ -159,10 +164,17 @@ class Checkpoint:
         self.trained_on = config.trained_on
         self.names = names
 
-    @property
+    @cached_property
     def encoder(self) -> SparseEncoder:
         """The sparse encoder; raises a ValueError for external codes."""
-        return self._required(self._encoder)
+        import torch  # slow to import, and commands that only read cached codes do not need it
+
+        from sieve.model.encoder import SparseEncoder
+
+        encoder = SparseEncoder(self._required(self.config.encoder))
+        weights = {name: torch.from_numpy(part) for name, part in self._weights.items()}
+        encoder.load_state_dict(weights, assign=True)
+        return encoder.eval()
 
     @property
     def backbone(self) -> BackboneIdentity:
@@ -245,7 +257,7 @@ class Checkpoint:
         names = _read_names(path / NAMES, config.m)
         has_training = config.codes is None and (path / TRAINING).is_file()
         check_files(path, _AGAIN, needs=(*config.parts, *([TRAINING] if has_training else [])))
-        return cls(path, _load_encoder(path, config.encoder), config, names)
+        return cls(path, _read_weights(path, config.encoder), config, names)
 
 
 def _require(path: Path, *parts: str) -> None:
@@ -267,24 +279,24 @@ def _read_names(path: Path, m: int) -> dict[int, DimensionName]:
     return allowed_names(dict(zip(dimensions, names, strict=True)))
 
 
-def _load_encoder(path: Path, config: SparseEncoderConfig | None) -> SparseEncoder | None:
+def _read_weights(path: Path, config: SparseEncoderConfig | None) -> dict[str, np.ndarray]:
     if config is None:
-        return None
+        return {}
     try:
-        with safetensors.safe_open(path / WEIGHTS, "pt") as file:
-            shape = tuple(file.get_slice("encode_md").get_shape())
-        # Memory for the declared shape is allocated below.
-        if shape != (config.m, config.d):
-            raise TypeError(f"encode_md is of shape {shape}, not {(config.m, config.d)}")
-        encoder = SparseEncoder(config)
-        weights = {name: part.float() for name, part in load_file(path / WEIGHTS).items()}
+        with safetensors.safe_open(path / WEIGHTS, "np") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        # Memory for these shapes is allocated below.
+        for name, shape in (shapes | config.weight_shapes).items():
+            if shapes.get(name) != config.weight_shapes.get(name):
+                raise TypeError(f"{name[:40]} is of shape {shapes.get(name)}, not {shape}")
+        stored = load_file(path / WEIGHTS)
+        weights = {name: part.astype(np.float32) for name, part in stored.items()}
         for name, part in weights.items():
-            if not part.isfinite().all():
-                raise TypeError(f"{name[:40]} has a number that is not finite")
-        encoder.load_state_dict(weights)
-    except (TypeError, RuntimeError, safetensors.SafetensorError) as error:
+            if not np.isfinite(part).all():
+                raise TypeError(f"{name} has a number that is not finite")
+    except (TypeError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path / WEIGHTS} is damaged ({reason_of(error)}); {_AGAIN}") from None
-    return encoder
+    return weights
 
 
 def checkpoint_folders() -> list[Path]:
@@ -458,11 +470,11 @@ def save_checkpoint(
         If a weight exceeds the range of float16.
     """
     weights = {
-        name: (part.half() if half else part.float()).contiguous()
+        name: (part.half() if half else part.float()).cpu().numpy()
         for name, part in encoder.state_dict().items()
     }
     for name, part in weights.items():
-        if not part.isfinite().all():
+        if not np.isfinite(part).all():
             raise ValueError(
                 f"{name} of the checkpoint for {path} has weights beyond the range of float16; "
                 "train again with a smaller --learning-rate"

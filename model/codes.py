@@ -10,10 +10,11 @@ outside of memory if one is out of range.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.lib.format import write_array_header_1_0
@@ -21,6 +22,10 @@ from scipy.sparse import csc_array, csr_array
 
 from sieve.model.files import UNREADABLE, OpenedFiles, read_json, reason_of
 
+if TYPE_CHECKING:
+    from sieve.model.encoder import SparseEncoder
+
+log = logging.getLogger(__name__)
 MAX_DIMENSIONS = 1 << 17
 """Maximum width: each dimension is a row on screen, and queries are stored densely."""
 _AGAIN = "prepare the collection again"
@@ -306,3 +311,58 @@ def read_words(folder: Path) -> list[str]:
     """Read the words that have codes, if any; raise a ValueError if the file is damaged."""
     path = folder / WORDS
     return read_json(path, list[str], _AGAIN) if path.is_file() else []
+
+
+def encode_codes(
+    encoder: SparseEncoder, embeddings: np.ndarray, modality: str, batch_size: int = 8192
+) -> SparseCodes:
+    """Encode embeddings in batches, each of which is read from disk when it is needed.
+
+    If the device runs out of memory, the batch size is halved and the batch is encoded again.
+
+    Parameters
+    ----------
+    embeddings : (n, d) float16 or float32
+        May be memory-mapped.
+    modality : "image" or "text"
+
+    Raises
+    ------
+    ValueError
+        If the width differs from the encoder's, or an embedding is not finite.
+    torch.OutOfMemoryError
+        If not even one embedding can be encoded.
+    """
+    import torch  # slow to import, and cached codes do not need it
+
+    config = encoder.config
+    if embeddings.ndim != 2 or embeddings.shape[1] != config.d:
+        raise ValueError(
+            f"the encoder expects embeddings of width {config.d}; got shape {embeddings.shape}"
+        )
+    if config.activation == "dense":
+        raise ValueError("a dense control has no sparse codes; use encode_dense")
+    parts = [SparseCodes.from_active(np.zeros((0, 1)), np.zeros((0, 1), np.int32), config.m)]
+    device = encoder.encode_md.device
+    start = 0
+    while start < len(embeddings):
+        batch = np.asarray(embeddings[start : start + batch_size], np.float32)
+        if not np.isfinite(batch).all():
+            row = start + int(np.argmin(np.isfinite(batch).all(1)))
+            raise ValueError(f"{modality} embedding {row} is not finite; prepare it again")
+        try:
+            with torch.inference_mode():
+                active = encoder.encode(torch.from_numpy(batch).to(device), modality)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            batch_size = len(batch) // 2
+        else:
+            values, indices = active.values.cpu().numpy(), active.indices.cpu().numpy()
+            parts.append(SparseCodes.from_active(values, indices, config.m))
+            start += len(batch)
+            continue
+        # Outside the handler: there, the exception would still hold the tensors of the batch.
+        torch.cuda.empty_cache()
+        log.warning("out of memory: encoding continues in batches of %d", batch_size)
+    return SparseCodes.concatenate(parts)

@@ -17,14 +17,13 @@ from sieve.model.benchmark.methods import TRAINING_FREE
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoded_query import EncodedQuery, sum_embeddings
-from sieve.model.encoder import IMAGE, MODALITIES, TEXT
 from sieve.model.engine import SearchEngine
 from sieve.model.evaluation import PairCriteria, TrackName
 from sieve.model.evaluation.metrics import TOP, average_precision, marks_of, ranked_rows
 from sieve.model.evaluation.pairs import Concepts, caption_concepts, label_concepts
 from sieve.model.evaluation.rules import Range, Rule, Space, unit
 from sieve.model.exclusion import best, scores
-from sieve.model.hyperparameters import PRESENCE_LIMIT
+from sieve.model.hyperparameters import IMAGE, MODALITIES, PRESENCE_LIMIT, TEXT
 from sieve.model.words.nouns import NounTable, bare_phrase, benchmark_nouns
 from sieve.model.words.text import lemma
 

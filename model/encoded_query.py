@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
-from sieve.model.backbone import BackboneUnavailable
+from sieve.model.backbone.checked_files import BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.dimensions.concepts import DimensionNames

@@ -16,7 +16,6 @@ Texts and images then share the bias as well.
 
 from __future__ import annotations
 
-import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -24,17 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sieve.model.codes import SparseCodes
-from sieve.model.hyperparameters import SparseEncoderConfig
-
-log = logging.getLogger(__name__)
+from sieve.model.hyperparameters import MODALITIES, TEXT, SparseEncoderConfig
 
 LAYER_NORM_EPS = 1e-5
 """Added to the standard deviation, as in SAELens, sentence-transformers and MSAE."""
-
-IMAGE = "image"
-TEXT = "text"
-MODALITIES = (IMAGE, TEXT)
 
 
 class ActiveCode(NamedTuple):
@@ -146,59 +138,6 @@ def keep_top(activations: Tensor, k: int, floor: float = 0.0) -> Tensor:
 def _above(values: Tensor, largest: Tensor, floor: float) -> Tensor:
     """Zero values below a share of the largest."""
     return torch.where(values >= floor * largest, values, 0.0) if floor else values
-
-
-@torch.inference_mode()
-def encode_codes(
-    encoder: SparseEncoder, embeddings: np.ndarray, modality: str, batch_size: int = 8192
-) -> SparseCodes:
-    """Encode embeddings in batches, each of which is read from disk when it is needed.
-
-    If the device runs out of memory, the batch size is halved and the batch is encoded again.
-
-    Parameters
-    ----------
-    embeddings : (n, d) float16 or float32
-        May be memory-mapped.
-    modality : "image" or "text"
-
-    Raises
-    ------
-    ValueError
-        If the width differs from the encoder's, or an embedding is not finite.
-    torch.OutOfMemoryError
-        If not even one embedding can be encoded.
-    """
-    config = encoder.config
-    if embeddings.ndim != 2 or embeddings.shape[1] != config.d:
-        raise ValueError(
-            f"the encoder expects embeddings of width {config.d}; got shape {embeddings.shape}"
-        )
-    if config.activation == "dense":
-        raise ValueError("a dense control has no sparse codes; use encode_dense")
-    parts = [SparseCodes.from_active(np.zeros((0, 1)), np.zeros((0, 1), np.int32), config.m)]
-    device = encoder.encode_md.device
-    start = 0
-    while start < len(embeddings):
-        batch = np.asarray(embeddings[start : start + batch_size], np.float32)
-        if not np.isfinite(batch).all():
-            row = start + int(np.argmin(np.isfinite(batch).all(1)))
-            raise ValueError(f"{modality} embedding {row} is not finite; prepare it again")
-        try:
-            active = encoder.encode(torch.from_numpy(batch).to(device), modality)
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise
-            batch_size = len(batch) // 2
-        else:
-            values, indices = active.values.cpu().numpy(), active.indices.cpu().numpy()
-            parts.append(SparseCodes.from_active(values, indices, config.m))
-            start += len(batch)
-            continue
-        # Outside the handler: there, the exception would still hold the tensors of the batch.
-        torch.cuda.empty_cache()
-        log.warning("out of memory: encoding continues in batches of %d", batch_size)
-    return SparseCodes.concatenate(parts)
 
 
 @torch.inference_mode()

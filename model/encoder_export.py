@@ -19,9 +19,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.encoder import IMAGE, MODALITIES, SparseEncoder
+from sieve.model.encoder import SparseEncoder
 from sieve.model.external_sae import INPUT_MEAN
 from sieve.model.files import atomic_folder
+from sieve.model.hyperparameters import IMAGE, MODALITIES
 
 EncoderFormat = Literal["saelens", "sentence-transformers"]
 Modality = Literal["image", "text"]

@@ -31,15 +31,21 @@ import torch
 from torch import Tensor
 
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
-from sieve.model.codes import MAX_DIMENSIONS
+from sieve.model.codes import MAX_DIMENSIONS, encode_codes
 from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.dimensions.naming import name_encoder
 from sieve.model.dimensions.vocabulary import TextTower
-from sieve.model.encoder import IMAGE, MODALITIES, SparseEncoder, encode_codes
+from sieve.model.encoder import SparseEncoder
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import INPUT_MEAN, find_weights, tool_of_config
 from sieve.model.files import Schema, Size, read_json
-from sieve.model.hyperparameters import ImportSettings, InputNorm, SparseEncoderConfig
+from sieve.model.hyperparameters import (
+    IMAGE,
+    MODALITIES,
+    ImportSettings,
+    InputNorm,
+    SparseEncoderConfig,
+)
 from sieve.model.tensor_files import TensorFile
 from sieve.model.training.calibration import calibrate
 from sieve.model.training.data import modality_means

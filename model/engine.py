@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sieve.model.backbone import Backbone, BackboneUnavailable
+from sieve.model.backbone.checked_files import BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
-from sieve.model.codes import SparseCodes
+from sieve.model.codes import SparseCodes, encode_codes
 from sieve.model.collection import Collection, thumbnail_path
 from sieve.model.dimensions import (
     CodeCache,
@@ -41,9 +42,8 @@ from sieve.model.dimensions.statistics import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.encoded_query import EncodedQuery, QueryBuilder, list_active
-from sieve.model.encoder import IMAGE, encode_codes
 from sieve.model.exclusion import Query, off_weights
-from sieve.model.hyperparameters import PRESENCE_LIMIT
+from sieve.model.hyperparameters import IMAGE, PRESENCE_LIMIT
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
 from sieve.model.item_filter import Facet, ItemFacets, ItemFilter, inside_polygon, rows_mask
@@ -56,6 +56,9 @@ from sieve.model.search_results import (
     SearchOutcome,
 )
 from sieve.model.text_encoder import FunctionEncoder, open_text_encoder
+
+if TYPE_CHECKING:
+    from sieve.model.backbone.clip import Backbone
 
 MAX_TOP = 200
 N_SEARCHED = 100

@@ -21,6 +21,10 @@ InputNorm = Literal["centred", "none", "unit", "layer"]
 PRESENCE_LIMIT = 0.5
 """Default probability from which `never` hides an image: see `sieve.model.dimensions.presence`."""
 
+IMAGE = "image"
+TEXT = "text"
+MODALITIES = (IMAGE, TEXT)
+
 
 @dataclass(frozen=True)
 class SparseEncoderConfig:
@@ -78,9 +82,22 @@ class SparseEncoderConfig:
         """Whether Sieve can train such an encoder; others are imported."""
         return self.activation != "jumprelu" and self.input_norm == "centred" and not self.soft_cap
 
+    @property
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the weights by name; `bias` and `centre` have a row for each modality."""
+        m, d = self.m, self.d
+        shapes: dict[str, tuple[int, ...]] = {
+            "encode_md": (m, d), "decode_md": (m, d), "bias": (2, m), "centre": (2, d)
+        }  # fmt: skip
+        if self.activation == "jumprelu":
+            shapes["threshold"] = (m,)
+        if not self.is_trainable:
+            shapes["decode_bias"] = (d,)
+        return shapes
+
     def active(self, modality: str) -> int:
         """Return the maximum number of active dimensions of the codes of "image" or "text"."""
-        return self.k_text or self.k if modality == "text" else self.k
+        return self.k_text or self.k if modality == TEXT else self.k
 
 
 LOSSES = frozenset(

@@ -45,7 +45,6 @@ from sieve.model.evaluation.pairs import (
     label_concepts,
     select_pairs,
 )
-from sieve.model.training.validation import recall_of_split
 from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import lemma, presence_in
 
@@ -323,6 +322,8 @@ def switch_report(engine: SearchEngine, pairs: PairSet) -> SwitchReport | None:
 
 def recall_report(engine: SearchEngine) -> RecallReport | None:
     """Compare the recall of the codes with that of the backbone."""
+    from sieve.model.training.validation import recall_of_split  # slow: imports torch
+
     collection = engine.collection
     rows = evaluation_rows(collection, "test")
     if collection.codes or not len(collection.captions_of_rows(rows)):

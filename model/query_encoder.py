@@ -11,13 +11,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image
 from scipy.sparse import csr_array, issparse, lil_array, vstack
 
-from sieve.model.backbone import Backbone, BackboneUnavailable
+from sieve.model.backbone.checked_files import BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import (
     WORD_CODES,
@@ -25,11 +25,12 @@ from sieve.model.codes import (
     SparseCodes,
     code_files,
     csr_fault,
+    encode_codes,
     read_codes,
     read_words,
 )
 from sieve.model.collection import Collection
-from sieve.model.encoder import IMAGE, TEXT, encode_codes
+from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.query_parser import Term, describe, shortened
 from sieve.model.text_encoder import (
     ATTACH,
@@ -44,6 +45,9 @@ from sieve.model.text_encoder import (
 )
 from sieve.model.words.nouns import bare_phrase
 from sieve.model.words.text import lemma
+
+if TYPE_CHECKING:
+    from sieve.model.backbone.clip import Backbone
 
 _FOLDERS = re.compile(r"""(?<![\w.-])(?:[A-Za-z]:)?[\\/](?:[^\\/'":;,]+[\\/])+""")
 _PROMPT = "a photo of a {}"

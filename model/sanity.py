@@ -34,9 +34,9 @@ from pydantic import TypeAdapter
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
-from sieve.model.backbone import resolve_device
+from sieve.model.backbone.clip import resolve_device
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
-from sieve.model.codes import shape_of
+from sieve.model.codes import encode_codes, shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimensions.code_cache import save_measurements
 from sieve.model.dimensions.labels import (
@@ -46,10 +46,10 @@ from sieve.model.dimensions.labels import (
     probe_importances,
 )
 from sieve.model.dimensions.naming import name_encoder
-from sieve.model.encoder import IMAGE, SparseEncoder, encode_codes
+from sieve.model.encoder import SparseEncoder
 from sieve.model.engine import SearchEngine
 from sieve.model.files import sieve_home
-from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.hyperparameters import IMAGE, TrainingConfig
 from sieve.model.interpretability import GOOD_AUC, leakage_pairs, matches_name
 from sieve.model.training.calibration import calibrate
 from sieve.model.training.data import TextEncoder, TrainingData, modality_means

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
-from scipy.stats import binomtest, false_discovery_control, fisher_exact
 
 from sieve.model.codes import shape_of
 from sieve.model.engine import SearchEngine
@@ -74,6 +73,8 @@ def compare_sets(engine: SearchEngine, first: str, second: str = "") -> SetDiffe
     Without a second set, it is all items that are not in the first. Items in both count in neither.
     Raises a ValueError if a set has fewer than `MIN_ITEMS` items of its own.
     """
+    from scipy.stats import false_discovery_control  # slow to import
+
     left = select_items(engine, first)
     everything = np.arange(engine.collection.n_items)
     right = select_items(engine, second) if second.strip() else np.setdiff1d(everything, left)
@@ -128,6 +129,8 @@ def _rates_and_means(codes: csr_array) -> tuple[np.ndarray, np.ndarray]:
 
 def _difference(a: int, n_a: int, b: int, n_b: int) -> tuple[float, float, float, float, float]:
     """Return two rates, the interval of their difference, and the p value of Fisher's test."""
+    from scipy.stats import binomtest, fisher_exact  # slow to import
+
     left, right = a / n_a, b / n_b
     (low_a, high_a), (low_b, high_b) = (
         binomtest(count, n).proportion_ci(method="wilson") for count, n in ((a, n_a), (b, n_b))

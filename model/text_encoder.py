@@ -10,13 +10,12 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from sieve.model.backbone import Backbone, BackboneUnavailable, backbone_of
-from sieve.model.backbone.checked_files import check_consent
+from sieve.model.backbone.checked_files import BackboneUnavailable, check_consent
 from sieve.model.collection import Collection
 from sieve.model.dimensions.vocabulary import TextTower
 from sieve.model.words.nouns import longest_matches
@@ -31,6 +30,9 @@ from sieve.model.words.text import (
     with_phrases,
     word_presence,
 )
+
+if TYPE_CHECKING:
+    from sieve.model.backbone.clip import Backbone
 
 ATTACH = "attach a text encoder with --text-encoder NAME"
 _ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -291,6 +293,8 @@ def open_text_encoder(
     ValueError
         If the named encoder cannot be opened, or embeds into another space.
     """
+    from sieve.model.backbone.clip import Backbone, backbone_of  # slow: imports torch
+
     if not name:
         return backbone_of(collection, device)
     if is_entry(name):

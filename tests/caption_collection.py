@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from collection_files import write_collection
 
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.collection import BackboneIdentity
 
 WORDS = ("dog", "beach", "snow", "car", "tree")

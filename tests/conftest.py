@@ -145,7 +145,7 @@ def tiny_backbone_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_backbone(tiny_backbone_dir: Path):
     """The loaded tiny backbone."""
-    from sieve.model.backbone import Backbone
+    from sieve.model.backbone.clip import Backbone
 
     return Backbone.load(f"local-dir:{tiny_backbone_dir}", "cpu")
 

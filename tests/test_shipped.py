@@ -11,13 +11,14 @@ import pytest
 from sieve import assets
 from sieve.data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings_path
 from sieve.data_prep.scenes import Scenes
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.benchmark import list_evaluations, read_evaluation
 from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import encode_codes
 from sieve.model.collection import file_sha256
 from sieve.model.dimensions.statistics import live_shares
-from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.engine import Result, SearchEngine
+from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.training.validation import recall_of_split
 from sieve.model.words.nouns import benchmark_nouns
 

@@ -15,7 +15,7 @@ import torch
 
 from sieve.data_prep.pipeline.record_table import RecordTable
 from sieve.data_prep.precomputed import PrecomputedEmbeddings, RowArray, read_rows
-from sieve.model.backbone import Backbone, ImageTransform
+from sieve.model.backbone.clip import Backbone, ImageTransform
 from sieve.model.collection import BackboneIdentity
 
 log = logging.getLogger(__name__)

@@ -35,8 +35,7 @@ from sieve.data_prep.sources.embedding_files import (
     read_table,
     unused_files,
 )
-from sieve.model.backbone import Backbone
-from sieve.model.backbone.clip import declared_width
+from sieve.model.backbone.clip import Backbone, declared_width
 from sieve.model.backbone.names import known_name, parse_name
 from sieve.model.collection import BackboneIdentity
 

@@ -6,7 +6,9 @@ import json
 import logging
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +22,7 @@ from tyro.constructors import (
 from sieve.explorer.cli.options import BackboneOptions, CollectionName, Count, File, Json, parse_out
 from sieve.explorer.cli.output import print_facts, print_json, print_text
 from sieve.explorer.json_validation import split_list
+from sieve.model.files import reason_of
 from sieve.model.hyperparameters import PRESETS, TrainingConfig
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from sieve.model.checkpoint import Checkpoint
     from sieve.model.collection import Collection
     from sieve.model.evaluation.query_sets import QuerySet
+    from sieve.model.training.trainer import StepReport
+    from sieve.model.training.validation import ValidationReport
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +40,10 @@ _SET_BY_PRESET = {
 }  # fmt: skip
 """Fields of `TrainingConfig` without an option."""
 registry = ConstructorRegistry()
+LogTool = Literal["tensorboard", "wandb"]
+_LOG_PACKAGES = {"tensorboard": '"sieve-explorer[log]"', "wandb": "wandb"}
+_MAX_LOGGED = 1000
+"""Number of steps whose losses are logged."""
 
 
 class Hyperparameters(dict[str, Any]):
@@ -83,6 +92,9 @@ class Train:
     """Base settings, which the options below override."""
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     backbone: BackboneOptions = BackboneOptions()
+    log: Annotated[LogTool | None, arg(metavar="tensorboard|wandb")] = None
+    """Log losses and validation metrics during the training: for TensorBoard in the folder
+    runs/NAME, or as a run of the project sieve of Weights & Biases."""
     json: Json = False
 
     def run(self) -> None:
@@ -107,20 +119,73 @@ class Train:
 
     def train(self, progress: bool) -> Checkpoint:
         """Train the encoder, with a progress bar if wanted."""
+        if self.log and find_spec(self.log) is None:
+            package = _LOG_PACKAGES[self.log]
+            raise ValueError(f"--log {self.log} needs a package: pip install {package}")
         from sieve.model.checkpoint import default_checkpoint_out
         from sieve.model.collection import Collection
-        from sieve.model.training import train
+        from sieve.model.training import train, world_from_env
 
         opened = Collection.open(self.backbone.find_collection(self.collection, progress))
-        return train(
-            opened,
-            parse_out(self.out) if self.out else default_checkpoint_out(opened.name),
-            replace(PRESETS[self.preset], **self.hyperparameters),
-            device=self.backbone.device,
-            text_encoder=self.backbone.text_encoder_name(),
-            allow_code=self.backbone.allow_code,
-            progress=progress,
-        )
+        out = parse_out(self.out) if self.out else default_checkpoint_out(opened.name)
+        config = replace(PRESETS[self.preset], **self.hyperparameters)
+        callbacks: dict[str, Any] = {}
+        with ExitStack() as stack:
+            if self.log and world_from_env().is_main:
+                training_log = stack.enter_context(closing(TrainingLog(self.log, out.name, config)))
+                callbacks["on_step"] = training_log.add_step
+                callbacks["on_validation"] = training_log.add_validation
+            return train(
+                opened,
+                out,
+                config,
+                device=self.backbone.device,
+                text_encoder=self.backbone.text_encoder_name(),
+                allow_code=self.backbone.allow_code,
+                progress=progress,
+                **callbacks,
+            )
+
+
+class TrainingLog:
+    """The log of one training, for TensorBoard or Weights & Biases.
+
+    Raises a ValueError or an OSError if it cannot be started.
+    """
+
+    def __init__(self, tool: LogTool, name: str, config: TrainingConfig) -> None:
+        if tool == "tensorboard":
+            from torch.utils.tensorboard import SummaryWriter
+
+            writer = SummaryWriter(str(Path("runs", name)))
+            self._add, self.close = writer.add_scalar, writer.close
+            log.warning("see the curves with `tensorboard --logdir runs`")
+            return
+        import wandb  # pyright: ignore[reportMissingImports]
+
+        try:
+            run = wandb.init(project="sieve", name=name, config=asdict(config))
+        except Exception as error:  # of its own kinds, also if the user is not logged in
+            raise ValueError(
+                f"Weights & Biases cannot start a run ({reason_of(error)}); log in with `wandb "
+                "login`, or set WANDB_MODE=offline"
+            ) from None
+        self._add = lambda curve, value, step: run.log({curve: value}, step=step)
+        self.close = run.finish
+
+    def add_step(self, report: StepReport) -> None:
+        """Log the losses after a step, of at most about 1000 steps."""
+        if report.step % max(report.n_steps // _MAX_LOGGED, 1) and report.step < report.n_steps:
+            return
+        for name, value in report.losses.items():
+            self._add(f"train/{name}", value, report.step)
+        self._add("train/live dimensions", report.live, report.step)
+
+    def add_validation(self, report: ValidationReport) -> None:
+        """Log the metrics of a validation."""
+        self._add("validation/recall@10", report.recall, report.step)
+        if report.exclusion is not None:
+            self._add("validation/exclusion AP@10", report.exclusion, report.step)
 
 
 @dataclass(frozen=True)

@@ -130,12 +130,13 @@ class BackboneOptions:
         be found.
         """
         from sieve.data_prep.bundled import locate_collection
-        from sieve.model.backbone import trust_backbone_of
         from sieve.model.collection import Collection
 
         shows_progress = sys.stderr.isatty() if progress is None else progress
         path = locate_collection(name, device=self.device, progress=shows_progress)
         if self.trust_backbone:
+            from sieve.model.backbone.clip import trust_backbone_of  # slow: imports torch
+
             trust_backbone_of(Collection.open(path))
         return path
 
@@ -216,7 +217,7 @@ def parse_out(path: Path) -> Path:
 
 def backbone_name(name: str) -> str:
     """Return the canonical name of a backbone, with an absolute path if it is local."""
-    from sieve.model.backbone import parse_name
+    from sieve.model.backbone.names import parse_name
 
     return parse_name(name).text
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sieve.data_prep.pipeline.plan import Shard
     from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
     from sieve.data_prep.records import Source
-    from sieve.model.backbone import Backbone
+    from sieve.model.backbone.clip import Backbone
     from sieve.model.collection import BackboneIdentity, Collection
 
 BackboneName = Annotated[
@@ -117,7 +117,7 @@ class EmbedOptions(CommonOptions):
         self, source: Source, backbone: str, out: Path, progress: bool | None = None
     ) -> Collection:
         """Load the backbone, and prepare the collection."""
-        from sieve.model.backbone import Backbone
+        from sieve.model.backbone.clip import Backbone
 
         loaded = Backbone.load(backbone_name(backbone), self.device)
         return self.prepare(source, loaded, out, shard=self.shard, progress=progress)
@@ -519,7 +519,7 @@ class Add:
             announce_backbone_of(self.collection)
         from sieve.data_prep.merge import add
         from sieve.data_prep.sources.folder import Folder
-        from sieve.model.backbone import Backbone, backbone_of
+        from sieve.model.backbone.clip import Backbone, backbone_of
         from sieve.model.collection import Collection
 
         options = BackboneOptions(device=self.device, trust_backbone=self.trust_backbone)

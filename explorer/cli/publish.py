@@ -157,13 +157,17 @@ class Push:
 
 
 def copy_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
-    """Link the files of a checkpoint into an empty folder."""
-    from sieve.model.checkpoint import FILES
+    """Link the files of a checkpoint into an empty folder, with the newest measurements."""
+    from sieve.model.checkpoint import FILES, MEASUREMENTS
+    from sieve.model.dimensions.code_cache import read_measurements
     from sieve.model.files import link_or_copy
 
     for name in FILES:
-        if (checkpoint.path / name).is_file():
+        if name != MEASUREMENTS and (checkpoint.path / name).is_file():
             link_or_copy(checkpoint.path / name, folder / name)
+    measured = read_measurements(checkpoint)
+    if measured.notna().any(axis=None):
+        measured.to_csv(folder / MEASUREMENTS, index_label="dimension")
 
 
 def copy_collection(
@@ -257,14 +261,15 @@ def _pack_thumbnails(collection: Collection, folder: Path, thumbnails: bool) -> 
 
 
 def _warn_of_local(backbone: BackboneIdentity | None) -> None:
-    if backbone is not None and _is_local(backbone.name):
+    if backbone is not None and is_local_backbone(backbone.name):
         log.warning(
             "the files refer to backbone %s, a path on this machine; to open them elsewhere, "
             "give the path of the same weights with --text-encoder", backbone.name,
         )  # fmt: skip
 
 
-def _is_local(backbone: str) -> bool:
+def is_local_backbone(backbone: str) -> bool:
+    """Return whether a backbone's name is a path on this machine."""
     from sieve.model.backbone.names import parse_name
 
     try:
@@ -274,13 +279,18 @@ def _is_local(backbone: str) -> bool:
 
 
 @dataclass
-class _Card:
+class Card:
     """A card: YAML for the Hub, then Markdown, in which all texts of an artifact are escaped."""
 
     data: dict[str, Any]
     parts: list[str] = field(default_factory=list)
 
+    def title(self, text: str) -> None:
+        """Add the title."""
+        self.parts.append(f"# {_cell(text)}")
+
     def table(self, *rows: Sequence[object], header: Sequence[str] = ("", "")) -> None:
+        """Add a table."""
         lines = [header, ["---"] * len(header), *rows]
         self.parts.append("\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines))
 
@@ -299,7 +309,7 @@ def _line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]
 
 
-def _facts(licence: str, backbone: BackboneIdentity | None, **more: Any) -> dict[str, Any]:
+def card_facts(licence: str, backbone: BackboneIdentity | None, **more: Any) -> dict[str, Any]:
     """Return the YAML of a card."""
     facts: dict[str, Any] = {**more}
     if licence.lower() in _LICENCES:
@@ -315,11 +325,11 @@ def _facts(licence: str, backbone: BackboneIdentity | None, **more: Any) -> dict
 def checkpoint_card(checkpoint: Checkpoint, reference: object, licence: str) -> str:
     """Return the model card of a checkpoint."""
     config, backbone = checkpoint.config, checkpoint.config.backbone
-    card = _Card(_facts(licence, backbone, library_name="sieve", tags=_TAGS))
+    card = Card(card_facts(licence, backbone, library_name="sieve", tags=_TAGS))
     certain = sum(name.confident for name in checkpoint.names.values())
     shape = config.encoder
+    card.title(checkpoint.name)
     card.parts += [
-        f"# {_cell(checkpoint.name)}",
         f"A sparse encoder for Sieve: codes of {checkpoint.m:,} non-negative dimensions, shared by "
         "images and texts. Each dimension has a name, and can be switched off: “a dog, without a "
         "beach”.",
@@ -342,7 +352,7 @@ def checkpoint_card(checkpoint: Checkpoint, reference: object, licence: str) -> 
     return str(card)
 
 
-def _metrics(card: _Card, checkpoint: Checkpoint) -> list[str]:
+def _metrics(card: Card, checkpoint: Checkpoint) -> list[str]:
     quality = checkpoint.quality
     rows = [
         (f"text-to-image {name}", f"{value:.3f}", f"{quality.backbone[name]:.3f}")
@@ -396,11 +406,11 @@ def collection_card(collection: Collection, reference: object, thumbnails: bool)
 
     manifest, backbone = collection.manifest, collection.manifest.backbone
     configs = [{"config_name": "default", "data_files": ITEMS}]
-    card = _Card(_facts(manifest.licence, None, tags=_TAGS, configs=configs))
+    card = Card(card_facts(manifest.licence, None, tags=_TAGS, configs=configs))
     splits = collection.items["split"].value_counts().to_dict()
     holds = f"embeddings of {backbone}" if backbone else str(manifest.codes)
+    card.title(collection.name)
     card.parts += [
-        f"# {_cell(collection.name)}",
         f"Captions, labels and {'embeddings' if backbone else 'codes'} of {collection.n_items:,} "
         "images, a collection for Sieve to search.",
     ]

@@ -48,9 +48,8 @@ from sieve.explorer.security.origins import (
 )
 
 PASSWORD = "SIEVE_PASSWORD"
-_ROOT_PATH = re.compile(
-    r"(https?://([\w.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?)?(/[\w.~-]+)*", re.ASCII
-)
+_ORIGIN = re.compile(r"https?://([\w.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
+_ROOT_PATH = re.compile(rf"({_ORIGIN.pattern})?(/[\w.~-]+)*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,9 @@ class Access:
         UseAppendAction[tuple[str, ...]], arg(name="trusted-proxy", metavar="ADDRESS")
     ] = ()
     """Address or network of a reverse proxy whose X-Forwarded headers are trusted; repeatable."""
+    embed_in: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="ORIGIN")] = ()
+    """With --public-safe: a website that may embed the page, such as https://example.org;
+    repeatable. Notebooks on this machine always may."""
     mcp: bool = False
     """Also serve search over the Model Context Protocol, at /gradio_api/mcp/."""
 
@@ -92,6 +94,17 @@ class Access:
                     "--allow-host must be a name such as sieve.example.org, without scheme or "
                     f"port, or * for any; got {name[:60]!r}"
                 )
+        for origin in self.embed_in:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    "--embed-in must be an origin such as https://example.org, without a path; "
+                    f"got {origin[:60]!r}"
+                )
+        if self.embed_in and not self.public:
+            raise ValueError(
+                "--embed-in needs --public-safe: another website could trick its visitors into "
+                "clicks that change something"
+            )
         if self.trusted_proxies and not self.root_path:
             raise ValueError("--trusted-proxy needs --root-path, the path behind the proxy")
         _ = self.proxy_networks

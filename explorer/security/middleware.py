@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
@@ -79,11 +80,11 @@ _INVALID_CALL_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexEr
 _CONTENT_POLICY = (
     "default-src {own}; script-src {own} 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src {own} 'unsafe-inline'; img-src {own} data: blob:; font-src {own} data:; "
-    "connect-src {own} data: blob:; worker-src {own} blob:; frame-src {own}; object-src 'none'; "
-    "base-uri {own}; form-action {own}"
+    "connect-src {own} data: blob:{hub}; worker-src {own} blob:; frame-src {own}; "
+    "object-src 'none'; base-uri {own}; form-action {own}; "
+    # Notebooks on this machine can embed the page, and other websites only if they are listed.
+    "frame-ancestors {own} http://localhost:* http://127.0.0.1:*"
 )
-# A notebook on this machine can embed the page; other websites cannot (clickjacking).
-_FRAME_POLICY = "; frame-ancestors {own} http://localhost:* http://127.0.0.1:*"
 
 
 class RouteAllowList:
@@ -121,6 +122,8 @@ class RouteAllowList:
         self._generated = generated
         self._not_uploads = frozenset({generated.name, "vibe_edit_history"})
         self._headers = _headers(access)
+        # Gradio compresses only files, not its page and answers. Streams are left as they are.
+        self._compressed = GZipMiddleware(self._serve, minimum_size=1000, compresslevel=5)
         self._import = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,7 +133,7 @@ class RouteAllowList:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self._serve(scope, receive, send)
+            await self._compressed(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_started = False
@@ -338,9 +341,11 @@ _CACHE_HOUR = {"cache-control": "private, max-age=3600"}
 def _headers(access: Access) -> dict[str, str]:
     root = urlsplit(access.root_path)
     own = f"'self' {root.scheme}://{root.netloc}" if root.netloc else "'self'"
-    policy = _CONTENT_POLICY if access.public else _CONTENT_POLICY + _FRAME_POLICY
+    # On a Space, Gradio's page asks the Hub whether the Space is running, and waits for the answer.
+    hub = " https://huggingface.co" if (root.hostname or "").endswith(".hf.space") else ""
+    policy = " ".join([_CONTENT_POLICY.format(own=own, hub=hub), *access.embed_in])
     return {
-        "content-security-policy": policy.format(own=own),
+        "content-security-policy": policy,
         "referrer-policy": "same-origin",
         "x-content-type-options": "nosniff",
     }

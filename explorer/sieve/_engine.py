@@ -28,7 +28,8 @@ from sieve.explorer.json_validation import (
     short_repr,
 )
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
-from sieve.model.encoder import MODALITIES, encode_codes
+from sieve.model.codes import encode_codes
+from sieve.model.hyperparameters import MODALITIES
 
 if TYPE_CHECKING:
     from sieve._paper_figure import PaperFigure

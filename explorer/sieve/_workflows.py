@@ -115,6 +115,7 @@ def train(
     text_encoder: str = "",
     allow_code: bool = False,
     trust_backbone: bool = False,
+    log: Literal["tensorboard", "wandb"] | None = None,
     progress: bool = True,
     **hyperparameters: Any,
 ) -> Path:
@@ -134,6 +135,8 @@ def train(
     device : {"auto", "cuda", "mps", "cpu"}
     text_encoder, allow_code, trust_backbone
         As for `Engine.open`.
+    log : {"tensorboard", "wandb"}, optional
+        Log losses and validation metrics during the training, as `sieve train --log` does.
     progress : bool
         Show a progress bar.
     **hyperparameters
@@ -173,7 +176,8 @@ def train(
         allow_code=allow_code,
         trust_backbone=trust_backbone,
     )
-    command = Train(str(collection), _path(out), preset, Hyperparameters(hyperparameters), options)
+    given = Hyperparameters(hyperparameters)
+    command = Train(str(collection), _path(out), preset, given, options, log)
     return Path(command.train(progress).path)
 
 

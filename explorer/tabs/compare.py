@@ -24,9 +24,9 @@ from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.model import compare as comparison
 from sieve.model.checkpoint import Checkpoint, list_fitting
 from sieve.model.collection import Collection
-from sieve.model.encoder import IMAGE
 from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.evaluation import TRACKS, TrackName
+from sieve.model.hyperparameters import IMAGE
 from sieve.model.set_difference import MIN_ITEMS, compare_sets
 from sieve.model.words.nouns import benchmark_nouns
 

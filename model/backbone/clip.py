@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
@@ -43,6 +44,7 @@ from sieve.model.backbone.checked_files import (
     trusted_files,
 )
 from sieve.model.backbone.names import CONFIG, LOCAL, check_no_torchscript, parse_name
+from sieve.model.backbone.sieve_lite import SieveLiteNetwork, open_sieve_lite
 from sieve.model.files import disk_is_full, report_full_disk
 from sieve.model.hub import hub_file, hub_folder
 from sieve.model.words.text import WordList, WordReading
@@ -106,12 +108,21 @@ def _load_network(files: BackboneFiles) -> tuple[Any, Tokenizer, dict[str, Any]]
         try:
             # Building a network draws random numbers; keep the random state of the caller.
             with _quiet(), torch.random.fork_rng(devices=[]):
-                return open_blip(files) if files.name.is_blip else _open_clip_model(files)
+                if files.name.is_blip:
+                    return open_blip(files)
+                if files.name.kind == "bundled":
+                    return open_sieve_lite(files, lambda: _load_image_tower(files))
+                return _open_clip_model(files)
         except Exception as error:
             if disk_is_full(error, temporary):
                 raise
             # Errors range from invalid JSON and missing keys to errors of network libraries.
             raise cannot_open(files.name, error) from error
+
+
+def _load_image_tower(files: BackboneFiles) -> Any:
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        return _open_clip_model(files)[0]
 
 
 def declared_width(name: str) -> int | None:
@@ -239,8 +250,6 @@ class Backbone:
         preprocessing. Equal hashes mean equal embeddings.
     width : int
         d, the width of the embeddings.
-    transform : ImageTransform
-        The preprocessing without the weights, for decoder processes.
     files : BackboneFiles or None
         Files it was loaded from.
     """
@@ -258,9 +267,11 @@ class Backbone:
     ) -> None:
         preprocess = dict(network.visual.preprocess_cfg)
         self.name = name
-        self.sha256 = _hash(network, {"model": model_config, "preprocess": preprocess})
+        lite = network if isinstance(network, SieveLiteNetwork) else None
+        config = {"model": model_config, "preprocess": preprocess}
+        self.sha256 = lite.sha256 if lite else _hash(network, config)
         self.device = device
-        self.transform = ImageTransform(preprocess)
+        self._preprocess = preprocess
         self._tokenizer = tokenizer
         self._words = words
         self._longest = _CHARACTERS_PER_TOKEN * int(getattr(network, "context_length", 0) or 77)
@@ -269,7 +280,12 @@ class Backbone:
         # `_encode_unpadded` is not thread-safe.
         self._text_lock = Lock()
         self._network = network.to(device=device, memory_format=torch.channels_last)
-        self.width = self._common_width()
+        self.width: int = lite.width if lite else self._common_width()
+
+    @cached_property
+    def transform(self) -> ImageTransform:
+        """The preprocessing without the weights, for decoder processes."""
+        return ImageTransform(self._preprocess)
 
     @classmethod
     def load(cls, name: str, device: str = "auto") -> Backbone:
@@ -384,20 +400,28 @@ def _encode_unpadded(network: Any, tokens: Tensor) -> Tensor:
     token, the tokens after it have no effect and are cut off. Only open_clip's own text tower is
     known to be of this kind. Not thread-safe: its attention mask is changed temporarily.
     """
+    encode = _unpadded_encoder(network)
+    if encode is None or not len(tokens):
+        return network.encode_text(tokens)
+    order = tokens.argmax(1).argsort()
+    parts = [encode(tokens[rows]) for rows in order.chunk(_TEXT_CHUNKS)]
+    return torch.cat(parts)[order.argsort()]
+
+
+def _unpadded_encoder(network: Any) -> Callable[[Tensor], Tensor] | None:
+    if isinstance(network, SieveLiteNetwork):
+        return network.encode_text
+    if not isinstance(tower := getattr(network, "text", None), torch.nn.Module):
+        return None
     from open_clip.transformer import TextTransformer
 
-    tower = getattr(network, "text", None)
     ignores_padding = (
         isinstance(tower, TextTransformer)
         and tower.pool_type == "argmax"
         and tower.attn_mask is not None
         and tower.cls_emb is None
     )
-    if not ignores_padding or not len(tokens):
-        return network.encode_text(tokens)
-    order = tokens.argmax(1).argsort()
-    parts = [_encode_cut(network, tower, tokens[rows]) for rows in order.chunk(_TEXT_CHUNKS)]
-    return torch.cat(parts)[order.argsort()]
+    return partial(_encode_cut, network, tower) if ignores_padding else None
 
 
 def _encode_cut(network: Any, tower: Any, tokens: Tensor) -> Tensor:

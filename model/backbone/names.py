@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import safetensors
-import torch
 
 from sieve.assets import ROOT
 from sieve.model.files import reason_of
@@ -258,9 +257,11 @@ def check_no_torchscript(path: Path) -> None:
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the tensors in a file by their names, without prefixes of wrappers."""
+    import torch  # slow to import, and names of backbones do not need it
+
     try:
         if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, "pt") as file:
+            with safetensors.safe_open(path, "np") as file:
                 names = file.keys()
                 shapes = {name: file.get_slice(name).get_shape() for name in names}
         else:
@@ -286,6 +287,7 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
 def _fits(architecture: str, shapes: dict[str, tuple[int, ...]]) -> bool:
     """Return whether tensors are those of an architecture that open_clip builds alone."""
     import open_clip
+    import torch
 
     config = open_clip.get_model_config(architecture) or {}
     others = {"timm_model_name", "hf_model_name", "multimodal_cfg"}

@@ -20,12 +20,13 @@ from scipy.sparse import csr_array
 from scipy.special import expit
 from tqdm import tqdm
 
-from sieve.model.backbone import resolve_device
+from sieve.model.backbone.clip import resolve_device
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
+from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.concepts import encoder_concepts
 from sieve.model.dimensions.statistics import ZeroShotEvidence
-from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes, encode_dense
+from sieve.model.encoder import SparseEncoder, encode_dense
 from sieve.model.evaluation import recall_at
 from sieve.model.evaluation.pairs import PairSet
 from sieve.model.evaluation.rules import (
@@ -56,7 +57,7 @@ from sieve.model.evaluation.rules import (
 )
 from sieve.model.exclusion import Calibration
 from sieve.model.files import sieve_home
-from sieve.model.hyperparameters import LOSSES
+from sieve.model.hyperparameters import IMAGE, LOSSES, TEXT
 from sieve.model.training import PAPER, TrainingConfig
 from sieve.model.training.data import TextEncoder, TrainingData, modality_means
 from sieve.model.training.trainer import Trainer

@@ -15,7 +15,7 @@ from itertools import count
 import numpy as np
 from tqdm import tqdm
 
-from sieve.model.backbone import BackboneUnavailable
+from sieve.model.backbone.checked_files import BackboneUnavailable
 from sieve.model.benchmark.failures import sort_failures
 from sieve.model.benchmark.measurement import (
     Measured,

@@ -19,8 +19,15 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array, csr_array
 
-from sieve.model.checkpoint import Checkpoint
-from sieve.model.codes import IMAGE_CODES, TEXT_CODES, SparseCodes, code_files, read_codes
+from sieve.model.checkpoint import MEASUREMENTS, Checkpoint
+from sieve.model.codes import (
+    IMAGE_CODES,
+    TEXT_CODES,
+    SparseCodes,
+    code_files,
+    encode_codes,
+    read_codes,
+)
 from sieve.model.collection import Collection
 from sieve.model.dimensions.naming import nameable
 from sieve.model.dimensions.statistics import (
@@ -29,7 +36,6 @@ from sieve.model.dimensions.statistics import (
     word_association,
 )
 from sieve.model.dimensions.table import VERSION, dimension_table
-from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.files import (
     atomic_file,
     atomic_folder,
@@ -37,6 +43,7 @@ from sieve.model.files import (
     sieve_home,
     write_checksums,
 )
+from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.words.text import WordPresence, word_presence
 
 log = logging.getLogger(__name__)
@@ -44,7 +51,6 @@ log = logging.getLogger(__name__)
 _TABLE = "dimensions.parquet"
 _RECOMPUTED = "it is computed again"
 _DIMENSIONS_AT_ONCE = 4096
-MEASUREMENTS = "measurements.csv"
 MEASURED = ("stability", "own_fall", "other_fall")
 """Columns of the dimension table that only some commands measure: see `sieve.model.sanity`."""
 _T = TypeVar("_T")

@@ -18,13 +18,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array, csr_array
 
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.codes import SparseCodes, shape_of
+from sieve.model.codes import SparseCodes, encode_codes, shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import DimensionName
 from sieve.model.dimensions.code_cache import cache_folder, codes_of, read_or_compute
@@ -37,8 +38,11 @@ from sieve.model.dimensions.naming import (
 )
 from sieve.model.dimensions.statistics import auc_matrix, sample_rows, word_association
 from sieve.model.dimensions.vocabulary import are_related
-from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.words.text import WordPresence, concept_presence, hypernyms_of, word_presence
+
+if TYPE_CHECKING:
+    from sieve.model.encoder import SparseEncoder
 
 VERSION = 3
 """Version of the grouping; cached concepts of another version are computed again."""

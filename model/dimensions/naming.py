@@ -23,13 +23,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array, csr_array, hstack
 
-from sieve.model.codes import shape_of
+from sieve.model.codes import encode_codes, shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName, labels_people
 from sieve.model.dimensions.statistics import (
@@ -48,8 +48,11 @@ from sieve.model.dimensions.vocabulary import (
     word_embeddings,
 )
 from sieve.model.duplicates import evaluation_rows
-from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.words.text import WordPresence, concept_presence
+
+if TYPE_CHECKING:
+    from sieve.model.encoder import SparseEncoder
 
 MIN_TESTS = 100
 """With fewer validation items, every `TEST_EVERY`-th training item tests the names instead."""

@@ -38,14 +38,14 @@ import numpy as np
 from scipy.sparse import csr_array, load_npz, save_npz
 
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.codes import SparseCodes
+from sieve.model.codes import SparseCodes, encode_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.code_cache import cache_folder, codes_of, read_or_compute
 from sieve.model.dimensions.concepts import Concepts
 from sieve.model.dimensions.statistics import MATCHING, sample_rows
 from sieve.model.duplicates import evaluation_rows
-from sieve.model.encoder import IMAGE, encode_codes
 from sieve.model.exclusion import RowFilter
+from sieve.model.hyperparameters import IMAGE
 from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import WordPresence, content_words, lemma, mentioned_words
 

@@ -15,16 +15,19 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import torch
 
 from sieve import assets
+from sieve.model.codes import encode_codes
 from sieve.model.dimensions.statistics import SHARPNESS
-from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.evaluation.rules import unit
 from sieve.model.files import UNREADABLE, atomic_file, sieve_home
+from sieve.model.hyperparameters import IMAGE, TEXT
+
+if TYPE_CHECKING:
+    from sieve.model.encoder import SparseEncoder
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +105,8 @@ def fit_words(
     """
     if not len(words) or not len(images):
         return {}
+    import torch  # slow to import, and named dimensions do not need it
+
     with torch.inference_mode():
         read = encoder.centred(torch.from_numpy(embeddings), TEXT).cpu().numpy()  # (w, d)
         seen = encoder.centred(

@@ -13,11 +13,12 @@ from itertools import product
 
 import numpy as np
 
+from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.concepts import encoder_concepts
 from sieve.model.dimensions.statistics import ZeroShotEvidence
 from sieve.model.duplicates import evaluation_rows
-from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.encoder import SparseEncoder
 from sieve.model.evaluation import measure_rankings
 from sieve.model.evaluation.pairs import (
     PairCriteria,
@@ -28,6 +29,7 @@ from sieve.model.evaluation.pairs import (
 )
 from sieve.model.evaluation.rules import FEW, Rule, Space, dimensions_off
 from sieve.model.exclusion import Calibration
+from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.training.data import TextEncoder
 from sieve.model.words.nouns import benchmark_nouns
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sieve.model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, keep_top
-from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.encoder import SparseEncoder, keep_top
+from sieve.model.hyperparameters import IMAGE, MODALITIES, TEXT, TrainingConfig
 from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import (

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sieve.model.backbone import resolve_device
+from sieve.model.backbone.clip import resolve_device
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.dimensions.naming import name_encoder

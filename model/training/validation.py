@@ -14,15 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sieve.model.codes import SparseCodes
+from sieve.model.codes import SparseCodes, encode_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.statistics import live_shares
 from sieve.model.duplicates import evaluation_rows
-from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.encoder import SparseEncoder
 from sieve.model.evaluation import PairCriteria, recall_at
 from sieve.model.evaluation.pairs import caption_concepts, select_pairs
 from sieve.model.evaluation.rules import FEW
 from sieve.model.exclusion import Calibration
+from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.training.calibration import code_space, mean_ap
 from sieve.model.training.data import TextEncoder
 from sieve.model.words.nouns import benchmark_nouns

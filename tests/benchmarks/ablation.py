@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
-from sieve.model.backbone import backbone_of
+from sieve.model.backbone.clip import backbone_of
 from sieve.model.benchmark.measurement import tune
 from sieve.model.benchmark.methods import SIEVE, BackboneEmbeddings, coded, train_method
+from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.statistics import live_shares
-from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.encoder import SparseEncoder
 from sieve.model.evaluation import measure_rankings
 from sieve.model.evaluation.pairs import (
     PairCriteria,
@@ -35,6 +36,7 @@ from sieve.model.evaluation.pairs import (
     select_pairs,
 )
 from sieve.model.evaluation.rules import PUSH, SUBTRACT
+from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.training import TrainingConfig
 from sieve.model.training.validation import recall_of_split
 from sieve.model.words.nouns import benchmark_nouns

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
-from sieve.model.backbone import backbone_of
+from sieve.model.backbone.clip import backbone_of
 from sieve.model.benchmark.measurement import tune
 from sieve.model.benchmark.methods import (
     CONTROL,

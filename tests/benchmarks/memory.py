@@ -28,7 +28,7 @@ from sieve.data_prep.precomputed import PrecomputedEmbeddings
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
 from sieve.data_prep.sources.folder import Folder
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.collection import BackboneIdentity
 
 _SLICE = 1 << 14

@@ -25,7 +25,7 @@ import torch
 from sieve.data_prep.pipeline.embed import IMAGE_BATCH, precision
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.folder import Folder
-from sieve.model.backbone import Backbone, resolve_device
+from sieve.model.backbone.clip import Backbone, resolve_device
 
 BUDGET = 0.85
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
-from sieve.model.backbone import backbone_of
+from sieve.model.backbone.clip import backbone_of
 from sieve.model.benchmark.measurement import DEPTH, draw_resamples, paired_ratio, resample
 from sieve.model.benchmark.methods import CONTROL, SIEVE, BackboneEmbeddings, coded, train_method
 from sieve.model.collection import Collection

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sieve.data_prep.bundled import locate_collection
-from sieve.model.backbone import backbone_of
+from sieve.model.backbone.clip import backbone_of
 from sieve.model.benchmark.methods import BackboneEmbeddings
 from sieve.model.collection import Collection
-from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
-from sieve.model.hyperparameters import LOSSES, LOSSES_OF_OBJECTIVE
+from sieve.model.encoder import ActiveCode, SparseEncoder, keep_top
+from sieve.model.hyperparameters import IMAGE, LOSSES, LOSSES_OF_OBJECTIVE, TEXT
 from sieve.model.training import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.losses import reconstruction

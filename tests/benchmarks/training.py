@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sieve.model.backbone import resolve_device
+from sieve.model.backbone.clip import resolve_device
 from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.training import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData

@@ -177,7 +177,9 @@ def test_rebound_host_name_gets_no_data(
     playwright: Playwright, browser_path: str, address: str
 ) -> None:
     led = "--host-resolver-rules=MAP rebound.example 127.0.0.1"
-    browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", led])
+    browser = playwright.chromium.launch(
+        executable_path=browser_path, args=["--no-sandbox", "--disable-gpu", led]
+    )
     try:
         page = browser.new_page()
         answer = page.goto(f"http://rebound.example:{urlsplit(address).port}/config")
@@ -243,7 +245,9 @@ def test_website_over_plain_http_cannot_read_or_write(
         served = start(tiny_engine, port=FIRST_PORT + 70, access=access)
     evil_port, port = urlsplit(malicious_site).port, urlsplit(served.url).port
     led = "--host-resolver-rules=MAP *.example 127.0.0.1"
-    browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", led])
+    browser = playwright.chromium.launch(
+        executable_path=browser_path, args=["--no-sandbox", "--disable-gpu", led]
+    )
     uploaded = set(Path(get_upload_folder()).rglob("*"))
     try:
         page = browser.new_page()

@@ -15,7 +15,7 @@ from sieve.data_prep.pipeline.plan import CHUNK_ROWS, Shard
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record, Skipped
 from sieve.data_prep.sources.folder import Folder
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.collection import Collection, thumbnail_path
 
 

@@ -12,7 +12,7 @@ from square_source import SquareSource, skipped_rows
 from sieve.data_prep.precomputed import ConcatRows, PrecomputedEmbeddings
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.collection import BackboneIdentity
 
 

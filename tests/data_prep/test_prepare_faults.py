@@ -15,7 +15,7 @@ from square_source import SquareSource
 from sieve.data_prep.pipeline.decode import ThumbnailWriter
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 
 
 def test_damaged_backbone_is_rejected(

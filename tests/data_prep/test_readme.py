@@ -10,7 +10,7 @@ from PIL import Image
 from square_source import skipped_rows
 
 from sieve.data_prep.prepare import prepare
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 
 README = Path(__file__).parents[2] / "data_prep" / "README.md"
 

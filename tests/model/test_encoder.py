@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sieve.model.encoder import (
-    IMAGE,
-    TEXT,
-    SparseEncoder,
-    encode_codes,
-    encode_dense,
-    keep_top,
-)
-from sieve.model.hyperparameters import SparseEncoderConfig
+from sieve.model.codes import encode_codes
+from sieve.model.encoder import SparseEncoder, encode_dense, keep_top
+from sieve.model.hyperparameters import IMAGE, TEXT, SparseEncoderConfig
 
 
 def encoder() -> SparseEncoder:

@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sieve.model.encoder import IMAGE, TEXT, SparseEncoder
+from sieve.model.encoder import SparseEncoder
 from sieve.model.encoder_import import read_encoder
-from sieve.model.hyperparameters import ImportSettings
+from sieve.model.hyperparameters import IMAGE, TEXT, ImportSettings
 
 D, M, K = 16, 48, 5
 NORMS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -9,9 +9,9 @@ from scipy.sparse import csr_array
 
 from sieve.model import query_encoder
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.codes import SparseCodes
+from sieve.model.codes import SparseCodes, encode_codes
 from sieve.model.collection import Collection
-from sieve.model.encoder import SparseEncoder, encode_codes
+from sieve.model.encoder import SparseEncoder
 from sieve.model.engine import SearchEngine
 
 
@@ -148,7 +148,9 @@ def test_search_by_item_loads_no_backbone(
     engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = SearchEngine(engine.collection, engine.checkpoint, "cpu")
-    monkeypatch.setattr("sieve.model.engine.Backbone.load", lambda *_: pytest.fail("it is loaded"))
+    monkeypatch.setattr(
+        "sieve.model.backbone.clip.Backbone.load", lambda *_: pytest.fail("it is loaded")
+    )
     query = fresh.encode(item=engine.collection.items["id"].iloc[3])
     assert fresh.search(query, off=(query.dimensions[0].dimension,)).results
 

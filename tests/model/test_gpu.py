@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sieve.model.encoder import IMAGE, SparseEncoder, SparseEncoderConfig
-from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
+from sieve.model.hyperparameters import IMAGE, TrainingConfig
 from sieve.model.training.data import Batch
 from sieve.model.training.objectives import Compact, TrainingModule
 from tests.benchmarks.gpu.correctness import CHECKS

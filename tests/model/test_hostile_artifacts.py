@@ -17,7 +17,7 @@ import torch
 from conftest import write_word_collection
 from corruption import PicklePayload, put_file, reseal
 
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
 from sieve.model.collection import (
     CAPTION_ITEM,

@@ -11,9 +11,10 @@ from conftest import QUICK, WordBackbone
 from scipy.sparse import csr_array
 
 from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
-from sieve.model.encoder import IMAGE, encode_codes
 from sieve.model.engine import SearchEngine
+from sieve.model.hyperparameters import IMAGE
 from sieve.model.sanity import (
     CONTROLS,
     CounterfactualPair,

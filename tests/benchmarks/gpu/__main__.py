@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from sieve.model.backbone import resolve_device
+from sieve.model.backbone.clip import resolve_device
 from tests.benchmarks.gpu import correctness, embedding_speed, seeds, sparse_search, training_speed
 from tests.benchmarks.gpu.measuring import (
     TINY,

@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
-from sieve.model.codes import SparseCodes
-from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.codes import SparseCodes, encode_codes
+from sieve.model.encoder import SparseEncoder
 from sieve.model.exclusion import Calibration
-from sieve.model.hyperparameters import SparseEncoderConfig, TrainingConfig
+from sieve.model.hyperparameters import IMAGE, TEXT, SparseEncoderConfig, TrainingConfig
 from sieve.model.training.data import Batch, TrainingData
 from sieve.model.training.trainer import Trainer
 from tests.benchmarks.gpu.measuring import Case, Row, Setup, Sizes
@@ -114,7 +114,7 @@ def run_out_of_memory(device: torch.device, sizes: Sizes) -> Row:
     moved = copy.deepcopy(encoder).to(device)
     # The linear layer alone takes this much, and ReLU and TopK more.
     needed = 4 * sizes.oom_rows * sizes.oom_dimensions
-    with _limited_memory(device, needed), _warnings("sieve.model.encoder") as logged:
+    with _limited_memory(device, needed), _warnings("sieve.model.codes") as logged:
         codes = encode_codes(moved, embeddings, IMAGE, batch_size=sizes.oom_rows)
     halved = [line for line in logged if "out of memory" in line]
     found = same_codes(codes.take(np.arange(64)), expected)

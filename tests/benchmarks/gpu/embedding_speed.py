@@ -12,7 +12,7 @@ import open_clip
 import torch
 from torch.nn import functional
 
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from tests.benchmarks.gpu.measuring import Case, Row, Setup, median_seconds
 
 TINY_ARCHITECTURE = {

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from sieve.model.backbone import resolve_device
-from sieve.model.codes import SparseCodes
+from sieve.model.backbone.clip import resolve_device
+from sieve.model.codes import SparseCodes, encode_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.vocabulary import TextTower
-from sieve.model.encoder import IMAGE, encode_codes
-from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.hyperparameters import IMAGE, TrainingConfig
 from sieve.model.training import train
 from tests.benchmarks.gpu.measuring import Case, Row, Setup
 from tests.benchmarks.training import encode_texts, synthetic_collection

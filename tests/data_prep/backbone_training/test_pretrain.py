@@ -35,7 +35,7 @@ from sieve.data_prep.backbone_training.pretrain import (
     recall,
     save,
 )
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 
 CAPTIONS = [
     ("A black dog runs on the beach .", "dogs by the sea"),

@@ -12,7 +12,7 @@ from sieve.data_prep.pipeline.near_duplicates import find_duplicates
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.scenes import Scenes
 from sieve.data_prep.sources.folder import Folder
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from sieve.data_prep.pipeline.work_dir import WorkDir, WorkDirLockedError
 from sieve.data_prep.precomputed import PrecomputedEmbeddings
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.collection import BackboneIdentity
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ from sieve.assets import ROOT
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
 from sieve.data_prep.sources.coco import Coco
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.evaluation.pairs import PairCriteria, label_concepts
 from sieve.model.words.nouns import NounTable
 

@@ -19,7 +19,7 @@ from sieve.data_prep.precomputed import ConcatRows
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Tally, read_skipped
 from sieve.data_prep.sources.embeddings import Embeddings, RowSubset, open_identity
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.collection import BackboneIdentity, Collection
 
 

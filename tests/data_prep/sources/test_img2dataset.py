@@ -15,7 +15,7 @@ from published import add_member, jpeg, write, write_files, write_json, write_ta
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
 from sieve.data_prep.sources.img2dataset import Img2Dataset
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 
 LAYOUTS = {"tar": write_tars, "files": write_files, "parquet": write_tables}
 

@@ -24,7 +24,7 @@ from sieve.data_prep.sources.sparse_codes import (
     read_codes_file,
     read_names,
 )
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.codes import IMAGE_CODES, TEXT_CODES, read_codes, read_words
 from sieve.model.collection import Collection
 

@@ -25,7 +25,7 @@ from sieve.data_prep.records import HASH_SPLIT, Record, Source, split_from_hash
 from sieve.data_prep.sources.embeddings import Embeddings
 from sieve.data_prep.sources.folder import Folder
 from sieve.data_prep.sources.img2dataset import Img2Dataset
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows, n_dropped
 

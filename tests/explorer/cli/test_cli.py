@@ -47,6 +47,29 @@ def test_help_imports_no_heavy_library() -> None:
     assert "{explore,prepare,add,merge,train,search,regions,difference," in ran.stdout
 
 
+def test_reading_commands_import_no_slow_library(
+    sieve: Sieve, scenes_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIEVE_HOME", str(scenes_home))
+    assert sieve("info", "scenes").code == 0  # caches codes, which needs torch once
+    commands = [
+        ["info", "scenes"],
+        ["dimensions", "scenes"],
+        ["difference", "scenes", "label:dog", "label:cat"],
+        ["search", "scenes", "a dog"],
+    ]
+    look = (
+        "import sys, sieve.explorer.cli\n"
+        f"for words in {commands}:\n"
+        "    try: sieve.explorer.cli.main(words)\n"
+        "    except SystemExit as done: assert done.code == 0\n"
+        "    slow = {'torchvision', 'open_clip'} if 'search' in words else {'torch', 'sklearn'}\n"
+        "    assert not slow & set(sys.modules), words"
+    )
+    ran = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

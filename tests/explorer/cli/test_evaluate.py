@@ -14,7 +14,7 @@ from tiny_blip import tiny_blip
 
 from sieve.explorer.benchmark_report import save_plot, verdicts
 from sieve.explorer.cli import main
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.benchmark import (
     METHODS,
     ConfidenceInterval,

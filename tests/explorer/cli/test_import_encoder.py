@@ -16,10 +16,11 @@ from torch.nn.functional import normalize
 import sieve as api
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
 from sieve.model.compare import DENSE_METHODS, dense_scores, embed_query, sparse_scores
-from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.engine import SearchEngine
+from sieve.model.hyperparameters import IMAGE, TEXT
 
 M, K = 64, 8
 

@@ -17,8 +17,9 @@ from tiny_evaluation import save_small_evaluation
 
 import sieve as sieve_api
 from sieve.data_prep.sources.local_images import draw_placeholder
-from sieve.model.checkpoint import Checkpoint, checkpoint_path
+from sieve.model.checkpoint import FILES, MEASUREMENTS, Checkpoint, checkpoint_path
 from sieve.model.collection import Collection
+from sieve.model.dimensions.code_cache import read_measurements, save_measurements
 from sieve.model.engine import SearchEngine
 
 pytestmark = pytest.mark.usefixtures("hub")
@@ -50,6 +51,19 @@ def test_pushed_artifacts_open_with_the_same_results(
     first = engine.search("a red circle")[0]
     assert np.array_equal(np.asarray(first.thumbnail), _thumbnail(own, first.id))
     assert (engine.codes.matrix != own.image_codes.by_row).nnz == 0
+
+
+def test_pushed_checkpoint_has_the_newest_measurements(
+    sieve: Sieve, hub: HubServer, tiny_checkpoint: Checkpoint, home: Path
+) -> None:
+    sieve("push", tiny_checkpoint.path, "me/codes")
+    assert set(hub.files("model", "me/codes")) - {"README.md"} == {*FILES} - {MEASUREMENTS}
+    measured = np.linspace(0, 1, tiny_checkpoint.m).round(3)
+    save_measurements(tiny_checkpoint, {"stability": measured})
+    sieve("push", tiny_checkpoint.path, "me/codes")
+    shutil.rmtree(home / "codes")
+    opened = read_measurements(Checkpoint.load(checkpoint_path("hf://me/codes")))
+    assert opened["stability"].tolist() == measured.tolist() and opened["own_fall"].isna().all()
 
 
 def _thumbnail(engine: SearchEngine, item_id: str) -> np.ndarray:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import get_args, get_type_hints
 
+import pytest
 from command_line import Sieve, fault
 from tiny_blip import tiny_blip
 
 from sieve.explorer.cli.experiments import Train
+from sieve.model.collection import Collection
 from sieve.model.training import PRESETS
 
 
@@ -55,6 +61,80 @@ def test_prepare_and_train_work(
     assert Path(again["checkpoint"]).name == "mine-2"
     assert sieve("info", out, "--checkpoint", "mine", "--json").data["dimensions"] == 32
     assert "k must be" in fault(sieve("train", out, "--m", "8", "--k", "9"))
+
+
+SHORT = ("--m", "32", "--k", "4", "--epochs", "20", "--batch", "12")
+
+
+def test_training_is_logged_for_tensorboard(
+    sieve: Sieve,
+    tiny_collection: Collection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "codes"
+    trained = sieve("train", tiny_collection.path, "--out", out, *SHORT, "--log", "tensorboard")
+    assert trained.code == 0 and "tensorboard --logdir runs" in caplog.text
+    events = EventAccumulator(str(tmp_path / "runs" / "codes")).Reload()
+    logged = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    assert {"train/total", "train/live dimensions", "validation/recall@10"} <= set(logged)
+    curves = json.loads((out / "training.json").read_text())["curves"]
+    assert logged["train/total"][-1].step == curves[-1]["step"]
+    assert logged["train/total"][-1].value == pytest.approx(curves[-1]["total"], rel=1e-5)
+    assert all(0 <= each.value <= 1 for each in logged["validation/recall@10"])
+
+
+def test_log_that_cannot_be_written_is_one_line(
+    sieve: Sieve,
+    tiny_collection: Collection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "codes"
+    command = ("train", tiny_collection.path, "--out", out, *SHORT, "--log")
+    for tool, package in (("wandb", "wandb"), ("tensorboard", '"sieve-explorer[log]"')):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, tool, None)
+            message = fault(sieve(*command, tool))
+        assert message == f"--log {tool} needs a package: pip install {package}"
+    pytest.importorskip("tensorboard")
+    monkeypatch.chdir(tmp_path)
+    Path("runs").touch()
+    assert "runs" in fault(sieve(*command, "tensorboard"))
+    assert not out.exists()
+
+
+def test_training_is_logged_for_weights_and_biases(
+    sieve: Sieve,
+    tiny_collection: Collection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logged: list[tuple[dict[str, float], int]] = []
+    ended: list[bool] = []
+
+    def init(**settings: object) -> SimpleNamespace:
+        assert settings["project"] == "sieve" and settings["name"] == "codes"
+        return SimpleNamespace(
+            log=lambda values, step: logged.append((values, step)),
+            finish=lambda: ended.append(True),
+        )
+
+    wandb = ModuleType("wandb")
+    wandb.__spec__ = ModuleSpec("wandb", None)
+    wandb.init = init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    out = tmp_path / "codes"
+    assert sieve("train", tiny_collection.path, "--out", out, *SHORT, "--log", "wandb").code == 0
+    names = {name for values, _ in logged for name in values}
+    assert {"train/total", "validation/recall@10"} <= names and ended == [True]
+    steps = [step for _, step in logged]
+    assert steps == sorted(steps)  # Weights & Biases drops earlier steps
 
 
 def test_presets_equal_the_configuration() -> None:

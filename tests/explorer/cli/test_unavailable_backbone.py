@@ -13,7 +13,7 @@ from unavailable_backbone import BACKBONE, PLACES, text_of, write_embeddings
 
 from sieve.explorer.tabs.benchmark import EvaluationManager
 from sieve.explorer.tabs.search import SearchHandlers
-from sieve.model.backbone import BackboneUnavailable
+from sieve.model.backbone.checked_files import BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.engine import SearchEngine

@@ -11,7 +11,7 @@ from sieve.explorer.jobs.manager import JobDirectory, JobRequest, JobState
 from sieve.explorer.jobs.worker import ProgressReporter, Stopped, run_evaluation
 from sieve.explorer.tabs.benchmark import EvaluationManager
 from sieve.explorer.tabs.train import TrainingManager
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 from sieve.model.benchmark import SHORT_METHODS, list_evaluations, read_evaluation
 from sieve.model.collection import Collection
 from sieve.model.training import TrainingConfig, train

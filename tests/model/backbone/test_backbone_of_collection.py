@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sieve.model.backbone import Backbone, backbone_of
+from sieve.model.backbone.clip import Backbone, backbone_of
 from sieve.model.collection import Collection
 from sieve.model.training import TrainingConfig, train
 

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_blip import SIZE, WIDTH, tiny_blip
 
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sieve.assets import ROOT
-from sieve.model.backbone import Backbone, resolve_device
+from sieve.model.backbone.clip import Backbone, resolve_device
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +63,26 @@ def test_bundled_backbone_matches_the_bundled_checkpoints(lite: Backbone):
         assert json.loads(path.read_text())["backbone"]["sha256"] == lite.sha256
 
 
+@pytest.fixture(scope="module")
+def by_open_clip() -> Backbone:
+    """The bundled backbone as open_clip builds it."""
+    return Backbone.load(f"local-dir:{FOLDER}", device="cpu")
+
+
+def test_bundled_backbone_embeds_as_open_clip_does(lite: Backbone, by_open_clip: Backbone):
+    texts = [
+        "a dog",
+        "",
+        "Two children’s kites at the beach " * 9,
+        "snow &amp; ice",
+        "🐶",
+        "quokka",
+    ]
+    assert np.array_equal(lite.encode_texts(texts), by_open_clip.encode_texts(texts))
+    images = [noise(0), noise(1)]
+    assert np.array_equal(lite.encode_images(images), by_open_clip.encode_images(images))
+
+
 def test_bundled_backbone_loads_through_local_dir(lite: Backbone):
     again = Backbone.load(f"local-dir:{FOLDER}", device="cpu")
     assert (lite.name, lite.width, lite.device.type) == ("sieve-lite", 512, "cpu")
@@ -99,13 +119,13 @@ def test_texts_do_not_depend_on_their_batch(lite: Backbone):
     np.testing.assert_allclose(together, backwards, atol=1e-5)
 
 
-def test_unpadded_texts_have_the_same_embeddings(lite: Backbone):
+def test_unpadded_texts_have_the_same_embeddings(by_open_clip: Backbone):
     texts = ["a dog", "", "two children play at the beach " * 30, "snow", "a red ball in the park"]
-    tokens = lite._tokenizer(texts)
+    tokens = by_open_clip._tokenizer(texts)
     with torch.inference_mode():
-        padded = lite._unit(lite._network.encode_text(tokens))
-    np.testing.assert_allclose(lite.encode_texts(texts), padded, atol=1e-5)
-    assert lite._network.text.attn_mask.shape == (40, 40), "the tower is left as it was"
+        padded = by_open_clip._unit(by_open_clip._network.encode_text(tokens))
+    np.testing.assert_allclose(by_open_clip.encode_texts(texts), padded, atol=1e-5)
+    assert by_open_clip._network.text.attn_mask.shape == (40, 40), "the tower is left as it was"
 
 
 def test_images_do_not_depend_on_their_batch(lite: Backbone):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 
 
 def test_concurrent_texts_of_different_lengths_are_embedded_correctly(

@@ -20,7 +20,7 @@ from corruption import PicklePayload
 from hub_cache import PutRepository
 from tiny_blip import tiny_blip
 
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 
 CONFIG = "open_clip_config.json"
 MAPPED = {

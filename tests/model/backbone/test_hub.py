@@ -12,7 +12,7 @@ import pytest
 from hub_cache import PutRepository
 from hub_server import HubServer
 
-from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import Backbone
 
 
 def test_cache_is_used_without_network(

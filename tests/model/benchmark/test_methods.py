@@ -17,11 +17,13 @@ from sieve.model.benchmark.methods import (
     splice,
     train_method,
 )
+from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
-from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.encoder import SparseEncoder
 from sieve.model.evaluation import measure_rankings
 from sieve.model.evaluation.pairs import PairCriteria, PairSet, track_pairs
 from sieve.model.evaluation.rules import unit
+from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.training import PAPER
 from sieve.model.training.data import TrainingData
 from sieve.model.training.losses import soft_contrast

@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 from sklearn.metrics import roc_auc_score
 
 from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.labels import (
     best_dimensions,
@@ -17,7 +18,7 @@ from sieve.model.dimensions.labels import (
     purity,
 )
 from sieve.model.dimensions.statistics import auc_matrix
-from sieve.model.encoder import IMAGE, encode_codes
+from sieve.model.hyperparameters import IMAGE
 
 
 @given(st.integers(0, 10**6), st.floats(0, 1), st.booleans())

@@ -10,9 +10,10 @@ import pytest
 from conftest import QUICK, WordBackbone
 
 from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
-from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.evaluation import recall_at
+from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.training import PAPER, TrainingConfig, train
 from sieve.model.training.trainer import StepReport
 from sieve.model.training.validation import (
