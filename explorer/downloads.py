@@ -72,6 +72,7 @@ _RESULT_FIELDS = (
     ("without", pa.string()),
     ("off", pa.list_(pa.int32())),
     ("strictness", pa.string()),
+    ("where", pa.string()),
     ("rank", pa.int32()),
     ("id", pa.string()),
     ("file", pa.string()),
@@ -103,6 +104,7 @@ def results_bytes(
         "without": without_surrogates(query.without),
         "off": [part.dimension for part in outcome.off],
         "strictness": strictness,
+        "where": outcome.where,
     }
     results = search_report(query, outcome)["results"]
     ranked = [{"rank": rank, **each} for rank, each in enumerate(results, 1)]
@@ -113,6 +115,7 @@ def results_bytes(
         "without": metadata["without"],
         "off": metadata["off"],
         "strictness": str(strictness),
+        "where": outcome.where,
     }
     files = [[copy["file"] for copy in each["copies"]] for each in ranked]
     rows = [{**shared, **each, "copies": of} for each, of in zip(ranked, files, strict=True)]
