@@ -100,7 +100,7 @@ class Train:
     def run(self) -> None:
         """Train the encoder, and print its validation metrics."""
         self.backbone.announce(self.collection)
-        from sieve.model.checkpoint import explain_choice
+        from sieve.model.checkpoint_choice import explain_choice
         from sieve.model.collection import Collection
         from sieve.model.training import world_from_env
 
@@ -122,7 +122,7 @@ class Train:
         if self.log and find_spec(self.log) is None:
             package = _LOG_PACKAGES[self.log]
             raise ValueError(f"--log {self.log} needs a package: pip install {package}")
-        from sieve.model.checkpoint import default_checkpoint_out
+        from sieve.model.checkpoint_choice import default_checkpoint_out
         from sieve.model.collection import Collection
         from sieve.model.training import train, world_from_env
 
@@ -267,7 +267,8 @@ class Evaluate:
             print_text(f"Saved for the Benchmark tab of `sieve explore` as {saved.stem}\n")
 
     def _checkpoint(self, collection: Collection) -> Checkpoint | None:
-        from sieve.model.checkpoint import Checkpoint, checkpoint_path, find_checkpoint
+        from sieve.model.checkpoint import Checkpoint
+        from sieve.model.checkpoint_choice import checkpoint_path, find_checkpoint
 
         if self.checkpoint:
             return Checkpoint.load(checkpoint_path(self.checkpoint))

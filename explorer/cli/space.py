@@ -98,7 +98,8 @@ class Space:
     def run(self) -> None:
         """Write the folder, and report it."""
         from sieve.data_prep.bundled import locate_collection
-        from sieve.model.checkpoint import Checkpoint, checkpoint_path
+        from sieve.model.checkpoint import Checkpoint
+        from sieve.model.checkpoint_choice import checkpoint_path
         from sieve.model.collection import Collection
         from sieve.model.files import atomic_folder
 

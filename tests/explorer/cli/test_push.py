@@ -17,7 +17,8 @@ from tiny_evaluation import save_small_evaluation
 
 import sieve as sieve_api
 from sieve.data_prep.sources.local_images import draw_placeholder
-from sieve.model.checkpoint import FILES, MEASUREMENTS, Checkpoint, checkpoint_path
+from sieve.model.checkpoint import FILES, MEASUREMENTS, Checkpoint
+from sieve.model.checkpoint_choice import checkpoint_path
 from sieve.model.collection import Collection
 from sieve.model.dimensions.code_cache import read_measurements, save_measurements
 from sieve.model.engine import SearchEngine
