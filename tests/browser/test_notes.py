@@ -61,7 +61,7 @@ def test_name_is_shown_in_table_and_search_after_reload_and_can_be_undone(
     settle(page)
     row = page.locator(f".sv-dim[data-d='{j}']")
     row.get_by_role("link").click()
-    name(page).wait_for()
+    name(page).click()  # scrolls to it
     before = page.locator(".sv-facts").bounding_box()
     say(name(page), "a name of mine")
     saved(page)

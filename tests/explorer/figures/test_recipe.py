@@ -113,7 +113,7 @@ HOSTILE = {
     "preset": ({**with_row(), "width": "<b>"}, "width must be one of one column"),
     "mark": (SHORT | {"marks": ["violations", "<i>"]}, "mark 2: it must be 'violations', 'names'"),
     "marks": (SHORT | {"marks": "names"}, "marks must be a list; got 'names'"),
-    "tiles": (SHORT | {"tiles": ["crop"]}, "tiles must be 'crop', 'whole' or 'focus'; got ['crop']"),
+    "tiles": (SHORT | {"tiles": ["crop"]}, "tiles must be 'crop', 'whole' or 'focus'; got"),
     "tile": (SHORT | {"tiles": "<b>"}, "tiles must be 'crop', 'whole' or 'focus'; got '<b>'"),
     "size": (SHORT | {"font_size": 400}, "font_size must be less than or equal to 24; got 400"),
     "label": (SHORT | {"label": "a}\\input{/etc/passwd"}, "label must match pattern"),
