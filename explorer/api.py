@@ -23,7 +23,13 @@ from sieve.explorer.json_validation import (
     read_whole,
     short_repr,
 )
-from sieve.explorer.serialize import difference_json, page_json, query_json, search_report
+from sieve.explorer.serialize import (
+    difference_json,
+    facets_report,
+    page_json,
+    query_json,
+    search_report,
+)
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
 from sieve.model.encoded_query import EncodedQuery
@@ -74,6 +80,7 @@ def add_api(
         strictness: float | str = 1.0,
         top: int = 10,
         copies: bool = False,
+        where: str = "",
     ) -> dict[str, Any]:
         """Find images that show one thing without another, with dimensions of the code off.
 
@@ -86,9 +93,12 @@ def add_api(
                 "never:0.2" (at least 0.2).
             top: Number of results, 1 to 200.
             copies: Whether every copy of a picture is a result of its own.
+            where: Filter of the images: label:dog split:test caption:umbrella file:2023/*
+                concept:beach>0.5, each also with "not " before it; empty for all.
 
         Returns:
-            query, without, terms, off, off_concepts, hides (what `never` hides), results (id, file,
+            query, without, terms, off, off_concepts, hides (what `never` hides), where, passing
+            (the number of images that pass the filter, null without one), results (id, file,
             score, captions, labels, copies, contributions, concepts and terms: contributions by
             concept and by term, presence) and notes.
         """  # noqa: D406, D407
@@ -105,6 +115,7 @@ def add_api(
             number,
             fold=not copies,
             limit=level.limit,
+            where=check_text("where", where, MAX_TEXT_CHARACTERS),
         )
         return search_report(query, outcome)
 
@@ -142,7 +153,7 @@ def add_api(
         """Find the concepts that distinguish two sets of images.
 
         Args:
-            left: A set: label:dog, split:test, caption:umbrella, file:2023/*.jpg, id:ID,ID,
+            left: A set: a filter as for /search, such as label:dog split:test, also id:ID,ID,
                 search:a dog without a beach (its best 100) or all; "not label:dog" is all others.
             right: The other set; empty for all images that are not in the first.
 
@@ -155,6 +166,23 @@ def add_api(
             check_text(name, value, MAX_TEXT_CHARACTERS)
         found = compare_sets(engine, left, right)
         return difference_json(engine, found._replace(concepts=found.significant))
+
+    @_raise_gradio_errors
+    def facets(where: str = "", find: str = "") -> dict[str, Any]:
+        """List the facets of the images that pass a filter, with the number of images of each.
+
+        Args:
+            where: A filter as for /search; empty for all images.
+            find: Text that the values contain; empty for the most frequent ones.
+
+        Returns:
+            where, passing (the number of images), active (the facets of the filter) and facets
+            (facet: as in a filter, kind, value, negated, above: the probability of a concept,
+            items: the number of images with it that pass the filter).
+        """  # noqa: D406, D407
+        for name, value in {"where": where, "find": find}.items():
+            check_text(name, value, MAX_TEXT_CHARACTERS)
+        return facets_report(engine, where, find)
 
     @_raise_gradio_errors
     def figure(recipe: dict[str, Any], kind: drawing.Kind = "pdf") -> FileData:
@@ -177,6 +205,7 @@ def add_api(
     api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
     api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
     api(dimension, api_name="dimension")
+    api(facets, api_name="facets", concurrency_id="model", concurrency_limit=1)
     api(difference, api_name="difference", concurrency_id="model", concurrency_limit=1)
     if not handlers.public:
         api(regions, api_name="regions", concurrency_id="model", concurrency_limit=1)

@@ -23,10 +23,12 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_array, save_npz
 
 from sieve.data_prep.bundled import collection_reference
+from sieve.data_prep.images import read_thumbnail
 from sieve.explorer.json_validation import check_choice, without_surrogates
 from sieve.explorer.serialize import dimension_records, search_report
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
+from sieve.model.dimensions.map import nearest_items, project_items
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
 from sieve.model.files import safe_cell
 
@@ -70,6 +72,7 @@ _RESULT_FIELDS = (
     ("without", pa.string()),
     ("off", pa.list_(pa.int32())),
     ("strictness", pa.string()),
+    ("where", pa.string()),
     ("rank", pa.int32()),
     ("id", pa.string()),
     ("file", pa.string()),
@@ -101,6 +104,7 @@ def results_bytes(
         "without": without_surrogates(query.without),
         "off": [part.dimension for part in outcome.off],
         "strictness": strictness,
+        "where": outcome.where,
     }
     results = search_report(query, outcome)["results"]
     ranked = [{"rank": rank, **each} for rank, each in enumerate(results, 1)]
@@ -111,6 +115,7 @@ def results_bytes(
         "without": metadata["without"],
         "off": metadata["off"],
         "strictness": str(strictness),
+        "where": outcome.where,
     }
     files = [[copy["file"] for copy in each["copies"]] for each in ranked]
     rows = [{**shared, **each, "copies": of} for each, of in zip(ranked, files, strict=True)]
@@ -171,6 +176,80 @@ def write_codes(codes: SparseCodes, ids: Sequence[str], path: Path, kind: str) -
         "value": rows.data,
     }
     pq.write_table(pa.table(columns), path)
+
+
+_NEIGHBORS = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
+_ITEM_FIELDS = (
+    ("id", pa.string()),
+    ("file", pa.string()),
+    ("split", pa.string()),
+    ("text", pa.string()),
+    ("labels", _TEXTS),
+    ("x", pa.float32()),
+    ("y", pa.float32()),
+    ("neighbors", _NEIGHBORS),
+    ("concept", pa.string()),
+    ("concepts", _TEXTS),
+    ("activations", pa.list_(pa.float32())),
+    ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+)
+_ITEMS_AT_ONCE = 1000
+_CLEAR = 0.1
+"""Smallest activation of a listed concept, relative to the item's strongest."""
+
+
+def write_items(engine: SearchEngine, path: Path) -> int:
+    """Write all items to Parquet, one row each, with the columns that embedding-atlas reads.
+
+    text                    all captions, one a line
+    x, y                    the map of all items, in [-1, 1]
+    neighbors               row numbers of the items with the most similar codes, by cosine distance
+    concepts, activations   the concepts with at least a tenth of the strongest activation
+    concept                 the strongest one
+    image                   the thumbnail, as data sets of the Hugging Face Hub store images
+
+    Returns the number of thumbnails that cannot be read.
+    """
+    collection, codes, names = engine.collection, engine.image_codes, engine.names()
+    positions = project_items(collection, engine.checkpoint, codes)
+    near, cosines = nearest_items(codes)
+    distances = np.clip(1 - cosines, 0, 1)
+    leading, sums = engine.concepts.sum(codes.by_row)
+    concept_names = [names(dimension) for dimension in leading.tolist()]
+    unreadable = 0
+    schema = pa.schema(_ITEM_FIELDS, {"sieve": json.dumps(_origin(engine), ensure_ascii=False)})
+
+    def row_of(row: int, item: dict[str, Any]) -> dict[str, Any]:
+        nonlocal unreadable
+        file, image = collection.file_names[row], None
+        try:
+            image = read_thumbnail(collection.path, item["id"])
+        except (OSError, ValueError):
+            unreadable += 1
+        sums_of_item = sums[[row]]
+        order = np.argsort(-sums_of_item.data, kind="stable")
+        values = sums_of_item.data[order]
+        clear = values >= _CLEAR * values.max(initial=0)
+        concepts = [concept_names[at] for at in sums_of_item.indices[order][clear]]
+        return {
+            **item,
+            "file": file,
+            "text": "\n".join(item["captions"]),
+            "x": positions[row, 0],
+            "y": positions[row, 1],
+            "neighbors": {"ids": near[row], "distances": distances[row]},
+            "concept": concepts[0] if concepts else None,
+            "concepts": concepts,
+            "activations": values[clear],
+            "image": {"bytes": image, "path": file},
+        }
+
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for start in range(0, codes.n, _ITEMS_AT_ONCE):
+            items = collection.items.iloc[start : start + _ITEMS_AT_ONCE].to_dict("records")
+            rows = [row_of(row, item) for row, item in enumerate(items, start)]
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+    return unreadable
 
 
 def _origin(engine: SearchEngine) -> dict[str, Any]:

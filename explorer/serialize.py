@@ -26,6 +26,7 @@ from sieve.model.dimensions import DimensionPage
 from sieve.model.encoded_query import by_concept
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ItemComparison, Part
+from sieve.model.item_filter import Facet, ItemFilter
 from sieve.model.occlusion import ConceptRegion
 from sieve.model.search_results import Contribution, OffDimension
 from sieve.model.set_difference import SetDifference, strongest_items
@@ -60,6 +61,8 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "off": [_without_concept_name(off) for off in outcome.off],
         "off_concepts": off_concepts(outcome),
         "hides": describe_hidden(outcome),
+        "where": outcome.where,
+        "passing": outcome.passing,
         "results": [
             {
                 "id": result.id,
@@ -236,6 +239,7 @@ def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict
         "dense": None if dense is None else [_result(result) for result in dense],
         "summary": summary(outcome),
         "hides": describe_hidden(outcome),
+        "where": outcome.where,
         "all_off": outcome.all_off,
         "seconds": round(outcome.seconds, 6),
     }
@@ -246,6 +250,8 @@ def summary(outcome: SearchOutcome) -> str:
 
     Screen readers announce this line, so it also describes unchanged results.
     """
+    if outcome.passing == 0:
+        return "No results: no image passes the filter"
     if outcome.all_off:
         return "No results: every dimension of the query is off"
     n = len(outcome.results)
@@ -345,6 +351,63 @@ def regions_json(regions: Sequence[ConceptRegion]) -> dict[str, Any]:
             for region in regions
         ]
     }
+
+
+def facets_report(
+    engine: SearchEngine, where: str, find: str = "", concepts: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Serialise the facets of the items that pass a filter, with the number of items of each.
+
+    Only values with the text `find` are listed. `concepts` are dimensions of the concepts to list,
+    by default the most frequent ones.
+    """
+    parsed = ItemFilter.parse(where)
+    mask = engine.facets.mask(parsed)
+    listed = concept_facets(engine, find, concepts)
+    return {
+        "where": str(parsed),
+        "passing": engine.collection.n_items if mask is None else int(mask.sum()),
+        "active": active_facets(where),
+        "facets": [
+            {"facet": str(one.facet), **_facet(one.facet, one.label), "items": one.items}
+            for one in engine.facets.counts(parsed, find, listed)
+        ],
+    }
+
+
+def active_facets(where: str) -> list[dict[str, Any]]:
+    """Serialise the facets of a filter."""
+    return [{"facet": str(one), **_facet(one, one.value)} for one in ItemFilter.parse(where).facets]
+
+
+def _facet(facet: Facet, label: str) -> dict[str, Any]:
+    return {"kind": facet.kind, "value": label, "negated": facet.negated, "above": facet.above}
+
+
+def concept_facets(
+    engine: SearchEngine, find: str = "", concepts: Sequence[int] = (), most: int = 8
+) -> dict[Facet, str]:
+    """Return the facets of concepts that have a certain name, with their names.
+
+    They contain `find`, are those of the dimensions `concepts`, or are the most frequent ones.
+    """
+    names, renamed = engine.names(), engine.renamed()
+    leaders = np.unique(engine.concepts.of_dimension)
+    if not find and concepts:
+        chosen = [j for j in engine.concepts.grouped(concepts) if j in leaders]
+    else:
+        firing = engine.derived.dimensions["firing_images"].to_numpy()[leaders]
+        chosen = leaders[np.argsort(-firing, kind="stable")].tolist()
+    same = Counter(names(j).casefold() for j in leaders.tolist())
+    found: dict[Facet, str] = {}
+    for j in chosen:
+        name, own = names(j), engine.checkpoint.names.get(j)
+        is_certain = j in renamed or (own is not None and own.confident)
+        if is_certain and find.casefold() in name.casefold():
+            found[Facet("concept", name if same[name.casefold()] == 1 else str(j))] = name
+        if len(found) == most:
+            break
+    return found
 
 
 def difference_json(engine: SearchEngine, found: SetDifference) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from itertools import filterfalse
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qs, urlencode
 
-from pydantic import Field, PlainValidator
+from pydantic import AfterValidator, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.json_validation import (
@@ -29,6 +29,7 @@ from sieve.explorer.json_validation import (
     validate,
 )
 from sieve.model.hyperparameters import PRESENCE_LIMIT
+from sieve.model.item_filter import ItemFilter
 from sieve.model.query_parser import ParsedQuery, Term, parse_query
 
 Tab = Literal["search", "dimensions", "inspect", "compare", "figure", "benchmark", "train"]
@@ -41,6 +42,8 @@ MAX_TEXT_CHARACTERS = 10_000
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS), Storable]
 ItemId = Annotated[str, Field(pattern="^([0-9a-f]{16})?$")]
 Dimension = Annotated[int, PlainValidator(read_dimension)]
+Where = Annotated[Text, AfterValidator(lambda text: str(ItemFilter.parse(text)))]
+"""A filter of items as `ItemFilter` prints it."""
 Off = Annotated[tuple[int, ...], PlainValidator(read_off)]
 
 
@@ -52,6 +55,8 @@ class ViewState:
     """Query: a text or a sum of terms; see `sieve.model.query_parser`."""
     without: Text = ""
     """Terms to exclude."""
+    where: Where = ""
+    """Filter of the items; see `sieve.model.item_filter`."""
     item: ItemId = ""
     """Id of an item whose image is the query, or is added to `q`."""
     off: Off | None = None
@@ -99,6 +104,8 @@ def write_link(state: ViewState, collection: str, checkpoint: str) -> str:
         parts["q"] = state.q
     if state.without:
         parts["without"] = state.without
+    if state.where:
+        parts["where"] = state.where
     searches = bool(state.q or state.item)
     if searches and state.off is not None:
         parts["off"] = ",".join(map(str, state.off))
@@ -159,7 +166,7 @@ def _parse_strictness(text: str) -> dict[str, Any]:
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("q", "without", "item", "tab", "dimension", *TAB_TEXTS), str),
+    **dict.fromkeys(("q", "without", "where", "item", "tab", "dimension", *TAB_TEXTS), str),
     "off": split_list,
     "strictness": _parse_strictness,
     "compare": lambda text: text == "1",
@@ -190,6 +197,11 @@ def _drop_dimensions(values: dict[str, Any]) -> bool:
     named = values.keys() & {"off", "dimension", "atlas"}
     for name in named:
         del values[name]
+    where = ItemFilter.parse(values.get("where", ""))
+    facets = tuple(one for one in where.facets if not one.of_checkpoint)
+    if facets != where.facets:
+        values["where"] = str(ItemFilter(facets))
+        named |= {"where"}
     query = parse_query(values.get("q", ""), values.get("without", ""))
     find, exclude = (tuple(filterfalse(_is_numbered, t)) for t in (query.find, query.exclude))
     kept = ParsedQuery(find, exclude)

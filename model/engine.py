@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,8 @@ from sieve.model.dimensions.concepts import (
     concept_table,
     open_concepts,
 )
-from sieve.model.dimensions.presence import ExcludedConcepts, Phrase
+from sieve.model.dimensions.map import project_items
+from sieve.model.dimensions.presence import ExcludedConcepts, Phrase, Presence
 from sieve.model.dimensions.statistics import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
@@ -45,6 +46,7 @@ from sieve.model.exclusion import Query, off_weights
 from sieve.model.hyperparameters import IMAGE, PRESENCE_LIMIT
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
+from sieve.model.item_filter import Facet, ItemFacets, ItemFilter, inside_polygon, rows_mask
 from sieve.model.query_encoder import Capabilities, query_encoder, understands
 from sieve.model.search_results import (
     ExcludedConcept,
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from sieve.model.backbone.clip import Backbone
 
 MAX_TOP = 200
+N_SEARCHED = 100
+"""Number of results that the facet `search:` selects."""
 
 
 class SearchEngine:
@@ -80,6 +84,8 @@ class SearchEngine:
     renamed : callable
         Returns the names that users gave to dimensions, which take precedence over the
         checkpoint's. Called often, so it must be fast.
+    tags : callable
+        Returns the tags that users gave to dimensions, as texts separated by commas.
 
     Raises
     ------
@@ -104,6 +110,7 @@ class SearchEngine:
             open_text_encoder, collection, device, text_encoder, allow_code
         )
         self.renamed: Callable[[], Mapping[int, str]] = dict
+        self.tags: Callable[[], Mapping[int, str]] = dict
         if text_encoder and not collection.codes:
             self.backbone  # noqa: B018  # load it now, so that one that does not fit is refused
         self._encoder = query_encoder(
@@ -337,6 +344,7 @@ class SearchEngine:
         top: int = 24,
         fold: bool = True,
         limit: float = PRESENCE_LIMIT,
+        where: str = "",
     ) -> SearchOutcome:
         """Return the best items for a query with some dimensions off.
 
@@ -356,16 +364,21 @@ class SearchEngine:
             copies.
         limit : float
             With `never`, the probability from which an item is left out, in (0, 1].
+        where : str
+            Filter of the items, such as `label:dog split:test`: see `sieve.model.item_filter`.
 
         Raises
         ------
         ValueError
-            If a dimension does not exist or a number is out of range.
+            If a dimension does not exist, a number is out of range, or a facet of the filter is
+            none or selects nothing.
         """
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
         self.collection.check_unchanged()
-        weighted = self.question(query, off, strictness, never, limit)
+        chosen = ItemFilter.parse(where)
+        among = self.facets.mask(chosen)
+        weighted = replace(self.question(query, off, strictness, never, limit), among=among)
         off = weighted.off
         builder = self._result_builder(query, fold, off)
         presences = builder.excluded.presences
@@ -373,7 +386,8 @@ class SearchEngine:
         started = time.perf_counter()
         found = builder.find(self.index, weighted, top) if len(is_on) or not off else []
         seconds = time.perf_counter() - started
-        before = builder.find(self.index, Query(query.code), top) if off else found
+        plain = Query(query.code, among=among)
+        before = builder.find(self.index, plain, top) if off else found
         results, left = builder.compare(found, before, weighted)
         weights = tuple(
             OffDimension(j, builder.names(j), weight, *builder.names.concept(j))
@@ -387,6 +401,8 @@ class SearchEngine:
             bool(off) and not len(is_on),
             tuple(ExcludedConcept(one.name, one.dimensions, one.basis) for one in presences),
             limit if never else None,
+            str(chosen),
+            None if among is None else int(among.sum()),
         )
 
     def named(self, query: EncodedQuery) -> EncodedQuery:
@@ -429,6 +445,13 @@ class SearchEngine:
             for one in query.terms
             if one.excluded and one.term.kind != "concept"
         ]
+        # Without off dimensions, the model is not needed.
+        presences = self._presences(off, query.proposed, phrases) if off else ()
+        return ExcludedConcepts(presences, lambda rows: self.collection.image_embeddings[rows])
+
+    def _presences(
+        self, off: tuple[int, ...], proposed: Sequence[int] = (), phrases: Sequence[Phrase] = ()
+    ) -> tuple[Presence, ...]:
         renamed, names = self.renamed(), self.names()
 
         def name_of(dimension: int) -> tuple[str, bool]:
@@ -436,25 +459,74 @@ class SearchEngine:
             certain = dimension in renamed or (named is not None and named.confident)
             return names(dimension), certain
 
-        presences = ()
-        if off:  # else the model is not needed
-            model = self._queries.presence
-            presences = model.exclude(off, query.proposed, phrases, self.concepts, name_of)
-        return ExcludedConcepts(presences, lambda rows: self.collection.image_embeddings[rows])
+        model = self._queries.presence
+        return model.exclude(off, proposed, phrases, self.concepts, name_of)
 
     def understands(self, text: str) -> bool:
         """Return whether a text can be encoded and has no unknown word."""
         return understands(self._encoder, text)
 
     def search_dense(
-        self, query: EncodedQuery, top: int = 24, fold: bool = True
+        self, query: EncodedQuery, top: int = 24, fold: bool = True, where: str = ""
     ) -> tuple[Result, ...]:
         """Return the best items by the backbone's embeddings alone, as a baseline.
 
-        "A without B" is embedded as that literal text.
+        "A without B" is embedded as that literal text. For `where`, see `search`.
         """
         total = self.collection.image_embeddings @ query.embedding.astype(np.float16)
-        return self._result_builder(query, fold).list_best(total.astype(np.float32), top)
+        total, among = total.astype(np.float32), self.facets.mask(where)
+        if among is not None:
+            total[~among] = -np.inf
+        return self._result_builder(query, fold).list_best(total, top)
+
+    @cached_property
+    def facets(self) -> ItemFacets:
+        """Facets of the items, which filter searches and name the sets to compare."""
+        n = self.collection.n_items
+        found = lru_cache(maxsize=32)(lambda text: rows_mask(n, [r.row for r in self._best(text)]))
+        inside = lru_cache(maxsize=32)(lambda corners: inside_polygon(corners, self.item_positions))
+        return ItemFacets(
+            self.collection,
+            {
+                "concept": lambda facet: self.shows_concept(facet.value, facet.above),
+                "tag": self._tagged,
+                "search": lambda facet: found(facet.value),
+                "map": lambda facet: inside(facet.value),
+            },
+        )
+
+    @cached_property
+    def item_positions(self) -> np.ndarray:
+        """Map of the items: (n, 2) float32 in [-1, 1], computed once and cached."""
+        return project_items(self.collection, self.checkpoint, self.image_codes)
+
+    def shows_concept(self, concept: str, above: float) -> np.ndarray:
+        """Return which images show a concept with at least some probability: (n,) bool.
+
+        `concept` is a name, or the number of a dimension. If nothing is known about the probability
+        of the concept, any activation counts.
+        """
+        leading = self.names().find_concept(concept)
+        (presence,) = self._presences(tuple(self.concepts.members(leading).tolist()))
+        return self._shown(presence, above)
+
+    @cached_property
+    def _shown(self) -> Callable[[Presence, float], np.ndarray]:
+        none = np.zeros((0, 0), np.float32)
+
+        def compute(presence: Presence, above: float) -> np.ndarray:
+            return presence.probability(self.image_codes.by_row, none) >= above
+
+        return lru_cache(maxsize=64)(compute)
+
+    def _tagged(self, facet: Facet) -> np.ndarray:
+        """Return which images activate a dimension with a tag."""
+        tag = facet.value.casefold()
+        dimensions = [j for j, tags in self.tags().items() if tag in tags.casefold().split(", ")]
+        return self.image_codes.by_dimension[:, dimensions].sum(1) > 0
+
+    def _best(self, text: str) -> tuple[Result, ...]:
+        return self.search(self.encode(text), top=N_SEARCHED).results
 
     def _result_builder(
         self, query: EncodedQuery, fold: bool, off: tuple[int, ...] = ()

@@ -70,6 +70,8 @@ class Query:
     hides: RowFilter | None = None
     """Filter of the rows that `never` leaves out; implies s = 1."""
     calibration: Calibration = field(default_factory=Calibration)
+    among: np.ndarray | None = None
+    """(n,) bool: the rows that may be returned; None for all."""
 
     def __post_init__(self) -> None:
         m = len(self.code)
@@ -255,7 +257,7 @@ def off_weights(
 
 
 def scores(codes: SparseCodes, query: Query) -> np.ndarray:
-    """Return the score of every row: (n,) float32; -inf for rows that `never` leaves out.
+    """Return the score of every row: (n,) float32; -inf for rows that are left out.
 
     Reads only the postings of the query's dimensions and of those that are off. Raises a ValueError
     if the query's width differs from the codes'.
@@ -267,7 +269,7 @@ def scores(codes: SparseCodes, query: Query) -> np.ndarray:
 
 
 def search(codes: SparseCodes, query: Query, top: int = 24) -> Hits:
-    """Return the best rows for a query; ties by row; fewer than `top` if `never` leaves fewer.
+    """Return the best rows for a query; ties by row; fewer than `top` if fewer are left.
 
     Raises a ValueError if the query's width differs from the codes'.
     """
@@ -285,14 +287,17 @@ def search(codes: SparseCodes, query: Query, top: int = 24) -> Hits:
 
 
 def _sums(codes: SparseCodes, query: Query) -> np.ndarray:
-    """Return the score of every row without regard to `never`: (n,) float32."""
+    """Return the score of every row without regard to `never`: (n,) float32, -inf if filtered."""
     if len(query.code) != codes.m:
         raise ValueError(
             f"the query has {len(query.code)} dimensions, but the codes have {codes.m}"
         )
     factors = query.factors
     active = np.flatnonzero(factors)
-    return np.asarray(codes.by_dimension[:, active] @ factors[active])
+    total = np.asarray(codes.by_dimension[:, active] @ factors[active])
+    if query.among is not None:
+        total[~query.among] = -np.inf
+    return total
 
 
 def best(total: np.ndarray, top: int) -> Hits:

@@ -87,10 +87,10 @@ class Texts(Sequence[str]):
     def __init__(self, lists: object) -> None:
         array = pa.array(lists, pa.list_(pa.string()))
         chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
-        self._texts = pa.chunked_array([chunk.flatten() for chunk in chunks], pa.string())
+        self.array = pa.chunked_array([chunk.flatten() for chunk in chunks], pa.string())
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self.array)
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> str: ...
@@ -99,8 +99,8 @@ class Texts(Sequence[str]):
     def __getitem__(self, key: SupportsIndex | slice) -> str | list[str]:
         """Return one text, or a list of texts."""
         if isinstance(key, slice):
-            return self._texts[key].to_pylist()
-        return self._texts[index(key)].as_py()
+            return self.array[key].to_pylist()
+        return self.array[index(key)].as_py()
 
 
 class FileNames:

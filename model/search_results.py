@@ -133,6 +133,10 @@ class SearchOutcome:
     """Concepts and phrases that the off dimensions exclude."""
     limit: float | None = None
     """Probability from which images are hidden; None if nothing is."""
+    where: str = ""
+    """Filter of the items; empty for all."""
+    passing: int | None = None
+    """Number of items that pass the filter; None without one."""
 
 
 def list_presence(

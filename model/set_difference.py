@@ -7,8 +7,6 @@ compared by Fisher's exact test, corrected for the number of concepts by the fal
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +15,8 @@ from scipy.sparse import csr_array
 
 from sieve.model.codes import shape_of
 from sieve.model.engine import SearchEngine
-from sieve.model.words.text import lemma, presence_in
 
 N_EXAMPLES = 6
-N_SEARCHED = 100
-"""Number of results that `search:` selects."""
 FALSE_DISCOVERIES = 0.05
 """Expected share of wrong findings among those called significant."""
 MIN_ITEMS = 5
@@ -56,26 +51,20 @@ def select_items(engine: SearchEngine, text: str) -> np.ndarray:
     ----------
     engine : SearchEngine
     text : str
-        `label:dog`, `split:test`, `caption:umbrella` (a word, or a phrase of two; plurals too),
-        `file:2023/*.jpg`, `id:ID,ID`, `search:a dog without a beach` (the best 100), or `all`; with
-        `not ` before it, all other items.
+        A filter such as `label:dog split:test`, or `all`: see `sieve.model.item_filter`.
 
     Raises
     ------
     ValueError
-        If the text is none of these, or selects nothing.
+        If the text is no filter, or selects nothing.
     """
-    kind, _, value = text.strip().removeprefix("not ").strip().partition(":")
-    if kind != "all" and (kind not in _SELECTORS or not value.strip()):
-        known = ", ".join(f"{name}:…" for name in _SELECTORS)
-        raise ValueError(f"a set of items is {known} or all; got {text[:60]!r}")
-    n = engine.collection.n_items
-    rows = np.arange(n) if kind == "all" else _SELECTORS[kind](engine, value.strip())
-    if text.strip().startswith("not "):
-        rows = np.setdiff1d(np.arange(n), rows)
+    if not text.strip():
+        raise ValueError("a set of items is empty; give all, or a filter such as label:dog")
+    mask = engine.facets.mask(text)
+    rows = np.arange(engine.collection.n_items) if mask is None else np.flatnonzero(mask)
     if not len(rows):
         raise ValueError(f"{text[:60]!r} selects no item of collection {engine.collection.name}")
-    return np.unique(rows)
+    return rows
 
 
 def compare_sets(engine: SearchEngine, first: str, second: str = "") -> SetDifference:
@@ -153,39 +142,3 @@ def _difference(a: int, n_a: int, b: int, n_b: int) -> tuple[float, float, float
     high = gap + np.hypot(high_a - left, right - low_b)
     p: float = fisher_exact([[a, n_a - a], [b, n_b - b]])[1]  # type: ignore[assignment]
     return left, right, float(low), float(high), float(p)
-
-
-def _with_label(engine: SearchEngine, label: str) -> np.ndarray:
-    return np.flatnonzero([label in labels for labels in engine.collection.items["labels"]])
-
-
-def _in_split(engine: SearchEngine, split: str) -> np.ndarray:
-    return np.flatnonzero(engine.collection.items["split"].to_numpy(str) == split)
-
-
-def _with_word(engine: SearchEngine, word: str) -> np.ndarray:
-    texts = ["\n".join(captions) for captions in engine.collection.items["captions"]]
-    return np.flatnonzero(presence_in([lemma(word.lower())], texts).toarray().ravel())
-
-
-def _in_file(engine: SearchEngine, pattern: str) -> np.ndarray:
-    return np.flatnonzero([fnmatchcase(name, pattern) for name in engine.collection.file_names])
-
-
-def _with_id(engine: SearchEngine, ids: str) -> np.ndarray:
-    return np.array([engine.row_of(item.strip()) for item in ids.split(",")])
-
-
-def _found(engine: SearchEngine, text: str) -> np.ndarray:
-    outcome = engine.search(engine.encode(text), top=N_SEARCHED)
-    return np.array([result.row for result in outcome.results], np.int64)
-
-
-_SELECTORS: dict[str, Callable[[SearchEngine, str], np.ndarray]] = {
-    "label": _with_label,
-    "split": _in_split,
-    "caption": _with_word,
-    "file": _in_file,
-    "id": _with_id,
-    "search": _found,
-}

@@ -282,6 +282,10 @@ class Annotations:
             self._names = (stamp, names)
         return names
 
+    def tags(self) -> dict[int, str]:
+        """Return the tags of each dimension that has any, separated by a comma and a space."""
+        return {j: one["tags"].value for j, one in self.all().items() if "tags" in one}
+
     def all(self) -> dict[int, Annotation]:
         """Return all annotations by dimension."""
         with self._database.reading() as connection:
@@ -362,5 +366,5 @@ def attach_annotations(engine: SearchEngine) -> Annotations:
     """Open the annotations of an engine, and let it use the users' names of dimensions."""
     checkpoint = engine.checkpoint
     opened = open_annotations(engine.collection.sha256, checkpoint.sha256, checkpoint.m)
-    engine.renamed = opened.names
+    engine.renamed, engine.tags = opened.names, opened.tags
     return opened

@@ -176,10 +176,10 @@ class Regions:
 class Difference:
     """Find the concepts that distinguish two sets of images.
 
-    A set is `label:dog`, `split:test`, `caption:umbrella` (a word of a caption), `file:2023/*.jpg`,
-    `id:ID,ID`, `search:a dog without a beach` (the best 100), or `all`; `not label:dog` is
-    all others. Images in both sets count in neither. Shares of images are compared by Fisher's
-    exact test, corrected for the number of concepts.
+    A set is a filter, as for `sieve search --where`: `label:dog split:test`, `caption:umbrella`,
+    `file:2023/*.jpg`, `concept:beach>0.5`, `search:a dog without a beach` (the best 100), or `all`;
+    `not label:dog` is all others. Images in both sets count in neither. Shares of images are
+    compared by Fisher's exact test, corrected for the number of concepts.
 
     Example: sieve difference scenes label:dog label:cat
     """

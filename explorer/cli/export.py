@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import sys
 import time
 from contextlib import closing
@@ -38,13 +40,17 @@ if TYPE_CHECKING:
     from sieve.model.checkpoint import Checkpoint
     from sieve.model.collection import BackboneIdentity, Collection
 
+log = logging.getLogger(__name__)
+
+_ATLAS_OPTIONS = "--x x --y y --neighbors neighbors --image image --text text --features concepts"
+
 
 def output_format(path: Path, kinds: tuple[str, ...], what: str) -> str:
     """Return the format of a file to write, from its extension; check that its folder exists."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in kinds:
-        *first, last = (f".{each}" for each in kinds)
-        raise ValueError(f"{path}: {what} must end in {', '.join(first)} or {last}")
+        endings = ", ".join(f".{each}" for each in kinds)
+        raise ValueError(f"{path}: {what} must end in {' or '.join(endings.rsplit(', ', 1))}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}; create it first")
     return kind
@@ -220,11 +226,13 @@ def _open(collection: str, checkpoint: str | None) -> tuple[Annotations, Origin]
 
 @dataclass(frozen=True)
 class Export:
-    """Write search results, the codes of all items, the dimension table or an encoder.
+    """Write search results, codes, the dimension table, all items or an encoder.
 
     The extension selects the format: .csv, .json or .parquet for results and dimensions; for codes
     .npz (a SciPy CSR matrix, one row per item in the order of items.parquet, as read by `sieve
-    prepare codes`) or .parquet (one row per active dimension: row, id, dimension, value).
+    prepare codes`) or .parquet (one row per active dimension: row, id, dimension, value). Items are
+    written as .parquet with thumbnails, concepts, nearest neighbours and a map, for
+    embedding-atlas.
 
     With --format, CHECKPOINT's encoder is written to a new folder instead, in the format of SAELens
     or sentence-transformers: sieve export CHECKPOINT --format saelens -o DIR
@@ -241,8 +249,8 @@ class Export:
         ),
     ]
     what: Annotated[
-        Positional[Literal["results", "codes", "dimensions"] | None],
-        arg(metavar="results|codes|dimensions"),
+        Positional[Literal["results", "codes", "dimensions", "items"] | None],
+        arg(metavar="results|codes|dimensions|items"),
     ] = None
     """Content to write; left out with --format."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = field(kw_only=True)
@@ -277,8 +285,8 @@ class Export:
             return
         if self.what is None:
             raise ValueError(
-                "there is nothing to write; add results, codes or dimensions after COLLECTION, or "
-                "--format saelens or sentence-transformers after CHECKPOINT"
+                "there is nothing to write; add results, codes, dimensions or items after "
+                "COLLECTION, or --format saelens or sentence-transformers after CHECKPOINT"
             )
         if self.modality or self.centred_input:
             raise ValueError("--modality and --centred-input require --format")
@@ -290,7 +298,7 @@ class Export:
             self.backbone.announce(self.collection)
         from sieve.explorer.downloads import CODE_KINDS, TABLE_KINDS
 
-        kinds = CODE_KINDS if self.what == "codes" else TABLE_KINDS
+        kinds = {"codes": CODE_KINDS, "items": ("parquet",)}.get(self.what, TABLE_KINDS)
         kind = output_format(self.out, kinds, f"a file of {self.what}")
         rows = self._write_rows(kind)
         if self.json:
@@ -298,6 +306,9 @@ class Export:
             return
         counted = "rows of codes" if self.what == "codes" else self.what
         print_text(f"{self.out}: {rows:,} {counted}\n")
+        if self.what == "items":
+            file = shlex.quote(str(self.out))
+            print_text(f"Open it with: embedding-atlas {file} {_ATLAS_OPTIONS}\n")
 
     def _write_encoder(self) -> None:
         from sieve.model.checkpoint import Checkpoint, checkpoint_path
@@ -314,7 +325,12 @@ class Export:
         print_text(f"{self.out}: encoder of {checkpoint.m:,} dimensions for {self.format}\n")
 
     def _write_rows(self, kind: str) -> int:
-        from sieve.explorer.downloads import dimensions_bytes, results_bytes, write_codes
+        from sieve.explorer.downloads import (
+            dimensions_bytes,
+            results_bytes,
+            write_codes,
+            write_items,
+        )
 
         engine = self.backbone.open_engine(self.collection, self.checkpoint)
         if self.what == "codes":
@@ -325,6 +341,11 @@ class Export:
             with atomic_file(self.out) as temporary:
                 write_codes(codes, ids.tolist(), temporary, kind)
             return codes.n
+        if self.what == "items":
+            with atomic_file(self.out) as temporary:
+                if unreadable := write_items(engine, temporary):
+                    log.warning("%s thumbnails cannot be read, and are left out", unreadable)
+            return engine.image_codes.n
         if self.what == "dimensions":
             data, rows = dimensions_bytes(engine, kind), engine.image_codes.m
         else:

@@ -180,6 +180,11 @@ class SearchOptions:
     """Dimensions to switch off, such as 17,203; replaces those that --without proposes."""
     item: str = ""
     """Search by the image of the item with this id, added to the text if there is one."""
+    where: Annotated[str, arg(metavar="FILTER")] = ""
+    """Only search the items that pass this filter, such as 'label:dog split:test not file:2023/*
+    caption:umbrella concept:beach>0.5'. Facets are label, split, caption (a word), file (a
+    pattern), concept (its smallest probability), tag (of a dimension that the image activates), id,
+    map (corners of a selection) and search (the best 100)."""
     copies: bool = False
     """List each copy of an image as its own result."""
 
@@ -198,6 +203,7 @@ class SearchOptions:
             top,
             fold=not self.copies,
             limit=self.strictness.limit,
+            where=self.where,
         )
 
 

@@ -62,6 +62,8 @@ def print_outcome(report: dict[str, Any]) -> None:
         print_text(f"find: “{' + '.join(find)}”{excluded and f'  without: {excluded}'}\n")
     off = ", ".join(tidy(describe_concept(one)) for one in report["off_concepts"]) or "none"
     print_text(f"off: {off}\n")
+    if report["where"]:
+        print_text(f"filter: {tidy(report['where'])} ({report['passing']} items)\n")
     if report["hides"]:
         print_text(f"hides: {tidy(report['hides'])}\n")
     if not report["results"]:

@@ -22,7 +22,7 @@ let columns = {};
 let begun = false;
 let order = [];
 let marked = null; // filter by annotations
-let at = { view: "table", colour: "images", sort: NAMED_FIRST, ranges: {}, only: null, find: "" };
+let at = { view: "table", colour: "images", colouring: "", sort: NAMED_FIRST, ranges: {}, only: null, find: "" };
 
 // A dimension is listed if it passes all of these.
 const wanted = {
@@ -44,6 +44,7 @@ function written(state) {
   const open = (value) => (Number.isFinite(value) ? String(value) : "");
   return [
     state.view === "map" && `map:${state.colour}`,
+    state.view === "items" && `items:${encodeURIComponent(state.colouring)}`,
     state.sort !== NAMED_FIRST && `sort:${state.sort}`,
     ...Object.entries(state.ranges).map(([column, [low, high]]) => `${column}:${open(low)}..${open(high)}`),
     spans.length && `only:${spans.map(([a, b]) => (a === b ? a : `${a}-${b}`)).join(",")}`,
@@ -51,12 +52,13 @@ function written(state) {
   ].filter(Boolean).join(" ");
 }
 function read(text) {
-  const state = { view: "table", colour: "images", sort: NAMED_FIRST, ranges: {}, only: null, find: "" };
+  const state = { view: "table", colour: "images", colouring: "", sort: NAMED_FIRST, ranges: {}, only: null, find: "" };
   const [rest, ...words] = ` ${text}`.split(" find:");
   state.find = words.join(" find:").trim();
   for (const part of rest.split(" ").filter(Boolean)) {
     const [, key, value] = part.match(/^(\w+):(.*)$/) ?? [];
     if (key === "map") Object.assign(state, { view: "map", colour: Object.hasOwn(COLUMNS, value) ? value : "images" });
+    if (key === "items") Object.assign(state, { view: "items", colouring: Sieve.decoded(value) });
     if (key === "sort" && [...Object.keys(COLUMNS), "id", NAMED_FIRST, ...TEXT_COLUMNS].includes(value.replace(/^-/, ""))) state.sort = value;
     if (key === "only") state.only = readIds(value);
     if (Object.hasOwn(COLUMNS, key ?? "")) {
@@ -145,7 +147,7 @@ function rangeRow([column, { name, share, about }]) {
 function fillForm() {
   filter.value = at.find;
   for (const one of views) one.checked = one.value === at.view;
-  element.closest(".sv-dimensions").classList.toggle("sv-mapped", at.view === "map");
+  element.closest(".sv-dimensions").classList.toggle("sv-mapped", at.view !== "table");
   for (const [column, pair] of Object.entries(inputs)) {
     const scale = COLUMNS[column].share ? 100 : 1;
     pair.forEach((input, side) => {
@@ -165,6 +167,7 @@ filter.addEventListener("keydown", (event) => {
 });
 for (const one of views) one.addEventListener("change", () => { change({ view: one.value }); fillForm(); });
 on("colour", (colour) => change({ colour }));
+on("colouring", (colouring) => change({ colouring }));
 on("sort", (by) => {
   const down = at.sort.replace("-", "") === by ? !at.sort.startsWith("-") : !["id", ...TEXT_COLUMNS].includes(by);
   change({ sort: `${down ? "-" : ""}${by}` });

@@ -28,6 +28,9 @@ Object.assign(window.Sieve, (() => {
   }
 
   // Dimensions that are off; null means those that “without” proposes. Ignored for links of another checkpoint.
+  function decoded(text) {
+    try { return decodeURIComponent(text); } catch { return ""; } // a malformed link
+  }
   const packOff = (off) => (off === null ? "" : off.join(" ") || "none");
   function unpackOff(text) {
     if (!text || Sieve.foreign) return null;
@@ -45,5 +48,5 @@ Object.assign(window.Sieve, (() => {
     return { never, limit: never && Number(limit) || LIMIT, strictness: text === "" || never ? 1 : Number(text) };
   }
 
-  return { ONLY_EXCLUDES, number, percent, whole, count, sentence, pack, unpack, packOff, unpackOff, packStrictness, unpackStrictness };
+  return { ONLY_EXCLUDES, number, percent, whole, count, sentence, pack, unpack, decoded, packOff, unpackOff, packStrictness, unpackStrictness };
 })());

@@ -17,7 +17,7 @@ window.Sieve ??= (() => {
   }
 
   const viewState = {
-    q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false, limit: 0.5,
+    q: "", without: "", where: "", item: "", upload: "", off: null, strictness: 1, never: false, limit: 0.5,
     compare: false, tab: "search", dimension: null,
     atlas: "", inspect: "", versus: "", figure: "", benchmark: "",
   };
@@ -128,13 +128,15 @@ window.Sieve ??= (() => {
   function clear() {
     Object.assign(viewState, { q: "", without: "", item: "", upload: "", off: null });
     preview = "";
-    history.pushState(null, "", location.pathname);
-    return open("");
+    const kept = viewState.where ? `?${new URLSearchParams({ where: viewState.where })}` : "";
+    history.pushState(null, "", location.pathname + kept);
+    return open(kept);
   }
   function change(values, options = {}) {
     Object.assign(viewState, values);
     emit("switches", { ...viewState });
     if (hasQuery()) return ask(options);
+    if (values.where !== undefined) writeAddress(Boolean(options.push));
   }
   const hasQuery = () => Boolean(viewState.q || viewState.item || viewState.upload);
 
@@ -157,8 +159,9 @@ window.Sieve ??= (() => {
       for (const name of ["collection", "checkpoint"]) now.set(name, about[name]);
     }
     const text = TAB_TEXTS[viewState.tab];
-    if (viewState[text]) {
-      now.set(text, viewState[text]);
+    for (const name of ["where", text]) {
+      if (!viewState[name]) continue;
+      now.set(name, viewState[name]);
       for (const name of ["collection", "checkpoint"]) now.set(name, about[name]);
     }
     const link = now.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
@@ -190,6 +193,7 @@ window.Sieve ??= (() => {
     searchLink = found.answer?.link ?? "";
     emit("question", { ...viewState, preview });
     emit("switches", { ...viewState });
+    emit("where", found.facets);
     if (found.answer) take(found.answer, { list: true });
     else {
       emit("samples", found.samples);

@@ -175,6 +175,7 @@ class Engine:
         strictness: float | str = 1.0,
         top: int = 24,
         copies: bool = False,
+        where: str = "",
     ) -> SearchResults:
         """Search by texts, images, items and concepts, with dimensions switched off.
 
@@ -204,6 +205,12 @@ class Engine:
             Number of results, 1 to 200.
         copies : bool
             List each copy of a picture as its own result, instead of folding it into the first.
+        where : str
+            Only search the items that pass this filter: facets separated by spaces, each of which
+            may have "not " before it. They are "label:dog", "split:test", "caption:umbrella" (a
+            word), "file:2023/*" (a pattern), "concept:beach>0.5" (its smallest probability),
+            "tag:NAME" (of a dimension that the image activates), "map:x,y,x,y,…" (corners of a
+            selection on the map), "id:ID,ID" and "search:a dog" (the best 100).
 
         Returns
         -------
@@ -223,6 +230,7 @@ class Engine:
         >>> engine.search("a dog - image:mine", images={"mine": "my-dog.jpg"})
         >>> engine.search(image="my-dog.jpg", off=[30, 624])
         >>> engine.search(item=results[0])
+        >>> engine.search("a dog", where="split:test not caption:beach")
         """
         query = self._query(text, without, image, item, images)
         level, dimensions = read_strictness(strictness), _read_off(off)
@@ -234,6 +242,7 @@ class Engine:
             read_whole("top", top),
             fold=not copies,
             limit=level.limit,
+            where=check_text("where", where, MAX_TEXT_CHARACTERS),
         )
         return SearchResults(self._engine, query, outcome, level.as_json())
 
@@ -333,9 +342,8 @@ class Engine:
         Parameters
         ----------
         left, right : str
-            `label:dog`, `split:test`, `caption:umbrella` (a word of a caption), `file:2023/*.jpg`,
-            `id:ID,ID`, `search:a dog without a beach` (the best 100), or `all`; `not label:dog` is
-            all others. `right` is by default all items that are not in `left`.
+            Filters, as `where` of `search`, or `all`. `right` is by default all items that are not
+            in `left`.
 
         Returns
         -------

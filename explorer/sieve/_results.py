@@ -179,6 +179,8 @@ class SearchResults(Sequence[SearchResult]):
         What was searched for and excluded, as it was understood.
     strictness : float or str
         From 0 to 1, "never", or "never:0.2" with another limit than 0.5.
+    where : str
+        Filter of the items.
     hides : str
         What "never" hides, as a sentence; else empty.
     off : dict of int to str
@@ -210,6 +212,7 @@ class SearchResults(Sequence[SearchResult]):
         self.text = query.text
         self.without = query.without
         self.strictness = strictness
+        self.where = outcome.where
         self.hides = describe_hidden(outcome)
         self.off = {part.dimension: part.name for part in outcome.off}
         self.notes = query.notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from functools import cache
 from threading import Lock
 from typing import Annotated, Any
@@ -14,13 +15,14 @@ from pydantic.dataclasses import dataclass
 from sieve.explorer.components import component
 from sieve.explorer.downloads import dimensions_bytes, download
 from sieve.explorer.json_validation import Whole, read_object, validate
-from sieve.explorer.serialize import page_json, to_json
+from sieve.explorer.serialize import facets_report, item_summaries, page_json, to_json
 from sieve.explorer.tabs.annotations import AnnotationHandlers
-from sieve.explorer.view_state import Dimension
+from sieve.explorer.view_state import Dimension, Where
 from sieve.model.dimensions import DimensionPage, clearest_dimension
 from sieve.model.dimensions.map import DimensionMap, dimension_map
 from sieve.model.dimensions.page import Ablation, ablate_dimension
 from sieve.model.engine import SearchEngine
+from sieve.model.item_filter import ItemFilter
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,20 @@ class PageRequest:
     dimension: Dimension
     seed: Annotated[Whole, Field(ge=0)] = 0
     """Seed of the random sample of images."""
+
+
+@dataclass(frozen=True)
+class FilterRequest:
+    """A filter of the images."""
+
+    where: Where = ""
+
+
+@dataclass(frozen=True)
+class ItemRequest:
+    """A row of the collection."""
+
+    row: Annotated[Whole, Field(ge=0)]
 
 
 def dimensions_tab(engine: SearchEngine, notes: AnnotationHandlers) -> None:
@@ -58,10 +74,27 @@ def dimensions_tab(engine: SearchEngine, notes: AnnotationHandlers) -> None:
         kind = str(read_object(payload, "an export").get("kind"))
         return download("dimensions", kind, dimensions_bytes(engine, kind))
 
+    def item_map(_: Any) -> dict[str, Any]:
+        with map_lock:
+            return item_map_view(engine.item_positions)
+
+    def item_colours(payload: Any) -> dict[str, Any]:
+        return colours_view(engine, validate(FilterRequest, payload, "a colour").where)
+
+    def item_at(payload: Any) -> dict[str, Any]:
+        row = validate(ItemRequest, payload, "an image").row
+        if row >= engine.collection.n_items:
+            raise ValueError(f"there is no image {row}; there are {engine.collection.n_items}")
+        return item_summaries(engine, [row])[0]
+
+    def facets(payload: Any) -> dict[str, Any]:
+        return facets_report(engine, validate(FilterRequest, payload, "a filter").where)
+
     with gr.Row(elem_classes="sv-dimensions"):
         with gr.Column(elem_classes="sv-dimensions-list"):
             component("dimension_index", table, export_dimensions)
             component("dimension_map", map)
+            component("item_map", item_map, item_colours, item_at, facets)
             component("dimension_table")
         component("dimension_page", page, probe)
     component("dimension_notes")
@@ -94,6 +127,34 @@ def map_view(found: DimensionMap) -> dict[str, Any]:
         "y": y.tolist(),
         "method": found.method,
     }
+
+
+def item_map_view(positions: np.ndarray) -> dict[str, str]:
+    """Serialise positions in [-1, 1], (n, 2) float32, as two columns of 16-bit integers."""
+    scaled = np.round(positions * 32767).astype("<i2")
+    return {"x": _base64(scaled[:, 0]), "y": _base64(scaled[:, 1])}
+
+
+def colours_view(engine: SearchEngine, where: str) -> dict[str, Any]:
+    """Serialise a value from 0 to 255 for each item: a concept's activation, or a filter's mask."""
+    facets = ItemFilter.parse(where).facets
+    if len(facets) == 1 and facets[0].kind == "concept" and not facets[0].negated:
+        names = engine.names()
+        leading = names.find_concept(facets[0].value)
+        members = engine.concepts.members(leading)
+        values = np.asarray(engine.image_codes.by_dimension[:, members].sum(1))
+        high = float(values.max(initial=0))
+        shares = values / (high or 1)
+        about = {"kind": "concept", "name": names(leading), "high": high}
+    else:
+        mask = engine.facets.mask(where)
+        shares = np.zeros(engine.collection.n_items) if mask is None else mask
+        about = {"kind": "filter", "name": where or "nothing", "items": int(shares.sum())}
+    return {**about, "values": _base64(np.round(shares * 255.0).astype(np.uint8))}
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
 def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:

@@ -25,14 +25,16 @@ from sieve.explorer.downloads import codes_command, download, results_bytes
 from sieve.explorer.json_validation import Line, Strictness, check_text, validate
 from sieve.explorer.security.middleware import PLOTLY, THUMBNAILS
 from sieve.explorer.serialize import (
+    active_facets,
     backbone_name,
+    facets_report,
     item_summaries,
     query_rows,
     results_view,
     terms_json,
 )
 from sieve.explorer.uploads import Uploads
-from sieve.explorer.view_state import ViewState, read_link, write_link
+from sieve.explorer.view_state import Dimension, ViewState, Where, read_link, write_link
 from sieve.model.checkpoint import CheckpointChoice, explain_choice
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
 from sieve.model.hub import artifact_name
@@ -58,11 +60,23 @@ class SearchRequest(ViewState):
     """Format of an exported file."""
 
 
+@dataclass(frozen=True)
+class FacetsRequest:
+    """A request for the facets of the images that pass a filter."""
+
+    where: Where = ""
+    find: Line = ""
+    """Text that the values contain."""
+    concepts: tuple[Dimension, ...] = ()
+    """Concepts to list, by default the most frequent ones."""
+
+
 def search_tab(handlers: SearchHandlers) -> None:
     """Add the tab's components; call inside a `gr.Tab`."""
     uploads = () if handlers.public else (handlers.upload,)
     functions = (handlers.open, handlers.ask, handlers.item, *uploads)
     component("search_bar", *functions)
+    component("item_filter", handlers.facets)
     component("saved_searches")
     with gr.Row(elem_classes="sv-split"):
         component("dimension_list")
@@ -135,9 +149,14 @@ class SearchHandlers:
         collection = self.engine.collection
         m = self.engine.image_codes.m
         state, notes = read_link(link, collection.name, self.checkpoint_name, m)
+        try:
+            self.engine.facets.mask(state.where)
+        except ValueError as error:
+            state, notes = replace(state, where=""), (*notes, f"Left out of the link: {error}.")
         answer: dict[str, Any] = {"about": self.about(), "place": vars(state), "notes": list(notes)}
+        answer["facets"] = active_facets(state.where)
         if not (state.q.strip() or state.item):
-            return {**answer, "samples": self._sample_items()}
+            return {**answer, "samples": self._sample_items(state.where)}
         try:
             return {**answer, "answer": self._answer(SearchRequest(**vars(state), list=True))}
         except ValueError as error:
@@ -146,6 +165,14 @@ class SearchHandlers:
     def ask(self, payload: Any) -> dict[str, Any]:
         """Return the results of a `SearchRequest`."""
         return self._answer(validate(SearchRequest, payload, "a view"))
+
+    def facets(self, payload: Any) -> dict[str, Any]:
+        """Return the facets of a `FacetsRequest`, and some of the items that pass the filter."""
+        request = validate(FacetsRequest, payload, "a filter")
+        for concept in request.concepts:
+            self.engine.check_dimension(concept)
+        report = facets_report(self.engine, request.where, request.find, request.concepts)
+        return {**report, "samples": self._sample_items(request.where)}
 
     def export_results(self, payload: Any) -> dict[str, Any]:
         """Return the current results as a file of the requested `kind`."""
@@ -157,8 +184,8 @@ class SearchHandlers:
 
     def _search(self, state: SearchRequest) -> tuple[EncodedQuery, SearchOutcome]:
         query = self.encode(state.q, state.without, state.item, state.upload)
-        settings = (state.off, state.strictness, state.never)
-        return query, self.engine.search(query, *settings, N_RESULTS, limit=state.limit)
+        settings = (state.off, state.strictness, state.never, N_RESULTS)
+        return query, self.engine.search(query, *settings, limit=state.limit, where=state.where)
 
     def encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
         """Encode a query, or reuse a cached one; `upload` is the key of an uploaded image."""
@@ -176,7 +203,9 @@ class SearchHandlers:
     def _answer(self, request: SearchRequest) -> dict[str, Any]:
         query, outcome = self._search(request)
         compare = request.compare and self.engine.can.dense_search
-        dense = self.engine.search_dense(query, N_RESULTS) if compare else None
+        dense = None
+        if compare:
+            dense = self.engine.search_dense(query, N_RESULTS, where=request.where)
         answer = {
             **results_view(outcome, dense),
             "q": query.text,
@@ -202,6 +231,7 @@ class SearchHandlers:
         state = ViewState(
             q=query.text,
             without=query.without,
+            where=request.where,
             item=query.item,
             off=off if off or query.proposed else None,
             strictness=request.strictness,
@@ -225,11 +255,12 @@ class SearchHandlers:
         captions = self.engine.collection.items["captions"].iloc[self.engine.row_of(item_id)]
         return str(captions[0]) if len(captions) else ""
 
-    def _sample_items(self) -> list[dict[str, Any]]:
-        """Return evenly spaced items of the collection, shown before the first query."""
-        n = self.engine.collection.n_items
-        rows = np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int)
-        return item_summaries(self.engine, rows.tolist())
+    def _sample_items(self, where: str = "") -> list[dict[str, Any]]:
+        """Return evenly spaced items that pass a filter, shown before the first query."""
+        mask = self.engine.facets.mask(where)
+        rows = np.arange(self.engine.collection.n_items) if mask is None else np.flatnonzero(mask)
+        chosen = np.linspace(0, len(rows) - 1, min(N_RESULTS, len(rows))).astype(int)
+        return item_summaries(self.engine, rows[chosen].tolist())
 
 
 def _has_upload(query: EncodedQuery) -> bool:

@@ -13,10 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array, csr_array, vstack
-from sklearn.decomposition import PCA, TruncatedSVD
-from sklearn.manifold import TSNE
-from sklearn.neighbors import KNeighborsRegressor
-from sklearn.preprocessing import normalize
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes, shape_of
@@ -82,12 +78,12 @@ def firing_profiles(cache: CodeCache, dimensions: np.ndarray) -> np.ndarray:
     Truncated SVD of the activations over all images and captions, with each dimension scaled to
     norm 1: (l, at most 64) floating.
     """
+    from sklearn.preprocessing import normalize
+
     codes = csc_array(vstack([cache.image_codes.by_row, cache.text_codes.by_row]))
     profiles = csr_array(normalize(csr_array(codes[:, dimensions].T)))
     width = min(_PROFILE, *(size - 1 for size in shape_of(profiles)))
-    if width < 2:
-        return profiles.toarray()
-    return TruncatedSVD(width, random_state=0).fit_transform(profiles)
+    return _reduced(profiles, width)
 
 
 def lay_out(features: np.ndarray) -> tuple[np.ndarray, str]:
@@ -95,6 +91,8 @@ def lay_out(features: np.ndarray) -> tuple[np.ndarray, str]:
 
     (l, f) floating → (l, 2) float32 in [-1, 1], and the method, t-SNE or PCA.
     """
+    from sklearn.decomposition import PCA  # most commands need no map
+
     n = len(features)
     differ = n > 1 and bool((features != features[0]).any())
     if n >= FEWEST and differ:
@@ -113,6 +111,10 @@ def lay_out(features: np.ndarray) -> tuple[np.ndarray, str]:
 
 def _by_t_sne(features: np.ndarray) -> np.ndarray:
     """Place rows by t-SNE of at most `MOST` of them: (n, f) float32 → (n, 2) float."""
+    from sklearn.manifold import TSNE
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.preprocessing import normalize
+
     n = len(features)
     unit = normalize(features)
     chosen = np.arange(n)
@@ -163,10 +165,16 @@ def project_items(collection: Collection, checkpoint: Checkpoint, codes: SparseC
 
 def item_profiles(codes: SparseCodes) -> np.ndarray:
     """Return the truncated SVD of codes, whose cosines approximate theirs: (n, at most 64)."""
-    width = min(_PROFILE, codes.n - 1, codes.m - 1)
+    return _reduced(codes.by_row, min(_PROFILE, codes.n - 1, codes.m - 1))
+
+
+def _reduced(matrix: csr_array, width: int) -> np.ndarray:
+    """Return the truncated SVD of the rows of a matrix, or its rows if they are few."""
+    from sklearn.decomposition import TruncatedSVD
+
     if width < 2:
-        return codes.by_row.toarray()
-    return TruncatedSVD(width, random_state=0).fit_transform(codes.by_row)
+        return matrix.toarray()
+    return TruncatedSVD(width, random_state=0).fit_transform(matrix)
 
 
 def nearest_items(codes: SparseCodes, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -187,6 +195,7 @@ def nearest_items(codes: SparseCodes, count: int = 10) -> tuple[np.ndarray, np.n
     cosines : (n, k) float32
     """
     import faiss
+    from sklearn.preprocessing import normalize
 
     count = min(count, codes.n - 1)
     profiles = np.ascontiguousarray(normalize(item_profiles(codes)), np.float32)

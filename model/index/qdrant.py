@@ -257,12 +257,18 @@ class QdrantIndex:
             return self._found([])
         vector = models.SparseVector(indices=active.tolist(), values=factors[active].tolist())
         wanted = top if query.hides is None else _OVERSAMPLING * top
+        among = None
+        if query.among is not None:
+            rows: list[Any] = np.flatnonzero(query.among).tolist()
+            condition: Any = models.HasIdCondition(has_id=rows)
+            among = models.Filter(must=condition)
         while True:
             with _request(self._where):
                 answer = self._client.query_points(
                     self._name,
                     query=vector,
                     using=CODE,
+                    query_filter=among,
                     limit=wanted,
                     with_payload=False,
                     with_vectors=[CODE],

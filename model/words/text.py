@@ -181,6 +181,13 @@ def lemma(word: str) -> str:
     return word
 
 
+def plural_forms(word: str) -> set[str]:
+    """Return the forms of a noun that have the same singular, including itself."""
+    singular = lemma(word)
+    forms = {singular + "s", singular + "es", singular[:-1] + "ies", *_IRREGULAR}
+    return {word, singular, *(form for form in forms if lemma(form) == singular)}
+
+
 def is_content_word(word: str) -> bool:
     """Return whether a lower-case word is neither a function word nor a number."""
     return word not in STOP_WORDS and word not in NUMBER_WORDS

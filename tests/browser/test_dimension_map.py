@@ -33,7 +33,7 @@ def layout(engine: SearchEngine):
 
 def at(page: Page, position: Any) -> tuple[float, float]:
     """Return the page position of a point of the map."""
-    box = page.locator(".sv-map-plot").bounding_box()
+    box = page.locator(".sv-map-plot[data-drawn]").last.bounding_box()
     assert box
     share = (np.asarray(position) + WHOLE) / (2 * WHOLE)
     x, y = share.tolist()
@@ -238,3 +238,36 @@ def test_markup_in_names_on_the_map_is_escaped(page: Page, hostile_address: str)
     labels.first.wait_for()
     assert labels.first.text_content() == f"{PAYLOAD[:17]}…"
     assert page.evaluate("window.pwned") is None
+
+
+def test_selection_of_images_filters_the_search_and_is_compared(page: Page, tiny_engine) -> None:
+    go(page, "?tab=dimensions&atlas=items:split%3Atest")
+    part = page.locator(".sv-item-map")
+    part.locator(".sv-map-plot[data-drawn]").wait_for(timeout=60_000)
+    n_test = int((tiny_engine.collection.items["split"] == "test").sum())
+    expect(part.locator(".sv-scale")).to_contain_text(f"split:test: {n_test}")
+    known = tiny_engine.item_positions
+    one = most_isolated(known)
+    page.mouse.move(*at(page, known[one]))
+    expect(part.locator(".sv-map-tip img")).to_have_attribute(
+        "src", re.compile(tiny_engine.collection.items["id"].iloc[one])
+    )
+    part.get_by_text("Box", exact=True).click()
+    page.mouse.move(*at(page, (-1.03, -1.03)))
+    page.mouse.down()
+    page.mouse.move(*at(page, (-0.5, 0)), steps=4)
+    page.mouse.move(*at(page, (0, 1.03)), steps=4)
+    page.mouse.up()
+    chosen = page.get_by_role("group", name="Selected images")
+    chosen.get_by_text(re.compile(r"\d+ images selected")).wait_for()
+    n = int(chosen.get_by_role("status").inner_text().split()[0])
+    assert abs(n - int((known[:, 0] < 0).sum())) <= 2  # the pointer is placed by whole pixels
+    chosen.get_by_role("button", name="Compare with all others").press("Enter")
+    expect(page.locator(".sv-sets-summary")).to_contain_text(f"between {n} images")
+    page.go_back()
+    chosen.get_by_role("button", name="Filter the search").press("Enter")
+    page.wait_for_url("**where=map:*")
+    search(page, "a circle")
+    (where,) = page.evaluate("[Sieve.viewState.where]")
+    results = tiny_engine.search(tiny_engine.encode("a circle"), where=where).results
+    assert found(page) == [result.id for result in results]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from browser.steps import dimensions_of, found, go, search, settle, switches
@@ -363,3 +364,43 @@ def test_chips_add_up_by_concept(page: Page, tiny_engine) -> None:
     concepts = outcome.results[0].concepts
     assert len(values) == len(concepts)
     assert abs(sum(values) - outcome.results[0].score) < 0.005 * len(values)
+
+
+def test_filter_is_chosen_by_facet_and_kept_in_the_address(page: Page, tiny_engine) -> None:
+    def expect_results(where: str) -> None:
+        settle(page)
+        outcome = tiny_engine.search(tiny_engine.encode("a circle"), where=where)
+        assert found(page) == [result.id for result in outcome.results]
+
+    go(page, "?q=a+circle")
+    opener = page.get_by_role("button", name="Filter", exact=True)
+    opener.press("Enter")
+    panel = page.get_by_role("dialog", name="Filter images")
+    box = panel.get_by_role("searchbox")
+    expect(box).to_be_focused()
+    test = panel.get_by_role("group", name="Split").get_by_role("button", name="test")
+    passing = int((tiny_engine.collection.items["split"] == "test").sum())
+    expect(test).to_have_text(f"test{passing}")
+    test.click()
+    expect(test).to_have_attribute("aria-pressed", "true")
+    expect(panel.get_by_text(f"{passing} of ")).to_be_visible()
+    expect_results("split:test")
+    assert "where=split:test" in page.url
+    box.fill("label:nothing like this")
+    box.press("Enter")
+    expect(panel.get_by_role("alert")).to_contain_text("selects no item")
+    box.fill("not caption:snow")
+    box.press("Enter")
+    chips = page.get_by_role("list", name="Active filters").get_by_role("listitem")
+    expect(chips).to_have_text(["split test×", "not caption word snow×"])
+    expect_results("split:test not caption:snow")
+    assert not Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
+    page.keyboard.press("Escape")
+    page.reload()
+    expect_results("split:test not caption:snow")
+    page.get_by_role("button", name="Remove filter Split test").press("Enter")
+    expect(chips).to_have_count(1)
+    expect_results("not caption:snow")
+    page.go_back()
+    expect(chips).to_have_count(2)
+    expect_results("split:test not caption:snow")

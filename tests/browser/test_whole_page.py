@@ -15,6 +15,7 @@ PLACES = {
     "search": ("?q=a+circle&without=the+snow&compare=1", ""),
     "dimensions": ("?tab=dimensions&dimension=0", ".sv-page-head"),
     "map": ("?tab=dimensions&dimension=0&atlas=map:agreement", ".sv-map-plot[data-drawn]"),
+    "items": ("?tab=dimensions&atlas=items:split%3Atest", ".sv-item-map [data-drawn]"),
     "inspect": (
         "?q=a+circle&without=the+snow&tab=inspect&inspect=left:a+circle",
         ".sv-why-table",

@@ -36,10 +36,10 @@ def without_time(report: dict) -> dict:
 def test_only_the_documented_endpoints_are_public(client: Client) -> None:
     named = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
     assert set(named) == {
-        "/encode", "/search", "/regions", "/dimension", "/difference", "/figure",
+        "/encode", "/search", "/regions", "/dimension", "/facets", "/difference", "/figure",
     }  # fmt: skip
     search = {one["parameter_name"] for one in named["/search"]["parameters"]}
-    assert search == {"text", "without", "off", "strictness", "top", "copies"}
+    assert search == {"text", "without", "off", "strictness", "top", "copies", "where"}
 
 
 def test_search_returns_the_results_of_the_engine(client: Client, tiny_engine) -> None:
@@ -49,6 +49,18 @@ def test_search_returns_the_results_of_the_engine(client: Client, tiny_engine) -
     assert found["hides"] == "images with P(snow) ≥ 30%"
     assert without_time(found) == without_time(search_report(query, outcome))
     assert found["seconds"] < 1
+
+
+def test_filter_is_one_of_the_listed_facets(client: Client) -> None:
+    listed = client.predict("split:test", "circle", api_name="/facets")
+    (word,) = (one for one in listed["facets"] if one["kind"] == "caption")
+    assert (word["value"], word["above"], listed["where"]) == ("circle", 0.5, "split:test")
+    where = f"{listed['where']} {word['facet']}"
+    found = client.predict("a circle", "", None, 1, 200, True, where, api_name="/search")
+    assert (found["where"], found["passing"]) == (where, word["items"])
+    assert 0 < len(found["results"]) <= word["items"]
+    with pytest.raises(Exception, match="selects no item"):
+        client.predict("a circle", "", None, 1, 5, True, "label:unicorn", api_name="/search")
 
 
 def test_off_replaces_the_proposed_dimensions(client: Client, tiny_engine) -> None:

@@ -11,7 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import Sieve, fault
 from hub_server import HubServer
+from PIL import Image
+from square_source import contents
 
+from sieve.data_prep.records import Record
+from sieve.data_prep.sources.hugging_face import HuggingFace
+from sieve.explorer.cli import main
 from sieve.model.collection import Collection
 
 datasets = pytest.importorskip("datasets")
@@ -111,6 +116,38 @@ def test_data_set_of_the_hub(
     assert (
         made.manifest.source == f"Hugging Face data set hf://me/pictures@{first}, split train[:5]"
     )
+
+
+def test_killed_preparation_resumes_with_the_remaining_images(
+    sieve: Sieve,
+    layouts: dict[str, Path],
+    tiny_backbone_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Killed(BaseException):
+        """Handled by nothing, as SIGKILL."""
+
+    monkeypatch.setattr("sieve.data_prep.pipeline.plan.CHUNK_ROWS", 4)
+    backbone = ("--backbone", f"local-dir:{tiny_backbone_dir}", "--device", "cpu")
+    command = ("prepare", "hf", layouts["parquet"], *backbone, "--out", tmp_path / "c")
+    read, opened = HuggingFace.open_image, []
+
+    def open_image(self: HuggingFace, record: Record, size: int) -> Image.Image:
+        opened.append(record.key)
+        if len(opened) == 6:
+            raise Killed
+        return read(self, record, size)
+
+    monkeypatch.setattr(HuggingFace, "open_image", open_image)
+    with pytest.raises(Killed):
+        main([str(word) for word in command])
+    assert not (tmp_path / "c").exists()
+    assert sieve(*command).code == 0
+    assert opened[6:] == [f"train/{n}" for n in range(4, 9)] + [f"test/{n}" for n in range(3)]
+    assert sieve(*command[:-1], tmp_path / "whole" / "c").code == 0
+    assert contents(tmp_path / "c") == contents(tmp_path / "whole" / "c")
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_columns_are_chosen_by_name(

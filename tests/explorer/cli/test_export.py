@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,56 @@ def test_long_format_codes_have_item_dimension_and_value(
     of_item = table[table["id"].astype(str) == tiny_engine.collection.items["id"].iloc[5]]
     assert of_item["dimension"].tolist() == dimensions.tolist()
     assert np.allclose(of_item["value"], values)
+
+
+def test_exported_items_have_a_map_neighbours_concepts_and_images(
+    sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path
+) -> None:
+    out = tmp_path / "items.parquet"
+    assert export(sieve, "items", out, opened)["rows"] == 60
+    table = pq.read_table(out)
+    rows = table.to_pylist()
+    items, codes = tiny_engine.collection.items, tiny_engine.image_codes.by_row
+    assert [row["id"] for row in rows] == items["id"].tolist()
+    assert rows[0]["text"] == "\n".join(items["captions"][0]) and rows[0]["file"] == "000.png"
+    assert all(max(abs(row["x"]), abs(row["y"])) <= 1 for row in rows)
+    assert len({(row["x"], row["y"]) for row in rows}) > 10
+    cosines = (codes @ codes.T).toarray()
+    for at, row in enumerate(rows):
+        near = row["neighbors"]
+        assert at not in near["ids"] and near["distances"] == sorted(near["distances"])
+        assert near["distances"] == pytest.approx(1 - cosines[at, near["ids"]], abs=1e-5)
+    strongest = tiny_engine.names().concept(int(codes[[0]].toarray().argmax()))[1]
+    assert strongest in rows[0]["concepts"] and rows[0]["concept"] == rows[0]["concepts"][0]
+    assert rows[0]["activations"] == sorted(rows[0]["activations"], reverse=True)
+    assert rows[0]["activations"][-1] >= 0.1 * rows[0]["activations"][0] > 0
+    shown = tiny_engine.thumbnail(rows[0]["id"]).read_bytes()
+    assert rows[0]["image"] == {"bytes": shown, "path": "000.png"}
+    assert json.loads(table.schema.metadata[b"sieve"])["collection"] == "tiny"
+    message = fault(sieve("export", opened[0], "items", "-o", tmp_path / "items.csv"))
+    assert message == f"{tmp_path}/items.csv: a file of items must end in .parquet"
+
+
+def test_embedding_atlas_reads_exported_items(
+    sieve: Sieve, opened: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli = pytest.importorskip("embedding_atlas.cli")
+    from click.testing import CliRunner
+
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    out, site = tmp_path / "items.parquet", tmp_path / "site"
+    collection, *checkpoint = opened
+    printed = sieve("export", collection, "items", "-o", out, *checkpoint).out
+    _, *arguments = shlex.split(printed.splitlines()[1].removeprefix("Open it with: "))
+    # With a column of ranks, it does not compile a function that computes them.
+    more = ["--degree", "--pagerank", "x", "--export-application", str(site)]
+    opened_by_atlas = CliRunner().invoke(cli.main, [*arguments, *more])
+    assert opened_by_atlas.exit_code == 0, opened_by_atlas.output
+    known = json.loads((site / "data" / "metadata.json").read_text())["props"]["data"]
+    assert known["projection"] == {"x": "x", "y": "y"} and known["features"] == "concepts"
+    table = pq.read_table(site / "data" / "dataset.parquet").to_pandas()
+    assert (len(table), set(table["out_degree"])) == (60, {10})
+    assert table["image"][0]["bytes"][:4] == b"RIFF"
 
 
 def test_exported_names_are_not_formulas(

@@ -17,7 +17,8 @@ from sieve.model.engine import SearchEngine
 def test_search_prints_json(sieve: Sieve, opened: tuple) -> None:
     found = sieve("search", *opened, "a circle", "--without", "the snow", "-k", "7", "--json").data
     assert list(found) == [
-        "query", "without", "excluded", "terms", "off", "off_concepts", "hides", "results",
+        "query", "without", "excluded", "terms", "off", "off_concepts", "hides", "where",
+        "passing", "results",
         "notes", "suggestion", "seconds",
     ]  # fmt: skip
     assert (found["query"], found["without"]) == ("a circle", "the snow")

@@ -146,7 +146,7 @@ def test_unknown_upload_key_is_reported_as_expired(web: httpx.Client) -> None:
 def test_public_api_is_read_only(url: str) -> None:
     client = Client(url, download_files=False, verbose=False)
     named = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
-    assert set(named) == {"/encode", "/search", "/dimension", "/difference"}
+    assert set(named) == {"/encode", "/search", "/dimension", "/facets", "/difference"}
     assert client.predict("a circle", "the snow", api_name="/search")["results"]
     with pytest.raises(Exception, match="figure"):
         client.predict({"rows": []}, "pdf", api_name="/figure")

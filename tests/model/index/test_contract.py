@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,16 @@ def test_rows_and_scores_equal_the_formula(
         np.testing.assert_allclose(found.scores, expected[order], atol=2e-6)
         np.testing.assert_allclose(expected[found.rows], found.scores, atol=2e-6)
         assert len(set(found.rows.tolist())) == 24
+
+
+@pytest.mark.parametrize("never", [False, True], ids=["push", "never"])
+def test_filtered_rows_are_ranked_alone(index: Index, never: bool) -> None:
+    query = ask(4, off=2, never=never)
+    among = np.arange(N) % 3 == 0
+    expected = np.where(among, np.nan_to_num(reference(query), nan=-np.inf), -np.inf)
+    order = np.argsort(-expected, kind="stable")[:8]
+    found = index.search(replace(query, among=among), 8)
+    assert found.rows.tolist() == order.tolist()
 
 
 def test_contributions_sum_to_the_score(index: Index) -> None:

@@ -1,0 +1,178 @@
+// Map of the images, coloured by a concept or a facet. A selection on it is a facet of its own.
+const { el, on, emit, viewState, whole, percent, count } = Sieve;
+const find = (selector) => element.querySelector(selector);
+const { section, plot, wait, tip, whole: unzoom, colour, options, fault, selection, note } = Sieve.parts(element, {
+  section: ".sv-item-map", plot: ".sv-map-plot", wait: ".sv-map-wait", tip: ".sv-map-tip", whole: ".sv-map-whole",
+  colour: ".sv-map-colour input", options: "datalist", fault: ".sv-fault", selection: ".sv-selection", note: ".sv-map-note",
+});
+const home = section.parentNode;
+const drags = [...element.querySelectorAll("[name=sv-item-drag]")];
+const WHOLE = [-1.06, 1.06];
+const MAX_CORNERS = 48; // of a selection, which is stored in the URL
+const SCALES = { light: ["#d3d6db", "#7d93c4", "#00224e"], dark: ["#3a3f49", "#8a8678", "#fee838"] };
+let points = null;
+let shown = null; // the colours on the map
+let listed = null;
+let asking = false;
+let selected = ""; // facet of the selection
+
+const css = (name) => getComputedStyle(element).getPropertyValue(name).trim();
+const scale = () => SCALES[document.body.classList.contains("dark") ? "dark" : "light"];
+const visible = () => listed?.view === "items" && viewState.tab === "dimensions" && !element.closest("[hidden]");
+function bytes(text) {
+  return Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+}
+
+// The first map of a checkpoint is computed once, which takes a while, so show the progress.
+async function load() {
+  if (asking) return;
+  asking = true;
+  const started = Date.now();
+  const timer = setInterval(() => {
+    wait.textContent = "Computing the map of images. This is done once per checkpoint.";
+    wait.dataset.seconds = `${Math.round((Date.now() - started) / 1000)} s`;
+  }, 1000);
+  const [found, facets] = await Promise.all([Sieve.call(server.sieve_item_map, null), Sieve.call(server.sieve_facets, {})]);
+  clearInterval(timer);
+  asking = false;
+  wait.dataset.seconds = "";
+  wait.textContent = found.error ?? "";
+  if (found.error) return;
+  options.replaceChildren(...(facets.facets ?? []).map((one) => el("option", { value: one.facet.replace(/>0.5$/, "") })));
+  const [x, y] = [found.x, found.y].map((text) => Float32Array.from(new Int16Array(bytes(text).buffer), (one) => one / 32767));
+  points = { x, y };
+  note.textContent = `${count(x.length, "image")}, t-SNE of their codes. Similar images are close together. Point at one to see it; drag to select some.`;
+  update();
+}
+
+// Without a choice, the images are coloured by the concept of the open dimension.
+const wanted = () => listed.colouring || (viewState.dimension === null ? "" : `concept:${viewState.dimension}`);
+const askColours = Sieve.latest(server.sieve_item_colours, (answer, sent) => {
+  fault.textContent = answer.error ?? "";
+  if (answer.error) return;
+  const values = bytes(answer.values);
+  const order = Uint32Array.from(values.keys()).sort((a, b) => values[a] - values[b]); // the strongest on top
+  shown = { ...answer, where: sent.where, order, values: Uint8Array.from(order, (row) => values[row]) };
+  draw();
+});
+function update() {
+  if (listed?.view !== "items") section.remove(); // so that the page has one map at a time
+  else if (!section.isConnected) home.append(section);
+  if (!visible()) return;
+  if (document.activeElement !== colour) colour.value = listed.colouring;
+  if (!points) return load();
+  if (shown?.where !== wanted()) return askColours({ where: wanted() });
+  draw();
+}
+
+let drawing = null;
+async function draw() {
+  if (!points || !shown || !visible()) return;
+  const Plotly = await Sieve.plotly().catch(() => null);
+  if (!Plotly) {
+    wait.textContent = "The map could not be drawn.";
+    return;
+  }
+  if (!visible()) return;
+  const axis = { visible: false, zeroline: false, range: [...WHOLE] };
+  const n = points.x.length;
+  const colours = scale();
+  drawing = Plotly.react(plot, [{
+    type: "scattergl", mode: "markers", hoverinfo: "none", x: Float32Array.from(shown.order, (row) => points.x[row]), y: Float32Array.from(shown.order, (row) => points.y[row]),
+    marker: {
+      size: n > 20000 ? 3 : n > 2500 ? 5 : 7, color: shown.values, cmin: 0, cmax: 255,
+      colorscale: colours.map((one, i) => [i / (colours.length - 1), one]),
+    }, selected: {}, unselected: { marker: { opacity: 0.25 } },
+  }], {
+    autosize: true, margin: { l: 0, r: 0, t: 0, b: 0 }, xaxis: axis, yaxis: { ...axis, range: [...WHOLE] }, showlegend: false, hovermode: "closest", hoverdistance: 12,
+    paper_bgcolor: "transparent", plot_bgcolor: "transparent", dragmode: drags.find((one) => one.checked).value, uirevision: "items",
+    newselection: { line: { color: css("--sv-accent"), width: 2, dash: "solid" } },
+  }, { displayModeBar: false, responsive: true, scrollZoom: true, doubleClick: false });
+  await drawing;
+  listen(Plotly);
+  wait.textContent = "";
+  plot.dataset.drawn = String(n);
+  plot.setAttribute("aria-label", `Map of ${count(n, "image")}, coloured by ${shown.name}`);
+  const [low, bar, high] = find(".sv-scale").children;
+  low.textContent = shown.kind === "concept" ? "0" : "others";
+  high.textContent = shown.kind === "concept" ? `${shown.name} (${Sieve.number(shown.high)})` : `${shown.name}: ${whole(shown.items)}`;
+  bar.style.background = `linear-gradient(90deg, ${colours.join(", ")})`;
+}
+let listens = false;
+function listen(Plotly) {
+  if (listens) return;
+  listens = true;
+  plot.on("plotly_selected", (event) => { if (event) select(event); });
+  plot.on("plotly_hover", ({ points: [point], event }) => hover(shown.order[point.pointNumber], event));
+  plot.on("plotly_unhover", () => { pointed = -1; tip.hidden = true; });
+  plot.on("plotly_click", ({ points: [point] }) => openAt(shown.order[point.pointNumber]));
+  plot.on("plotly_relayout", (changed) => {
+    if (Object.keys(changed).some((key) => key.startsWith("xaxis"))) unzoom.hidden = plot.layout.xaxis.range.every((end, i) => end === WHOLE[i]);
+  });
+  new ResizeObserver(() => { if (visible() && plot.clientWidth) Plotly.Plots.resize(plot); }).observe(plot);
+}
+
+let pointed = -1;
+const askItem = Sieve.latest(server.sieve_item_at, (item, { row }) => {
+  if (row !== pointed || item.error) return;
+  const picture = Sieve.image(item.id);
+  picture.loading = "eager";
+  tip.replaceChildren(picture, el("span", {}, Sieve.titleOf(item)));
+});
+function hover(row, event) {
+  pointed = row;
+  tip.replaceChildren();
+  askItem({ row });
+  tip.hidden = false;
+  const box = plot.getBoundingClientRect();
+  const [x, y, size] = [event.clientX - box.left, event.clientY - box.top, 150];
+  tip.style.left = `${x + size + 12 > box.width ? x - size - 12 : x + 12}px`;
+  tip.style.top = `${Math.max(0, Math.min(y + 12, box.height - size))}px`;
+}
+async function openAt(row) {
+  const item = await Sieve.call(server.sieve_item_at, { row });
+  if (!item.error) Sieve.openItem(item);
+}
+
+// A selection as the facet `map:x,y,x,y,…`.
+async function select({ lassoPoints, range }) {
+  const [xs, ys] = lassoPoints ? [lassoPoints.x, lassoPoints.y]
+    : [[range.x[0], range.x[1], range.x[1], range.x[0]], [range.y[0], range.y[0], range.y[1], range.y[1]]];
+  const step = Math.max(1, xs.length / MAX_CORNERS);
+  const corners = Array.from({ length: Math.floor(xs.length / step) }, (_, i) => Math.floor(i * step));
+  const text = corners.map((i) => `${xs[i].toFixed(3)},${ys[i].toFixed(3)}`).join(",");
+  const report = await Sieve.call(server.sieve_facets, { where: `map:${text}` });
+  if (report.error) return clear();
+  selected = report.where;
+  selection.hidden = false;
+  find(".sv-selection [role=status]").textContent = `${count(report.passing, "image")} selected`;
+}
+async function clear() {
+  selected = "";
+  selection.hidden = true;
+  if (drawing) (await Sieve.plotly()).update(plot, { selectedpoints: [null] }, { selections: [] });
+}
+find("[data-clear]").addEventListener("click", clear);
+find("[data-filter]").addEventListener("click", () => {
+  emit("filter-by", selected, { keep: false });
+  Sieve.showTab("search", { push: true });
+});
+find("[data-compare]").addEventListener("click", () => {
+  Sieve.setTabText("compare", Sieve.pack({ ...Sieve.unpack(viewState.versus), set: selected, other: "" }));
+  emit("versus", viewState.versus);
+  Sieve.showTab("compare", { push: true });
+});
+
+colour.addEventListener("change", () => emit("colouring", colour.value.trim(), { keep: false }));
+for (const one of drags) one.addEventListener("change", async () => { if (drawing) (await Sieve.plotly()).relayout(plot, { dragmode: one.value }); });
+unzoom.addEventListener("click", async () => {
+  if (drawing) (await Sieve.plotly()).relayout(plot, { "xaxis.range": [...WHOLE], "yaxis.range": [...WHOLE] });
+});
+section.remove();
+on("listed", (state) => {
+  listed = state;
+  update();
+});
+on("dimension", () => { if (listed) update(); });
+on("theme", draw);
+on("tab", () => { if (listed) update(); });
