@@ -189,7 +189,7 @@ def _located(engine: SearchEngine, row: Content) -> Content:
     """Locate a row's concept in its images."""
     if row.concept is None:
         return row
-    members = engine.concepts.members(row.concept)
+    members = engine.concepts.members(row.concept).tolist()
     tiles = []
     for tile in row.tiles:
         item_id = engine.collection.items["id"].iloc[tile.row]

@@ -217,7 +217,7 @@ def _focus(cells: np.ndarray | None, size: tuple[int, int]) -> tuple[float, floa
 def _fade(image: Image.Image, cells: np.ndarray) -> Image.Image:
     """Fade an image to white outside of a region."""
     shares = np.clip(cells / max(float(cells.max()), 1e-6), 0, 1)
-    kept = Image.fromarray(np.uint8(255 * (_FADED + (1 - _FADED) * shares)))
+    kept = Image.fromarray((255 * (_FADED + (1 - _FADED) * shares)).astype(np.uint8))
     mask = kept.resize(image.size, Image.Resampling.BICUBIC)
     return Image.composite(image.convert("RGB"), Image.new("RGB", image.size, "white"), mask)
 
