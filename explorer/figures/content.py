@@ -14,7 +14,8 @@ import numpy as np
 
 from sieve.data_prep.images import open_image_file
 from sieve.explorer.figures import Recipe, Row
-from sieve.model.checkpoint import Checkpoint, checkpoint_folders
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import checkpoint_folders
 from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.words.nouns import benchmark_nouns, mentions
 

@@ -243,7 +243,7 @@ def test_mistakes_give_one_line(
         assert message in fault(sieve("import-encoder", *arguments))
     out = ("-o", tmp_path / "out")
     for arguments, message in (
-        (("scenes", *out), "there is nothing to write; add results, codes or dimensions"),
+        (("scenes", *out), "there is nothing to write; add results, codes, dimensions or items"),
         (("scenes", "codes", "--format", "saelens", *out), "give only CHECKPOINT"),
         (("scenes", "codes", "--modality", "text", *out), "require --format"),
         (("none", "--format", "saelens", *out), "there is no checkpoint 'none'"),
