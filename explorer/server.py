@@ -18,7 +18,7 @@ from sieve.explorer.app import Served, start
 from sieve.explorer.concurrency import limit_memory_arenas
 from sieve.explorer.security.access import Access
 from sieve.explorer.tabs.train import TrainHandlers
-from sieve.model.checkpoint import explain_choice, find_checkpoint
+from sieve.model.checkpoint_choice import explain_choice, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.engine import SearchEngine
 

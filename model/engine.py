@@ -18,7 +18,8 @@ import pandas as pd
 from PIL import Image
 
 from sieve.model.backbone.checked_files import BackboneUnavailable
-from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import find_checkpoint
 from sieve.model.codes import SparseCodes, encode_codes
 from sieve.model.collection import Collection, thumbnail_path
 from sieve.model.dimensions import (

@@ -59,7 +59,7 @@ CONTROLS = ("untrained", "frozen decoder", "shuffled pairs", "coordinates", "PCA
 TRAINED = "trained"
 RECURS = 0.7
 """Minimum correlation with which a dimension counts as found again by another seed."""
-_RECIPE = 1
+_RECIPE = 2
 """Cache version of the controls."""
 _RESAMPLES = 1000
 

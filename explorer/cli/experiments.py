@@ -21,7 +21,7 @@ from tyro.constructors import (
 
 from sieve.explorer.cli.options import BackboneOptions, CollectionName, Count, File, Json, parse_out
 from sieve.explorer.cli.output import print_facts, print_json, print_text
-from sieve.explorer.json_validation import split_list
+from sieve.explorer.json_validation import check_choice, split_list
 from sieve.model.files import reason_of
 from sieve.model.hyperparameters import PRESETS, TrainingConfig
 
@@ -100,7 +100,7 @@ class Train:
     def run(self) -> None:
         """Train the encoder, and print its validation metrics."""
         self.backbone.announce(self.collection)
-        from sieve.model.checkpoint import explain_choice
+        from sieve.model.checkpoint_choice import explain_choice
         from sieve.model.collection import Collection
         from sieve.model.training import world_from_env
 
@@ -119,10 +119,10 @@ class Train:
 
     def train(self, progress: bool) -> Checkpoint:
         """Train the encoder, with a progress bar if wanted."""
-        if self.log and find_spec(self.log) is None:
+        if self.log and find_spec(check_choice("log", self.log, tuple(_LOG_PACKAGES))) is None:
             package = _LOG_PACKAGES[self.log]
             raise ValueError(f"--log {self.log} needs a package: pip install {package}")
-        from sieve.model.checkpoint import default_checkpoint_out
+        from sieve.model.checkpoint_choice import default_checkpoint_out
         from sieve.model.collection import Collection
         from sieve.model.training import train, world_from_env
 
@@ -267,7 +267,8 @@ class Evaluate:
             print_text(f"Saved for the Benchmark tab of `sieve explore` as {saved.stem}\n")
 
     def _checkpoint(self, collection: Collection) -> Checkpoint | None:
-        from sieve.model.checkpoint import Checkpoint, checkpoint_path, find_checkpoint
+        from sieve.model.checkpoint import Checkpoint
+        from sieve.model.checkpoint_choice import checkpoint_path, find_checkpoint
 
         if self.checkpoint:
             return Checkpoint.load(checkpoint_path(self.checkpoint))

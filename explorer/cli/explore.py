@@ -61,7 +61,7 @@ class Explore:
         """Serve until stopped."""
         self.backbone.announce(self.collection)
         from sieve.explorer.server import Server, launch
-        from sieve.model.checkpoint import checkpoint_path
+        from sieve.model.checkpoint_choice import checkpoint_path
         from sieve.model.collection import Collection
         from sieve.model.engine import SearchEngine
 
@@ -302,7 +302,8 @@ class Dimensions:
 
     def _summarise(self, engine: SearchEngine, more: dict[str, Any]) -> None:
         from sieve.explorer.checkpoint_report import controls_report, report_json, seeds_report
-        from sieve.model.checkpoint import Checkpoint, checkpoint_path
+        from sieve.model.checkpoint import Checkpoint
+        from sieve.model.checkpoint_choice import checkpoint_path
 
         report = report_json(engine) | more
         if self.seed:
@@ -323,7 +324,8 @@ def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:
 
     from sieve.data_prep.bundled import locate_collection
     from sieve.explorer.serialize import collection_facts
-    from sieve.model.checkpoint import Checkpoint, checkpoint_path, find_checkpoint
+    from sieve.model.checkpoint import Checkpoint
+    from sieve.model.checkpoint_choice import checkpoint_path, find_checkpoint
     from sieve.model.collection import Collection
     from sieve.model.engine import SearchEngine
 

@@ -213,7 +213,8 @@ def _open(collection: str, checkpoint: str | None) -> tuple[Annotations, Origin]
     from sieve.data_prep.bundled import locate_collection
     from sieve.explorer.annotations.import_export import Origin
     from sieve.explorer.annotations.store import open_annotations
-    from sieve.model.checkpoint import Checkpoint, checkpoint_path, find_checkpoint
+    from sieve.model.checkpoint import Checkpoint
+    from sieve.model.checkpoint_choice import checkpoint_path, find_checkpoint
     from sieve.model.collection import Collection
 
     path = locate_collection(collection, progress=sys.stderr.isatty())
@@ -311,7 +312,8 @@ class Export:
             print_text(f"Open it with: embedding-atlas {file} {_ATLAS_OPTIONS}\n")
 
     def _write_encoder(self) -> None:
-        from sieve.model.checkpoint import Checkpoint, checkpoint_path
+        from sieve.model.checkpoint import Checkpoint
+        from sieve.model.checkpoint_choice import checkpoint_path
         from sieve.model.encoder_export import export_encoder
 
         assert self.format is not None
@@ -416,7 +418,7 @@ class ImportEncoder:
         )
         if not self.backbone and not self.collection:
             raise ValueError("the backbone is not stated; add --backbone NAME or --collection NAME")
-        from sieve.model.checkpoint import default_checkpoint_out
+        from sieve.model.checkpoint_choice import default_checkpoint_out
         from sieve.model.encoder_import import import_encoder
         from sieve.model.text_encoder import text_tower
 

@@ -150,7 +150,7 @@ class BackboneOptions:
     def open_engine(self, collection: str, checkpoint: str | None, index: str = "") -> SearchEngine:
         """Open a collection and a checkpoint, by name or path, with the user's annotations."""
         from sieve.explorer.annotations.store import attach_annotations
-        from sieve.model.checkpoint import checkpoint_path, explain_choice
+        from sieve.model.checkpoint_choice import checkpoint_path, explain_choice
         from sieve.model.engine import SearchEngine
 
         chosen = checkpoint_path(checkpoint) if checkpoint else None

@@ -125,7 +125,8 @@ class Push:
     def _open(self) -> Checkpoint | Collection:
         """Find and open the artifact of this name; raise an error if there are two, or none."""
         from sieve.data_prep.bundled import locate_collection
-        from sieve.model.checkpoint import Checkpoint, checkpoint_path
+        from sieve.model.checkpoint import Checkpoint
+        from sieve.model.checkpoint_choice import checkpoint_path
         from sieve.model.collection import Collection
 
         if (self.kind or self._find_kind()) == "checkpoint":
@@ -134,9 +135,15 @@ class Push:
 
     def _find_kind(self) -> str:
         from sieve.data_prep.bundled import BUNDLED, list_collections
-        from sieve.model.checkpoint import checkpoint_folders
+        from sieve.model.checkpoint_choice import checkpoint_folders
         from sieve.model.collection import MANIFEST
+        from sieve.model.hub import is_reference
 
+        if is_reference(self.artifact):
+            raise ValueError(
+                f"{self.artifact[:200]} may be either kind; add --kind checkpoint or --kind "
+                "collection"
+            )
         path = Path(self.artifact).expanduser()
         if path.exists():
             return "collection" if (path / MANIFEST).is_file() else "checkpoint"

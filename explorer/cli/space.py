@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from contextlib import contextmanager
@@ -70,8 +71,9 @@ class Space:
 
     The folder has everything that the Space needs: `app.py`, the checkpoint, the collection with
     thumbnails and codes, and this version of Sieve; `requirements.txt` installs the CPU build of
-    torch and the versions of the libraries in use here. Visitors can search, but not upload, train
-    or edit. Your own names and notes of dimensions are not included.
+    torch and the versions of the libraries in use here. Backbones other than sieve-lite are
+    downloaded when the Space starts. Visitors can search, but not upload, train or edit. Your own
+    names and notes of dimensions are not included.
 
     Try it with `python DIR/app.py`, and publish it with `hf upload ORG/NAME DIR --repo-type space`.
 
@@ -96,7 +98,8 @@ class Space:
     def run(self) -> None:
         """Write the folder, and report it."""
         from sieve.data_prep.bundled import locate_collection
-        from sieve.model.checkpoint import Checkpoint, checkpoint_path
+        from sieve.model.checkpoint import Checkpoint
+        from sieve.model.checkpoint_choice import checkpoint_path
         from sieve.model.collection import Collection
         from sieve.model.files import atomic_folder
 
@@ -125,14 +128,15 @@ class Space:
         report = {
             "space": str(target),
             "bytes": n_bytes,
-            "try": f"python {self.folder / 'app.py'}",
-            "publish": f"hf upload ORG/NAME {self.folder} --repo-type space",
+            "try": f"python {shlex.quote(str(self.folder / 'app.py'))}",
+            "publish": f"hf upload ORG/NAME {shlex.quote(str(self.folder))} --repo-type space",
         }
         print_json(report) if self.json else print_facts(report)
 
     def _write(
         self, folder: Path, checkpoint: Checkpoint, collection: Collection, licence: str
     ) -> None:
+        from sieve.model.backbone.names import parse_name
         from sieve.model.collection import Collection
 
         with _copied(folder / "collection") as copy:
@@ -147,7 +151,7 @@ class Space:
         _copy_package(folder)
         backbone = None if collection.codes else collection.backbone.name
         options = f'    *("--checkpoint", str(HERE / {place.as_posix()!r})),\n' if place else ""
-        if backbone and backbone.startswith("hf-hub:"):
+        if backbone and parse_name(backbone).kind == "hub":
             options += '    "--trust-backbone",\n'
         app = _APP.format(options=options)
         (folder / "app.py").write_text(app, encoding="utf-8")

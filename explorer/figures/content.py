@@ -16,7 +16,8 @@ from PIL import Image
 from sieve.data_prep.images import open_image_file
 from sieve.explorer.figures import Recipe, Row
 from sieve.explorer.json_validation import Strictness
-from sieve.model.checkpoint import Checkpoint, checkpoint_folders
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import checkpoint_folders
 from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.occlusion import encode_occluded
 from sieve.model.set_difference import compare_sets, strongest_items

@@ -35,7 +35,8 @@ from sieve.model.benchmark import (
     save_evaluation,
     tracks_of,
 )
-from sieve.model.checkpoint import Checkpoint, default_checkpoint_out
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import default_checkpoint_out
 from sieve.model.collection import Collection
 from sieve.model.training import train
 from sieve.model.training.trainer import StepReport

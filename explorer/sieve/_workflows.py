@@ -311,7 +311,8 @@ def export_encoder(
     --------
     >>> sieve.export_encoder("my-sae-codes", "back/", "saelens")
     """
-    from sieve.model.checkpoint import Checkpoint, checkpoint_path
+    from sieve.model.checkpoint import Checkpoint
+    from sieve.model.checkpoint_choice import checkpoint_path
     from sieve.model.encoder_export import export_encoder as write
 
     opened = Checkpoint.load(checkpoint_path(str(checkpoint)))

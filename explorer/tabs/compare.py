@@ -22,7 +22,8 @@ from sieve.explorer.json_validation import Line, check_choice, validate
 from sieve.explorer.serialize import difference_json, format_number, item_summaries
 from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.model import compare as comparison
-from sieve.model.checkpoint import Checkpoint, list_fitting
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import list_fitting
 from sieve.model.collection import Collection
 from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.evaluation import TRACKS, TrackName

@@ -35,7 +35,7 @@ from sieve.explorer.serialize import (
 )
 from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import Dimension, ViewState, Where, read_link, write_link
-from sieve.model.checkpoint import CheckpointChoice, explain_choice
+from sieve.model.checkpoint_choice import CheckpointChoice, explain_choice
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
 from sieve.model.hub import artifact_name
 from sieve.model.query_parser import print_terms

@@ -25,7 +25,8 @@ from sieve.explorer.jobs.manager import (
 )
 from sieve.explorer.json_validation import check_choice, read_object
 from sieve.explorer.serialize import backbone_name
-from sieve.model.checkpoint import Checkpoint, list_fitting
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import list_fitting
 from sieve.model.collection import MANIFEST, Collection
 from sieve.model.training import PRESETS
 from sieve.model.training.validation import validation_refusal

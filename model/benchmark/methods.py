@@ -65,10 +65,8 @@ from sieve.model.words.text import presence_in
 
 log = logging.getLogger(__name__)
 
-RECIPE = 3
+RECIPE = 4
 """Cache version; increase it when the same configuration no longer trains the same encoder."""
-RECIPES = {"paper": 4}
-"""Cache versions of single methods whose training changed."""
 SIEVE, CONTROL = "Sieve", "dense control"
 TRAINING_FREE: Mapping[str, Rule] = {
     "A only": ONLY_A,
@@ -186,8 +184,7 @@ def train_method(
     `sieve` is the configuration of Sieve, with the seed to use; for `n_words` see `method_config`.
     """
     config = method_config(name, sieve, n_words)
-    recipe = RECIPES.get(name, RECIPE)
-    cache_key = {"recipe": recipe, "collection": collection.sha256, "config": asdict(config)}
+    cache_key = {"recipe": RECIPE, "collection": collection.sha256, "config": asdict(config)}
     digest = hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()
     path = sieve_home() / "peers" / digest[:24]
     if path.exists():

@@ -43,6 +43,11 @@ _AHEAD = 6
 _THREADS = 3
 ASSIGNED_SHARE, MOST_ASSIGNED = 0.85, 2048
 """Share of the dimensions that are assigned to a frequent word, and their maximum number."""
+OMITTED_WITHIN = 0.5
+"""A caption may omit a word if the image is similar to it: if its projection onto the word's
+direction is at most this many standard deviations below the mean of the images that have the
+word."""
+_ROWS_AT_ONCE = 8192
 _RAREST = 1e-4
 """Lower bound of the share of the items that have a word."""
 
@@ -71,6 +76,10 @@ class Batch(NamedTuple):
     """(F,) int64: places of the most frequent words in the vocabulary, the same in every batch"""
     frequent_log_odds: Tensor
     """(F,) float32: log p / (1 - p), p the share of the items whose captions have the word"""
+    frequent_directions: Tensor
+    """(F, d) float32: unit centred embeddings of the words"""
+    frequent_similarity: Tensor
+    """(F,) float32: projection onto its direction from which a caption may omit the word"""
     frequent_presence: Tensor
     """(B, F) float32: 1 if the word is in a caption of the pair's item, else 0"""
     exclusions: Tensor
@@ -127,6 +136,7 @@ class TrainingData:
         """(F,) int64: the most frequent words, which are assigned to dimensions"""
         share = np.clip(self.words.counts[self.frequent] / len(self.rows), _RAREST, 1 - _RAREST)
         self._frequent_log_odds = logit(share).astype(np.float32)
+        self._frequent_directions, self._frequent_similarity = self._similarities()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -160,7 +170,8 @@ class TrainingData:
         own = self.caption_words[chosen][:, words].toarray()
         arrays = (
             image, text, items, word_embeddings, words, presence.toarray(), own, self.frequent,
-            self._frequent_log_odds, of_items[:, self.frequent].toarray(), exclusions,
+            self._frequent_log_odds, self._frequent_directions, self._frequent_similarity,
+            of_items[:, self.frequent].toarray(), exclusions,
         )  # fmt: skip
         return Batch(*map(torch.from_numpy, arrays))
 
@@ -185,6 +196,23 @@ class TrainingData:
     def frequent_embeddings(self) -> np.ndarray:
         """Return the embedding of each frequent word in each prompt: (P, F, d) float32."""
         return self._word_embeddings[:, self.frequent]
+
+    def _similarities(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return `frequent_directions` and `frequent_similarity` of a batch: (F, d) and (F,)."""
+        means = modality_means(self.collection)
+        directions = self.frequent_embeddings().mean(0) - means[1]
+        directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
+        sums = np.zeros((2, len(self.frequent)))  # of the projections and of their squares
+        for start in range(0, len(self.rows), _ROWS_AT_ONCE):
+            rows = self.rows[start : start + _ROWS_AT_ONCE]
+            images = np.asarray(self.collection.image_embeddings[rows], np.float32) - means[0]
+            projections = self.words.presence[rows][:, self.frequent].multiply(
+                images @ directions.T
+            )
+            sums += projections.sum(0), projections.power(2).sum(0)
+        mean, square = sums / np.maximum(self.words.counts[self.frequent], 1)
+        deviation = np.sqrt(np.maximum(square - mean**2, 0))
+        return directions, (mean - OMITTED_WITHIN * deviation).astype(np.float32)
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return self._generator(_SHUFFLE, epoch).permutation(len(self.pairs))

@@ -89,12 +89,13 @@ def assigned_presence(
     activations: Tensor,
     dimensions: Tensor,
     targets: Tensor,
+    omitted: Tensor,
     log_odds: Tensor,
     log_scale: Tensor,
 ) -> Tensor:
     """Return the word presence loss by one dimension per word.
 
-        L = mean_{i,w} BCE(σ(e^s a_iw + o_w), y_iw), over words w with a dimension
+        L = mean_{i,w} u_iw BCE(σ(e^s a_iw + o_w), y_iw), over words w with a dimension
 
     An activation is thus proportional to the evidence for the word: 0 if the image does not change
     the odds that the word has in the collection.
@@ -107,6 +108,8 @@ def assigned_presence(
         -1 for a word without a dimension.
     targets : (B, F) float
         y: 1 if a caption of the item has the word, else 0.
+    omitted : (B, F) bool
+        1 - u: words that the captions may omit, which count neither as present nor as absent.
     log_odds : (F,) float
         o: log odds of each word in the collection.
     log_scale : () float
@@ -114,7 +117,7 @@ def assigned_presence(
     """
     logits = log_scale.exp() * activations + log_odds
     each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return _mean_of_assigned(each.mean(0), dimensions)
+    return _mean_of_assigned(each.masked_fill(omitted, 0.0).mean(0), dimensions)
 
 
 def concentration(words: Tensor, dimensions: Tensor) -> Tensor:

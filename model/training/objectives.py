@@ -135,7 +135,9 @@ class Compact(Objective):
 
     Each frequent word is assigned to a dimension that must predict the word's presence alone, and
     that the word's code is concentrated on. The assignment maximises the sum of the activations of
-    the words at their dimensions (the Hungarian algorithm), and is renewed during training.
+    the words at their dimensions (the Hungarian algorithm), and is renewed during training. A word
+    that the captions of an image do not mention counts as absent only if the backbone does not find
+    the image similar to it, because captions omit much of what an image shows.
     """
 
     def before_step(
@@ -256,8 +258,14 @@ def _assign(module: TrainingModule, batch: Batch, image: _Side, world: World) ->
     bias = encoder.bias[MODALITIES.index(IMAGE)][chosen]
     activations = functional.linear(image.target, encoder.encode_md[chosen], bias)
     targets = world.mine(batch.frequent_presence)
+    similar = image.target @ batch.frequent_directions.T > batch.frequent_similarity
     return assigned_presence(
-        activations, dimensions, targets, batch.frequent_log_odds, module.assign_scale
+        activations,
+        dimensions,
+        targets,
+        similar & (targets == 0),
+        batch.frequent_log_odds,
+        module.assign_scale,
     )
 
 

@@ -33,7 +33,8 @@ from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.annotations.store import open_annotations
 from sieve.explorer.jobs.manager import JobState
 from sieve.explorer.tabs.train import TrainingManager
-from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.files import sieve_home
 from tests.page_api import RPC_URL, request_body, server_functions

@@ -81,9 +81,13 @@ def assigned_loss(model: PlainModel, batch: Batch, word_dimension: Tensor) -> Te
     if not has_one.any():
         return torch.zeros((), device=batch.images.device)
     rows = dimensions[has_one]
-    linear = model.encode(model.centred(batch.images, 0))[:, rows] + model.bias[0][rows]
+    images = model.centred(batch.images, 0)
+    linear = model.encode(images)[:, rows] + model.bias[0][rows]
     logits = model.assign_scale.exp() * linear + batch.frequent_log_odds[has_one]
-    return F.binary_cross_entropy_with_logits(logits, batch.frequent_presence[:, has_one])
+    targets = batch.frequent_presence[:, has_one]
+    similar = images @ batch.frequent_directions[has_one].T > batch.frequent_similarity[has_one]
+    counted = 1 - (similar & (targets == 0)).float()
+    return F.binary_cross_entropy_with_logits(logits, targets, counted)
 
 
 def concentration_loss(words: Tensor, dimensions: Tensor) -> Tensor:

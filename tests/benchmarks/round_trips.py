@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sieve.data_prep.bundled import scenes_embeddings_path
-from sieve.model.checkpoint import Checkpoint, checkpoint_path
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import checkpoint_path
 from sieve.model.collection import BackboneIdentity
 from sieve.model.encoder import SparseEncoder
 from sieve.model.encoder_export import export_encoder

@@ -36,7 +36,7 @@ def server(
 ) -> Iterator[Server]:
     """The tiny collection with two checkpoints; the newer one was trained briefly."""
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
-    monkeypatch.setattr("sieve.model.checkpoint.QUICK_DIMENSIONS", 1)
+    monkeypatch.setattr("sieve.model.checkpoint_choice.QUICK_DIMENSIONS", 1)
     for newer, (name, steps) in enumerate((("full", 400), ("trial", 20)), 1):
         folder = Path(shutil.copytree(tiny_engine.checkpoint.path, tmp_path / "checkpoints" / name))
         training = json.loads((folder / "training.json").read_text())

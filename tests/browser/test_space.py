@@ -116,6 +116,8 @@ def test_space_shows_results_in_a_frame_of_the_hub_only(
     ):
         framed(page, running_space, "https://other.example")
     assert refused.value.url.startswith(ADDRESS)
+    policy = httpx.get(running_space).headers["content-security-policy"]
+    assert f"connect-src 'self' {ADDRESS} data: blob: https://huggingface.co;" in policy
     answer = httpx.post(f"{running_space}/gradio_api/upload", files={"files": b"x"})
     assert answer.status_code == 403 and "open to the public" in answer.text
     assert {path.name for path in (space / "home" / "codes").iterdir()} == cached
@@ -143,4 +145,6 @@ def test_space_that_cannot_work_is_refused_in_one_line(
     taken = fault(sieve("space", target, "scenes", lite, "--no-images"))
     assert taken == f"{target} exists already; choose another DIR or remove it first"
     inside = lite / "items.parquet" / "space"
-    assert "Not a directory" in fault(sieve("space", inside, "scenes", lite, "--no-images"))
+    assert "items.parquet: File exists" in fault(
+        sieve("space", inside, "scenes", lite, "--no-images")
+    )

@@ -10,7 +10,8 @@ import torch
 from conftest import write_word_collection
 from corruption import reseal
 
-from sieve.model.checkpoint import Checkpoint, find_checkpoint, save_checkpoint
+from sieve.model.checkpoint import Checkpoint, save_checkpoint
+from sieve.model.checkpoint_choice import find_checkpoint
 from sieve.model.collection import Collection
 
 

@@ -14,7 +14,8 @@ from conftest import WordBackbone
 from corruption import damaged_files, reseal
 
 from sieve import assets
-from sieve.model.checkpoint import Checkpoint, list_fitting
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import list_fitting
 from sieve.model.collection import Collection
 from sieve.model.dimensions import open_code_cache
 from sieve.model.dimensions.map import dimension_map

@@ -16,7 +16,8 @@ from tiny_codes import IMAGES, NAMES, matrix, write_codes
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
-from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import find_checkpoint
 from sieve.model.collection import Collection, file_sha256
 from sieve.model.engine import SearchEngine
 from sieve.model.interpretability import interpretability_report

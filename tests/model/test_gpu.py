@@ -56,6 +56,8 @@ def batch_on(device: str) -> Batch:
         text_presence=torch.empty(8, 6, device=device),
         frequent_ids=torch.empty(5, dtype=torch.int64, device=device),
         frequent_log_odds=torch.empty(5, device=device),
+        frequent_directions=torch.empty(5, 16, device=device),
+        frequent_similarity=torch.empty(5, device=device),
         frequent_presence=torch.empty(8, 5, device=device),
         exclusions=exclusions,
     )

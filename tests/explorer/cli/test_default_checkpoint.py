@@ -16,7 +16,8 @@ from sieve import Engine
 from sieve.explorer.server import Server
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.explorer.tabs.train import TrainHandlers
-from sieve.model.checkpoint import Checkpoint, explain_choice, find_checkpoint
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import explain_choice, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.engine import SearchEngine
 from sieve.model.files import write_checksums
@@ -53,7 +54,7 @@ def save_checkpoint(
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ignore the small width of test checkpoints, so that only their steps count."""
-    monkeypatch.setattr("sieve.model.checkpoint.QUICK_DIMENSIONS", 1)
+    monkeypatch.setattr("sieve.model.checkpoint_choice.QUICK_DIMENSIONS", 1)
 
 
 @pytest.mark.usefixtures("wide")

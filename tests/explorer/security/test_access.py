@@ -18,6 +18,7 @@ from sieve.explorer.app import build_app, start
 from sieve.explorer.security import access
 from sieve.explorer.security.access import Access, ask_password
 from sieve.explorer.security.request_body import MAX_BODY_BYTES
+from sieve.model.engine import SearchEngine
 
 READS = {"sieve_open", "sieve_ask", "sieve_item", "sieve_table", "sieve_page"}
 DRAWS = {"sieve_preview", "sieve_download"}
@@ -239,6 +240,21 @@ def test_other_root_paths_are_rejected(bad: str) -> None:
     with pytest.raises(ValueError, match="--root-path must be a path") as raised:
         Access(root_path=bad)
     assert "\n" not in str(raised.value)
+
+
+def test_only_public_pages_can_be_embedded_by_listed_websites(tiny_engine: SearchEngine) -> None:
+    listed = ("https://example.org", "http://[::1]:8000")
+    served = start(tiny_engine, port=8970, access=Access(public=True, embed_in=listed))
+    with web_client(served.url) as client:
+        policy = client.get("/").headers["content-security-policy"]
+    served.app.close()
+    ancestors = "'self' http://localhost:* http://127.0.0.1:* https://example.org http://[::1]:8000"
+    assert policy.endswith(f"; frame-ancestors {ancestors}")
+    with pytest.raises(ValueError, match="--embed-in needs --public-safe"):
+        Access(embed_in=listed)
+    for bad in ("example.org", "*", "https://*", "https://a.b/c", "https://a; script-src *", ""):
+        with pytest.raises(ValueError, match="--embed-in must be an origin such as"):
+            Access(public=True, embed_in=(bad,))
 
 
 def test_server_side_requests_are_blocked(web: httpx.Client, fetched: list[str]) -> None:

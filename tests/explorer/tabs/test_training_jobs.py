@@ -22,7 +22,8 @@ from sieve.explorer.jobs.manager import (
 )
 from sieve.explorer.jobs.worker import N_POINTS, CurveRecorder, ProgressReporter
 from sieve.explorer.tabs.train import TrainingManager, find_collection
-from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_choice import find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.training.trainer import StepReport, read_metadata
 from sieve.model.training.validation import ValidationReport

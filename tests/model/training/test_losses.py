@@ -57,10 +57,19 @@ def test_assigned_presence_uses_only_the_dimension_of_each_word() -> None:
             logit = math.exp(1.2) * float(activations[i, w]) + float(log_odds[w])
             p = 1 / (1 + math.exp(-logit))
             loss -= math.log(p if stands[i, w] else 1 - p) / 6
-    found = assigned_presence(activations, dimensions, stands, log_odds, scale)
+    omitted = torch.zeros(3, 3, dtype=torch.bool)
+    found = assigned_presence(activations, dimensions, stands, omitted, log_odds, scale)
     assert float(found) == pytest.approx(loss, rel=1e-5)
     without = torch.full((3,), -1)
-    assert float(assigned_presence(activations, without, stands, log_odds, scale)) == 0
+    assert float(assigned_presence(activations, without, stands, omitted, log_odds, scale)) == 0
+
+
+def test_assigned_presence_does_not_learn_from_words_that_captions_may_omit() -> None:
+    activations, dimensions = rand(3, 2).requires_grad_(), torch.tensor([4, 0])
+    omitted = torch.tensor([[True, False], [False, False], [False, True]])
+    targets, log_odds, scale = torch.zeros(3, 2), torch.zeros(2), torch.tensor(1.0)
+    assigned_presence(activations, dimensions, targets, omitted, log_odds, scale).backward()
+    assert torch.equal(activations.grad == 0, omitted)
 
 
 def test_concentration_is_the_negative_log_share_of_energy_up_to_a_limit() -> None:
