@@ -21,7 +21,7 @@ from tyro.constructors import (
 
 from sieve.explorer.cli.options import BackboneOptions, CollectionName, Count, File, Json, parse_out
 from sieve.explorer.cli.output import print_facts, print_json, print_text
-from sieve.explorer.json_validation import split_list
+from sieve.explorer.json_validation import check_choice, split_list
 from sieve.model.files import reason_of
 from sieve.model.hyperparameters import PRESETS, TrainingConfig
 
@@ -119,7 +119,7 @@ class Train:
 
     def train(self, progress: bool) -> Checkpoint:
         """Train the encoder, with a progress bar if wanted."""
-        if self.log and find_spec(self.log) is None:
+        if self.log and find_spec(check_choice("log", self.log, tuple(_LOG_PACKAGES))) is None:
             package = _LOG_PACKAGES[self.log]
             raise ValueError(f"--log {self.log} needs a package: pip install {package}")
         from sieve.model.checkpoint_choice import default_checkpoint_out

@@ -137,7 +137,13 @@ class Push:
         from sieve.data_prep.bundled import BUNDLED, list_collections
         from sieve.model.checkpoint_choice import checkpoint_folders
         from sieve.model.collection import MANIFEST
+        from sieve.model.hub import is_reference
 
+        if is_reference(self.artifact):
+            raise ValueError(
+                f"{self.artifact[:200]} may be either kind; add --kind checkpoint or --kind "
+                "collection"
+            )
         path = Path(self.artifact).expanduser()
         if path.exists():
             return "collection" if (path / MANIFEST).is_file() else "checkpoint"

@@ -85,7 +85,7 @@ async function draw() {
     }, selected: {}, unselected: { marker: { opacity: 0.25 } },
   }], {
     autosize: true, margin: { l: 0, r: 0, t: 0, b: 0 }, xaxis: axis, yaxis: { ...axis, range: [...WHOLE] }, showlegend: false, hovermode: "closest", hoverdistance: 12,
-    paper_bgcolor: "transparent", plot_bgcolor: "transparent", dragmode: drags.find((one) => one.checked).value, uirevision: "items",
+    paper_bgcolor: "transparent", plot_bgcolor: "transparent", dragmode: dragMode(), uirevision: "items",
     newselection: { line: { color: css("--sv-accent"), width: 2, dash: "solid" } },
   }, { displayModeBar: false, responsive: true, scrollZoom: true, doubleClick: false });
   await drawing;
@@ -111,6 +111,28 @@ function listen(Plotly) {
   });
   new ResizeObserver(() => { if (visible() && plot.clientWidth) Plotly.Plots.resize(plot); }).observe(plot);
 }
+
+// Plotly draws all points again at each step of a pan, which takes too long for many without a GPU.
+// So the drawn points are moved, and drawn again at the end.
+const isPanning = () => drags.find((one) => one.checked).value === "pan";
+const dragMode = () => (isPanning() ? false : drags.find((one) => one.checked).value);
+plot.addEventListener("pointerdown", (start) => {
+  if (!isPanning() || start.button || !drawing) return;
+  const layer = plot.querySelector(".gl-container");
+  const by = ({ clientX, clientY }) => [clientX - start.clientX, clientY - start.clientY];
+  const move = (event) => { layer.style.transform = `translate(${by(event).join("px, ")}px)`; };
+  const end = async (event) => {
+    removeEventListener("pointermove", move);
+    for (const name of ["pointerup", "pointercancel"]) removeEventListener(name, end);
+    const [x, y] = by(event);
+    const moved = (range, share) => range.map((one) => one - share * (range[1] - range[0]));
+    const { xaxis, yaxis } = plot.layout;
+    if (x || y) await window.Plotly.relayout(plot, { "xaxis.range": moved(xaxis.range, x / plot.clientWidth), "yaxis.range": moved(yaxis.range, -y / plot.clientHeight) });
+    layer.style.transform = "";
+  };
+  addEventListener("pointermove", move);
+  for (const name of ["pointerup", "pointercancel"]) addEventListener(name, end);
+});
 
 let pointed = -1;
 const askItem = Sieve.latest(server.sieve_item_at, (item, { row }) => {
@@ -164,7 +186,10 @@ find("[data-compare]").addEventListener("click", () => {
 });
 
 colour.addEventListener("change", () => emit("colouring", colour.value.trim(), { keep: false }));
-for (const one of drags) one.addEventListener("change", async () => { if (drawing) (await Sieve.plotly()).relayout(plot, { dragmode: one.value }); });
+for (const one of drags) one.addEventListener("change", async () => {
+  plot.style.touchAction = isPanning() ? "none" : "";
+  if (drawing) (await Sieve.plotly()).relayout(plot, { dragmode: dragMode() });
+});
 unzoom.addEventListener("click", async () => {
   if (drawing) (await Sieve.plotly()).relayout(plot, { "xaxis.range": [...WHOLE], "yaxis.range": [...WHOLE] });
 });

@@ -16,6 +16,7 @@ from hub_server import HubServer
 from tiny_evaluation import save_small_evaluation
 
 import sieve as sieve_api
+from sieve.data_prep.bundled import locate_collection
 from sieve.data_prep.sources.local_images import draw_placeholder
 from sieve.model.checkpoint import FILES, MEASUREMENTS, Checkpoint
 from sieve.model.checkpoint_choice import checkpoint_path
@@ -65,6 +66,19 @@ def test_pushed_checkpoint_has_the_newest_measurements(
     shutil.rmtree(home / "codes")
     opened = read_measurements(Checkpoint.load(checkpoint_path("hf://me/codes")))
     assert opened["stability"].tolist() == measured.tolist() and opened["own_fall"].isna().all()
+
+
+def test_collection_of_the_hub_can_be_pushed_again_without_changing_the_cache(
+    sieve: Sieve, hub: HubServer, tiny_collection: Collection
+) -> None:
+    sieve("push", tiny_collection.path, "me/photos", "--thumbnails", "--licence", "MIT")
+    first = hub.files("dataset", "me/photos")
+    cached = locate_collection("hf://me/photos")
+    command = ("push", "hf://me/photos", "me/captions")
+    assert "hf://me/photos may be either kind; add --kind" in fault(sieve(*command))
+    assert sieve(*command, "--kind", "collection").code == 0
+    assert (cached / "thumbnails.zip").read_bytes() == first["thumbnails.zip"]
+    assert hub.files("dataset", "me/captions")["thumbnails.zip"] != first["thumbnails.zip"]
 
 
 def _thumbnail(engine: SearchEngine, item_id: str) -> np.ndarray:

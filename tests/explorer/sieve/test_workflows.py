@@ -36,6 +36,8 @@ def test_folder_is_prepared_trained_on_and_opened_by_name(
         sieve.prepare_folder(pictures / "images", out=collection)
     with pytest.raises(FileExistsError, match="exists already"):
         sieve.train("images", checkpoint)
+    with pytest.raises(ValueError, match="log must be one of tensorboard, wandb; got 'csv'"):
+        sieve.train("images", log="csv")  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("home")
