@@ -197,7 +197,7 @@ def add_api(
         """  # noqa: D406, D407
         read = drawing.recipe_for(engine, recipe)
         drawn = drawing.draw_figure(engine, read, kind, handlers.encode)
-        name = f"{drawing.FILE_NAME}.{kind}"
+        name = f"{drawing.file_stem(drawn.content)}.{kind}"
         folder = drawing.figures_folder(Path(get_upload_folder()))
         path = drawing.keep_file(name, drawn.data, folder)
         return FileData(path=str(path), orig_name=name, mime_type=drawing.MIME[kind])

@@ -22,6 +22,7 @@ from sieve.model.dimensions import concepts
 from sieve.model.dimensions.code_cache import cache_folder, read_or_compute
 from sieve.model.dimensions.labels import (
     LabelFit,
+    absorption,
     best_dimensions,
     disentanglement,
     fit_labels,
@@ -48,7 +49,7 @@ from sieve.model.evaluation.pairs import (
 from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import lemma, presence_in
 
-VERSION = 1
+VERSION = 2
 """Version of the report; a cached report of another version is computed again."""
 _FILE = "report.json"
 GOOD_AUC = 0.95
@@ -123,6 +124,10 @@ class LabelReport:
     completeness: float
     informativeness: float
     """Mean AUC of sparse probes over all dimensions."""
+    absorption: float | None
+    """Share of the items of a special case, such as dogs, on which the dimension of its general
+    label, such as animal, is inactive; mean over pairs of labels, None without any."""
+    absorption_pairs: int
 
 
 @dataclass(frozen=True)
@@ -347,7 +352,7 @@ def label_report(
         vocabulary_right.append(named is not None and matches_name(named.vocabulary, correct))
     codes = engine.image_codes.by_row
     importances, probe_auc = probe_importances(codes, fit.presence, fit.train, fit.test)
-    spread = disentanglement(importances)
+    spread, absorbed = disentanglement(importances), absorption(fit, codes)
     return LabelReport(
         labels=len(fit.labels),
         with_dimension=len(good) / len(fit.labels),
@@ -358,6 +363,8 @@ def label_report(
         disentanglement=spread.disentanglement,
         completeness=spread.completeness,
         informativeness=float(probe_auc.mean()),
+        absorption=absorbed.rate if absorbed else None,
+        absorption_pairs=absorbed.pairs if absorbed else 0,
     )
 
 

@@ -114,11 +114,13 @@ def compare_sets(engine: SearchEngine, first: str, second: str = "") -> SetDiffe
     return SetDifference(left, right, len(shared), table.iloc[order].reset_index(drop=True))
 
 
-def strongest_items(engine: SearchEngine, concept: int, rows: np.ndarray) -> list[int]:
-    """Return the rows of a set in which a concept is strongest, at most `N_EXAMPLES`."""
+def strongest_items(
+    engine: SearchEngine, concept: int, rows: np.ndarray, most: int = N_EXAMPLES
+) -> list[int]:
+    """Return the rows of a set in which a concept is strongest, at most `most`."""
     members = engine.concepts.members(concept)
     values = np.asarray(engine.image_codes.by_row[rows][:, members].sum(1)).ravel()
-    order = np.argsort(-values, kind="stable")[:N_EXAMPLES]
+    order = np.argsort(-values, kind="stable")[:most]
     return rows[order[values[order] > 0]].tolist()
 
 

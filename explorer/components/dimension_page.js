@@ -178,10 +178,10 @@ function searches(page) {
   })));
 }
 
-function evidence(page) {
+const examples = (page) => el("div", { class: "sv-two" }, el("section", {}, heading("Top images"), gallery(page.top_images)), captions(page));
+function measurements(page) {
   plot = el("div", { class: "sv-plot", role: "img", "aria-label": `Histogram of the activations of “${page.name}” in images and captions` });
   return [
-    el("div", { class: "sv-two" }, el("section", {}, heading("Top images"), gallery(page.top_images)), captions(page)),
     el("section", {}, heading("Activations", "share of images or captions with this dimension"), plot),
     page.random_images.length > 0 && sample(page),
     intervals(page),
@@ -193,7 +193,8 @@ function fill(page) {
   drawn = page.histogram;
   const silent = el("p", { class: "sv-hint" }, "This dimension is not active in any image or caption of this collection.");
   const slot = el("div", { class: "sv-notes-slot" });
-  body.replaceChildren(...[head(page), slot, naming(page), statistics(page), searches(page), ...(drawn ? evidence(page) : [silent]),
+  // Evidence before opinions: notes follow what the dimension shows.
+  body.replaceChildren(...[head(page), naming(page), drawn ? examples(page) : silent, statistics(page), slot, searches(page), ...(drawn ? measurements(page) : []),
     el("div", { class: "sv-two-lists" }, suggestions(page), words(page), links(`Concept “${page.concept_name}”`, "active together, with the same meaning", page.concept, (one) => one.name_in_concept), links("Co-active dimensions", "over the images", page.coactive)),
   ].filter(Boolean));
   shown = page;

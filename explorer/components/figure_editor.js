@@ -4,10 +4,10 @@ const { section, form, list, image, hint, fault, size, file } = Sieve.parts(elem
   section: ".sv-figure", form: "form", list: ".sv-figure-rows", image: ".sv-sheet img", hint: ".sv-sheet .sv-hint",
   fault: ".sv-fault", size: ".sv-paper-size", file: "input[type=file]",
 });
-const { columns, tiles, preset, unit, width, font, font_size, caption, label } = form.elements;
+const { columns, labels, tiles, preset, unit, width, font, font_size, caption, label } = form.elements;
 const MARKS = ["violations", "names", "captions", "scores"];
 const DEFAULTS = {
-  columns: 6, width_cm: 17.78, marks: ["violations", "names"], tiles: "crop", font: "sans",
+  columns: 6, width_cm: 17.78, marks: ["violations", "names"], labels: "auto", tiles: "crop", font: "sans",
   font_size: 8, caption: "", label: "fig:sieve", names: null,
 };
 const PX_PER_CM = 96 / 2.54;
@@ -17,7 +17,7 @@ let drawnRows = [];
 
 // Omit default values, so that links and recipes stay short.
 function currentRecipe() {
-  const rows = recipe.rows.filter((row) => row.query || row.image || Number.isInteger(row.dimension));
+  const rows = recipe.rows.filter((row) => row.query || row.image || Number.isInteger(row.dimension) || row.difference?.[0]);
   const looks = Object.entries(recipe).filter(([name, value]) => name !== "rows" && !same(value, DEFAULTS[name]));
   return { rows, ...Object.fromEntries(looks) };
 }
@@ -91,8 +91,18 @@ function dimensionInput(row, number) {
   input.value = row.dimension ?? "";
   return el("div", { class: "sv-row-dimension" }, el("span", {}, "dimension"), input, el("span", { class: "sv-row-name" }));
 }
+function setInput(row, at, words, about) {
+  const input = el("input", {
+    type: "text", "aria-label": about, placeholder: words, maxlength: "200", autocomplete: "off", spellcheck: "false",
+    title: "label:dog, split:test, caption:umbrella, file:2023/*.jpg, search:a dog, or all",
+    oninput: () => setRow(row, { difference: row.difference.with(at, input.value.trim()) }),
+  });
+  input.value = row.difference[at];
+  return input;
+}
 function fieldsOf(row, number) {
   if ("dimension" in row) return [dimensionInput(row, number)];
+  if (row.difference) return [setInput(row, 0, "label:dog", `First set of row ${number}`), setInput(row, 1, "all others", `Second set of row ${number}`)];
   const first = row.image
     ? el("div", { class: "sv-row-image" }, Sieve.image(row.image), el("span", {}, "images like this"))
     : textInput(row, "query", "a dog", `Query of row ${number}`);
@@ -125,6 +135,7 @@ function fillRows() {
 }
 function nameDimensions() {
   const shown = recipe.rows.filter((row) => currentRecipe().rows.includes(row));
+  if (shown.some((row) => row.difference)) return; // each is drawn as several rows
   recipe.rows.forEach((row, at) => {
     const name = list.children[at]?.querySelector(".sv-row-name");
     if (name) name.textContent = drawnRows[shown.indexOf(row)]?.title ?? "";
@@ -143,6 +154,7 @@ find(".sv-add-row").addEventListener("click", ({ target }) => {
   untouched = false;
   if (what === "query") add({});
   if (what === "dimension") add({ dimension: viewState.dimension ?? 0 });
+  if (what === "difference") add({ difference: ["", ""] });
   if (what === "search") take(Sieve.row());
 });
 function take(row) {
@@ -157,8 +169,10 @@ const INCH = 2.54;
 const shownWidth = () => Math.round((recipe.width_cm / (unit.value === "cm" ? 1 : INCH)) * 100) / 100;
 function fillLooks() {
   columns.value = recipe.columns;
+  labels.value = recipe.labels;
   tiles.value = recipe.tiles;
-  preset.value = ["8.46", "17.78"].includes(String(recipe.width_cm)) ? String(recipe.width_cm) : "";
+  const sizes = [...preset.options].map((option) => option.value);
+  preset.value = sizes.includes(String(recipe.width_cm)) ? String(recipe.width_cm) : "";
   width.value = shownWidth();
   font.value = recipe.font;
   font_size.value = recipe.font_size;
@@ -173,13 +187,14 @@ function readLooks({ target }) {
   if (target === preset && preset.value) {
     recipe.width_cm = Number(preset.value);
     width.value = shownWidth();
+    if (preset.selectedOptions[0].dataset.style) [font.value, font_size.value] = ["serif", 8];
   }
   if (target === width) {
     recipe.width_cm = Math.round(number(width) * (unit.value === "cm" ? 1 : INCH) * 1e4) / 1e4;
     preset.value = "";
   }
   Object.assign(recipe, {
-    columns: number(columns), tiles: tiles.value, font: font.value.trim() || DEFAULTS.font, font_size: number(font_size),
+    columns: number(columns), labels: labels.value, tiles: tiles.value, font: font.value.trim() || DEFAULTS.font, font_size: number(font_size),
     caption: caption.value.trim(), label: label.value.trim() || DEFAULTS.label,
     marks: MARKS.filter((mark) => form.elements[mark].checked),
   });

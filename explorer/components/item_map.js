@@ -15,6 +15,7 @@ let shown = null; // the colours on the map
 let listed = null;
 let asking = false;
 let selected = ""; // facet of the selection
+let corners = [];
 
 const css = (name) => getComputedStyle(element).getPropertyValue(name).trim();
 const scale = () => SCALES[document.body.classList.contains("dark") ? "dark" : "light"];
@@ -82,11 +83,10 @@ async function draw() {
     marker: {
       size: n > 20000 ? 3 : n > 2500 ? 5 : 7, color: shown.values, cmin: 0, cmax: 255,
       colorscale: colours.map((one, i) => [i / (colours.length - 1), one]),
-    }, selected: {}, unselected: { marker: { opacity: 0.25 } },
+    },
   }], {
     autosize: true, margin: { l: 0, r: 0, t: 0, b: 0 }, xaxis: axis, yaxis: { ...axis, range: [...WHOLE] }, showlegend: false, hovermode: "closest", hoverdistance: 12,
-    paper_bgcolor: "transparent", plot_bgcolor: "transparent", dragmode: drags.find((one) => one.checked).value, uirevision: "items",
-    newselection: { line: { color: css("--sv-accent"), width: 2, dash: "solid" } },
+    paper_bgcolor: "transparent", plot_bgcolor: "transparent", dragmode: false, uirevision: "items", shapes: shapes(),
   }, { displayModeBar: false, responsive: true, scrollZoom: true, doubleClick: false });
   await drawing;
   listen(Plotly);
@@ -102,14 +102,67 @@ let listens = false;
 function listen(Plotly) {
   if (listens) return;
   listens = true;
-  plot.on("plotly_selected", (event) => { if (event) select(event); });
   plot.on("plotly_hover", ({ points: [point], event }) => hover(shown.order[point.pointNumber], event));
   plot.on("plotly_unhover", () => { pointed = -1; tip.hidden = true; });
-  plot.on("plotly_click", ({ points: [point] }) => openAt(shown.order[point.pointNumber]));
+  plot.on("plotly_click", ({ points: [point] }) => !dragging && openAt(shown.order[point.pointNumber]));
   plot.on("plotly_relayout", (changed) => {
     if (Object.keys(changed).some((key) => key.startsWith("xaxis"))) unzoom.hidden = plot.layout.xaxis.range.every((end, i) => end === WHOLE[i]);
   });
   new ResizeObserver(() => { if (visible() && plot.clientWidth) Plotly.Plots.resize(plot); }).observe(plot);
+}
+
+// At each step of a pan or a selection, Plotly draws all points again, which takes too long for many
+// without a GPU. So a pan moves the drawn points until its end, and selections are drawn here.
+const mode = () => drags.find((one) => one.checked).value;
+let dragging = false;
+plot.addEventListener("pointerdown", (start) => {
+  if (start.button || !drawing) return;
+  const box = plot.getBoundingClientRect();
+  const at = ({ clientX, clientY }) => [clientX - box.left, clientY - box.top];
+  const step = mode() === "pan" ? pan(at(start)) : outline(at(start), mode() === "select");
+  const move = (event) => {
+    dragging = true;
+    tip.hidden = true;
+    step.move(at(event));
+  };
+  const end = (event) => {
+    removeEventListener("pointermove", move);
+    for (const name of ["pointerup", "pointercancel"]) removeEventListener(name, end);
+    step.end(at(event));
+    setTimeout(() => { dragging = false; }); // after the click
+  };
+  addEventListener("pointermove", move);
+  for (const name of ["pointerup", "pointercancel"]) addEventListener(name, end);
+});
+function pan([x, y]) {
+  const layer = plot.querySelector(".gl-container");
+  const moved = (range, share) => range.map((one) => one - share * (range[1] - range[0]));
+  return {
+    move: ([left, top]) => { layer.style.transform = `translate(${left - x}px, ${top - y}px)`; },
+    end: async ([left, top]) => {
+      const { xaxis, yaxis } = plot.layout;
+      if (dragging) await window.Plotly.relayout(plot, { "xaxis.range": moved(xaxis.range, (left - x) / plot.clientWidth), "yaxis.range": moved(yaxis.range, (y - top) / plot.clientHeight) });
+      layer.style.transform = "";
+    },
+  };
+}
+function outline(first, isBox) {
+  const polygon = find("polygon");
+  let path = [first];
+  return {
+    move: ([x, y]) => {
+      path = isBox ? [first, [x, first[1]], [x, y], [first[0], y]] : [...path, [x, y]];
+      polygon.setAttribute("points", path.join(" "));
+    },
+    end: () => {
+      polygon.setAttribute("points", "");
+      if (path.length < 3) return;
+      const { xaxis: { range: [left, right] }, yaxis: { range: [bottom, top] } } = plot.layout;
+      const every = Math.max(1, path.length / MAX_CORNERS);
+      const corners = Array.from({ length: Math.floor(path.length / every) }, (_, i) => path[Math.floor(i * every)]);
+      select(corners.map(([x, y]) => [left + (x / plot.clientWidth) * (right - left), top - (y / plot.clientHeight) * (top - bottom)].map((one) => Number(one.toFixed(3)))));
+    },
+  };
 }
 
 let pointed = -1;
@@ -120,6 +173,7 @@ const askItem = Sieve.latest(server.sieve_item_at, (item, { row }) => {
   tip.replaceChildren(picture, el("span", {}, Sieve.titleOf(item)));
 });
 function hover(row, event) {
+  if (dragging) return;
   pointed = row;
   tip.replaceChildren();
   askItem({ row });
@@ -135,22 +189,22 @@ async function openAt(row) {
 }
 
 // A selection as the facet `map:x,y,x,y,…`.
-async function select({ lassoPoints, range }) {
-  const [xs, ys] = lassoPoints ? [lassoPoints.x, lassoPoints.y]
-    : [[range.x[0], range.x[1], range.x[1], range.x[0]], [range.y[0], range.y[0], range.y[1], range.y[1]]];
-  const step = Math.max(1, xs.length / MAX_CORNERS);
-  const corners = Array.from({ length: Math.floor(xs.length / step) }, (_, i) => Math.floor(i * step));
-  const text = corners.map((i) => `${xs[i].toFixed(3)},${ys[i].toFixed(3)}`).join(",");
-  const report = await Sieve.call(server.sieve_facets, { where: `map:${text}` });
+const shapes = () => (corners.length ? [{
+  type: "path", path: `M${corners.map((one) => one.join(",")).join("L")}Z`, line: { color: css("--sv-accent"), width: 2 },
+}] : []);
+async function select(chosen) {
+  const report = await Sieve.call(server.sieve_facets, { where: `map:${chosen.join()}` });
   if (report.error) return clear();
+  corners = chosen;
   selected = report.where;
   selection.hidden = false;
   find(".sv-selection [role=status]").textContent = `${count(report.passing, "image")} selected`;
+  (await Sieve.plotly()).relayout(plot, { shapes: shapes() });
 }
 async function clear() {
-  selected = "";
+  [selected, corners] = ["", []];
   selection.hidden = true;
-  if (drawing) (await Sieve.plotly()).update(plot, { selectedpoints: [null] }, { selections: [] });
+  if (drawing) (await Sieve.plotly()).relayout(plot, { shapes: [] });
 }
 find("[data-clear]").addEventListener("click", clear);
 find("[data-filter]").addEventListener("click", () => {
@@ -164,7 +218,6 @@ find("[data-compare]").addEventListener("click", () => {
 });
 
 colour.addEventListener("change", () => emit("colouring", colour.value.trim(), { keep: false }));
-for (const one of drags) one.addEventListener("change", async () => { if (drawing) (await Sieve.plotly()).relayout(plot, { dragmode: one.value }); });
 unzoom.addEventListener("click", async () => {
   if (drawing) (await Sieve.plotly()).relayout(plot, { "xaxis.range": [...WHOLE], "yaxis.range": [...WHOLE] });
 });

@@ -34,7 +34,15 @@ from sieve.explorer.view_state import Dimension, ItemId, Off
 CM_PER_INCH = 2.54
 WIDTHS = {"one column": 8.46, "two columns": 17.78}
 """Presets of `width`, in cm: 3.33 and 7 inches, common for two-column pages such as ACM's."""
-Mark = Literal["violations", "names", "captions", "scores"]
+STYLES: dict[str, dict[str, Any]] = {
+    name: {"width_cm": width, "font": "serif", "font_size": 8.0}
+    for name, width in {
+        "acl column": 7.7, "acl page": 16.0, "neurips": 13.97, "cvpr column": 8.33,
+        "cvpr page": 17.46, "acm column": 8.47, "acm page": 17.79,
+    }.items()
+}  # fmt: skip
+"""Presets of `style`: width of a column or of the text block, and a font like that of the text."""
+Mark = Literal["violations", "names", "captions", "scores", "regions"]
 MARKS = get_args(Mark)
 MAX_BYTES = 1 << 20
 MAX_ROWS = 40
@@ -48,7 +56,8 @@ _STRICT = ConfigDict(extra="forbid", validate_default=True)
 class Row:
     """One row of a figure: a query, an image of the collection to search by, or a dimension.
 
-    A row with `sample` stands for several rows of random dimensions: a contact sheet.
+    A row with `sample` stands for several rows of random dimensions (a contact sheet), and one with
+    `difference` for several concepts.
     """
 
     query: Line = ""
@@ -59,6 +68,12 @@ class Row:
     """Dimension whose top images are shown, instead of search results."""
     sample: Annotated[int, Field(ge=1, le=MAX_ROWS)] | None = None
     """Number of live dimensions to draw at random. The complete recipe lists them instead."""
+    difference: tuple[Line, Line] | None = None
+    """Two sets of items, as for `sieve difference`: a row for each concept that distinguishes them
+    most, with its strongest images in the set that has it more often. An empty second set is all
+    other items."""
+    concepts: Annotated[int, Field(ge=1, le=20)] = 4
+    """Number of concepts of a difference."""
     seed: Annotated[int, Field(ge=0, le=2**31)] = 0
     """Seed of the sample."""
     without: Line = ""
@@ -71,16 +86,28 @@ class Row:
     """From 0 to 1, "never", or "never:0.2" with another limit than 0.5."""
 
     def __post_init__(self) -> None:
-        shown = (self.dimension, self.sample)
-        given = [bool(self.query), bool(self.image), *(one is not None for one in shown)]
-        if sum(given) != 1:
+        kinds = {
+            "query": bool(self.query),
+            "image": bool(self.image),
+            "dimension": self.dimension is not None,
+            "sample": self.sample is not None,
+            "difference": self.difference is not None,
+        }
+        given = [kind for kind, is_given in kinds.items() if is_given]
+        if len(given) != 1:
             raise ValueError(
-                'a row needs exactly one of "query", "image", "dimension" and "sample"'
+                f"a row needs exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}"
             )
-        searches = shown == (None, None)
-        if not searches and (self.without or self.off is not None or self.strictness != 1):
-            what = "dimension" if self.sample is None else "sample"
-            raise ValueError(f'a row with "{what}" cannot have "without", "off" or "strictness"')
+        excludes = self.without or self.off is not None or self.strictness != 1
+        if excludes and not self.searches:
+            raise ValueError(
+                f'a row with "{given[0]}" cannot have "without", "off" or "strictness"'
+            )
+
+    @property
+    def searches(self) -> bool:
+        """Whether the row shows the results of a search."""
+        return bool(self.query or self.image)
 
     @property
     def level(self) -> Strictness:
@@ -98,13 +125,17 @@ class Recipe:
     columns: Annotated[int, Field(strict=True, ge=1, le=24)] = 6
     """Images per row."""
     width_cm: Annotated[float, _Number, Field(ge=3, le=42)] = WIDTHS["two columns"]
-    """Width in print; JSON may have `width_in`, or `width` with a preset, instead."""
+    """Width in print; JSON may have `width_in`, `width` with a preset, or `style` instead."""
     marks: Annotated[
         tuple[Mark, ...], AfterValidator(lambda marks: tuple(m for m in MARKS if m in marks))
     ] = ("violations", "names")
-    """Elements to show: violations (framed), names of dimensions, captions, scores."""
-    tiles: Literal["crop", "whole"] = "crop"
-    """Images cropped to squares, or whole."""
+    """Elements to show: violations (framed), names of dimensions, captions, scores, and regions
+    (images fade where they do not carry the row's concept; only in `sieve figure` and Python)."""
+    labels: Literal["auto", "beside", "above"] = "auto"
+    """Labels beside the images or above them; auto: above in a column narrower than 10 cm."""
+    tiles: Literal["crop", "whole", "focus"] = "crop"
+    """Images cropped to squares, or whole; focus: cropped around the region of the row's concept
+    (only in `sieve figure` and Python)."""
     font: Line = "sans"
     """sans, serif, or the name of an installed TrueType family."""
     font_size: Annotated[float, _Number, Field(ge=4, le=24)] = 8.0
@@ -122,24 +153,44 @@ class Recipe:
     names: Annotated[dict[Dimension, Line], Field(max_length=MAX_OFF)] | None = None
     """User's names of dimensions, which override the checkpoint's; None for the current ones."""
 
+    @property
+    def needs_regions(self) -> bool:
+        """Whether the regions of concepts are located, which takes seconds for each image."""
+        return self.tiles == "focus" or "regions" in self.marks
+
     @classmethod
     def from_json(cls, value: Any) -> Recipe:
         """Read a recipe from parsed JSON; `width_in` or `width` may replace `width_cm`.
 
-        Raises a ValueError that names the first invalid field.
+        `style`, one of `STYLES`, sets the fields of that style that are not given. Raises a
+        ValueError that names the first invalid field.
         """
-        given = _in_cm(value) if isinstance(value, dict) else value
+        given = _in_cm(_styled(value)) if isinstance(value, dict) else value
         return validate(cls, given, "a recipe")
 
     def as_json(self) -> dict[str, Any]:
         """Return all fields as JSON-compatible types, the inverse of `from_json`."""
         defaults = {field.name: field.default for field in fields(Row)}
         rows = [
-            {name: value for name, value in asdict(row).items() if value != defaults[name]}
+            {
+                name: list(value) if name == "difference" else value
+                for name, value in asdict(row).items()
+                if value != defaults[name]
+            }
             for row in self.rows
         ]
         names = self.names and {str(j): name for j, name in sorted(self.names.items())}
         return asdict(self) | {"rows": rows, "marks": list(self.marks), "names": names}
+
+
+def _styled(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe, with those of its style as defaults."""
+    if "style" not in given:
+        return given
+    style = dict(STYLES[check_choice("style", given["style"], tuple(STYLES))])
+    if {"width", "width_in"} & set(given):
+        del style["width_cm"]
+    return style | {name: value for name, value in given.items() if name != "style"}
 
 
 def _in_cm(given: dict[str, Any]) -> dict[str, Any]:

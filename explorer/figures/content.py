@@ -11,12 +11,16 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from sieve.data_prep.images import open_image_file
 from sieve.explorer.figures import Recipe, Row
+from sieve.explorer.json_validation import Strictness
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import checkpoint_folders
 from sieve.model.engine import EncodedQuery, SearchEngine
+from sieve.model.occlusion import encode_occluded
+from sieve.model.set_difference import compare_sets, strongest_items
 from sieve.model.words.nouns import benchmark_nouns, mentions
 
 Encode = Callable[[str, str, str], "EncodedQuery"]
@@ -35,6 +39,8 @@ class Tile(NamedTuple):
     caption: str
     violates: bool
     """Whether labels or captions mention what its row, or a row with the same A, excludes."""
+    cells: np.ndarray | None = None
+    """Region of the row's concept: see `ConceptRegion.cells`; None if it is not located."""
 
 
 class Content(NamedTuple):
@@ -51,6 +57,12 @@ class Content(NamedTuple):
     tiles: tuple[Tile, ...]
     dimensions: tuple[int, ...] = ()
     """Dimensions whose names are shown."""
+    strictness: Strictness | None = None
+    """How the row excludes; None if nothing is off."""
+    sets: tuple[str, str] | None = None
+    """The sets that the row's concept distinguishes."""
+    concept: int | None = None
+    """The row's concept, or the strongest one of its query."""
 
 
 def recipe_checkpoint(sha256: str) -> str | None:
@@ -134,8 +146,13 @@ def figure_content(
     """Return the content of each row of a complete recipe.
 
     A server passes `encode`, which limits concurrent encoding and opens no file, instead of
-    `engine.encode`. Raises a ValueError that names the row if one is invalid.
+    `engine.encode`; regions are then refused. Raises a ValueError that names the row if one is
+    invalid.
     """
+    if recipe.needs_regions and encode is not None:
+        raise ValueError(
+            "locating regions takes too long here; draw the recipe with `sieve figure`"
+        )
     user_names = recipe.names or {}
     encode = encode or partial(engine.encode, open_image=open_image_file)
 
@@ -144,7 +161,7 @@ def figure_content(
 
     queries: dict[int, EncodedQuery] = {}
     for number, row in enumerate(recipe.rows, 1):
-        if row.dimension is None:
+        if row.searches:
             with _row_errors(number):
                 queries[number] = encode(row.query, row.without, row.image)
     content = []
@@ -152,6 +169,9 @@ def figure_content(
         with _row_errors(number):
             if row.dimension is not None:
                 content.append(_dimension_row(engine, row.dimension, recipe.columns, names))
+                continue
+            if row.difference is not None:
+                content += _difference_rows(engine, row, row.difference, recipe.columns, names)
                 continue
             query = queries[number]
             # A row without exclusion has the violations of the rows with the same A, so that
@@ -161,7 +181,24 @@ def figure_content(
             phrases = [phrase for other in same for phrase in other.excluded]
             excluded = query.excluded or tuple(dict.fromkeys(phrases))
             content.append(_search_row(engine, row, query, excluded, recipe.columns, names))
-    return tuple(content)
+    return (
+        tuple(_located(engine, row) for row in content) if recipe.needs_regions else tuple(content)
+    )
+
+
+def _located(engine: SearchEngine, row: Content) -> Content:
+    """Locate a row's concept in its images."""
+    if row.concept is None:
+        return row
+    members = engine.concepts.members(row.concept).tolist()
+    tiles = []
+    for tile in row.tiles:
+        item_id = engine.collection.items["id"].iloc[tile.row]
+        with Image.open(engine.thumbnail(item_id)) as image:
+            occluded = encode_occluded(engine, image)
+        is_active = occluded.codes[[0]][:, members].sum() > 0
+        tiles.append(tile._replace(cells=occluded.cells(members) if is_active else None))
+    return row._replace(tiles=tuple(tiles))
 
 
 @contextmanager
@@ -189,13 +226,70 @@ def _search_row(
         violates = any(mentions(text, *known) for text in excluded)
         tiles.append(Tile(found.row, found.score, caption, violates))
     pushed = [part.dimension for part in sorted(outcome.off, key=lambda part: -part.weight)]
-    strict = f"strictness {row.level}" if never else _strictness(push)
     leading = list(engine.concepts.grouped(pushed))
-    small = (f"off: {_names(map(names, leading))}", strict) if pushed else ()
+    small = (f"off: {_names(map(names, leading))}", describe_level(row.level)) if pushed else ()
     image = engine.row_of(query.item) if query.item else None
     shown = tuple(filter(None, small))
     without = ", ".join(one.title for one in query.terms if one.excluded)
-    return Content(query.title, without, shown, image, tuple(tiles), tuple(leading))
+    level = row.level if pushed else None
+    wanted = [part.dimension for part in query.dimensions if part.dimension not in pushed]
+    concept = next(iter(engine.concepts.grouped(wanted)), None)
+    return Content(
+        query.title, without, shown, image, tuple(tiles), tuple(leading), level, concept=concept
+    )
+
+
+def _difference_rows(
+    engine: SearchEngine,
+    row: Row,
+    sets: tuple[str, str],
+    columns: int,
+    names: Callable[[int], str],
+) -> list[Content]:
+    """Return a row for each of the concepts that distinguish two sets most."""
+    found = compare_sets(engine, *sets)
+    left, right = _set_name(sets[0]), _set_name(sets[1] or "all others")
+    content = []
+    for one in found.significant.head(row.concepts).to_dict("records"):
+        is_left = one["left_rate"] > one["right_rate"]
+        rates = (f"{one['left_rate']:.0%} of {left}", f"{one['right_rate']:.0%} of {right}")
+        concept, rows = int(one["concept"]), found.left if is_left else found.right
+        value = _values(engine, concept)
+        tiles = [
+            Tile(at, value[at], _caption(engine, at), False)
+            for at in strongest_items(engine, concept, rows, columns)
+        ]
+        small = rates if is_left else rates[::-1]
+        content.append(
+            Content(
+                names(concept),
+                "",
+                small,
+                None,
+                tuple(tiles),
+                (concept,),
+                sets=(left, right),
+                concept=concept,
+            )
+        )
+    if not content:
+        raise ValueError(f"no concept distinguishes {left} from {right} significantly")
+    return content
+
+
+def _set_name(text: str) -> str:
+    """Return how a set is called in print: dog for label:dog, split test for split:test."""
+    return text.replace("label:", "").replace("caption:", "").replace(":", " ").strip()
+
+
+def _values(engine: SearchEngine, concept: int) -> list[float]:
+    codes = engine.image_codes.by_row[:, engine.concepts.members(concept)]
+    return np.asarray(codes.sum(1)).ravel().tolist()
+
+
+def _caption(engine: SearchEngine, row: int) -> str:
+    captions = engine.collection.items["captions"].iloc[row]
+    return str(captions[0]) if len(captions) else ""
 
 
 def _dimension_row(
@@ -203,22 +297,26 @@ def _dimension_row(
 ) -> Content:
     engine.check_dimension(dimension)
     rows, values = engine.image_codes.postings(dimension)
-    captions = engine.collection.items["captions"]
     tiles = []
     for at in np.argsort(-values, kind="stable")[:columns]:
         row = int(rows[at])
-        caption = str(captions.iloc[row][0]) if len(captions.iloc[row]) else ""
-        tiles.append(Tile(row, float(values[at]), caption, False))
+        tiles.append(Tile(row, float(values[at]), _caption(engine, row), False))
     named = engine.checkpoint.names.get(dimension)
     tested = (
         named.auc if named and names(dimension) == engine.checkpoint.name_of(dimension) else None
     )
     small = (f"dimension {dimension}", *([] if tested is None else [f"name AUC {tested:.2f}"]))
-    return Content(names(dimension), "", small, None, tuple(tiles), (dimension,))
+    (concept,) = engine.concepts.grouped([dimension])
+    return Content(names(dimension), "", small, None, tuple(tiles), (dimension,), concept=concept)
 
 
-def _strictness(push: float) -> str:
-    return f"strictness {f'{push:g}'.replace('0.', '.', 1)}" if push < 1 else ""
+def describe_level(level: Strictness) -> str:
+    """Describe how a row excludes; empty for the default, to push away."""
+    if level.never:
+        return f"never, from {level.limit:.0%}"
+    if level.value == 0:
+        return "ignored"
+    return f"pushed away at {level.value:.0%}" if level.value < 1 else ""
 
 
 def _names(names: Iterable[str]) -> str:

@@ -31,11 +31,12 @@ from sieve.explorer.figures.content import (
     Content,
     Encode,
     complete_recipe,
+    describe_level,
     figure_content,
     keep_names,
 )
 from sieve.explorer.figures.fonts import FontMetrics
-from sieve.explorer.figures.layout import INK, POINTS_PER_INCH, Layout, lay_out
+from sieve.explorer.figures.layout import INK, POINTS_PER_INCH, Layout, Picture, lay_out
 from sieve.explorer.json_validation import check_choice
 from sieve.model.engine import SearchEngine
 
@@ -48,8 +49,6 @@ MIME: dict[str, str] = {
     "tex": "text/x-tex",
     "json": "application/json",
 }
-FILE_NAME = "figure"
-"""Name of a downloaded figure, without its suffix."""
 DPI = 300
 """Resolution of images in all formats, and of PNG files."""
 PREVIEW_DPI = 150
@@ -79,6 +78,9 @@ _ESCAPES = str.maketrans(
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _NARROW_CM = 9.0
+_FADED = 0.3
+"""Opacity of an image outside of a region."""
+_MAX_NAME = 60
 _MAX_DESCRIBED = 6
 KEPT_SECONDS = 3600
 KEPT_FILES = 100
@@ -121,8 +123,8 @@ def draw_figure(
     gone: set[int] = set()
     small: set[int] = set()
 
-    def read(row: int, size: tuple[int, int]) -> np.ndarray:
-        collection = engine.collection
+    def read(picture: Picture, size: tuple[int, int]) -> np.ndarray:
+        collection, row = engine.collection, picture.row
         if originals:
             found = open_original(collection, row, max(size))
         else:
@@ -133,10 +135,13 @@ def draw_figure(
         is_whole = full.tiles == "whole"
         if (min(scales) if is_whole else max(scales)) > 1:
             small.add(row)
+        where = _focus(picture.cells, found.image.size) if full.tiles == "focus" else (0.5, 0.5)
+        cells = picture.cells if "regions" in full.marks else None
+        image = found.image if cells is None else _fade(found.image, cells)
         if is_whole:
-            fitted = ImageOps.pad(found.image, size, Image.Resampling.LANCZOS, color="white")
+            fitted = ImageOps.pad(image, size, Image.Resampling.LANCZOS, color="white")
         else:
-            fitted = ImageOps.fit(found.image, size, Image.Resampling.LANCZOS)
+            fitted = ImageOps.fit(image, size, Image.Resampling.LANCZOS, centering=where)
         return np.asarray(fitted)
 
     with _drawing, style.context(["default", _SETTINGS]):  # ignores the user's settings
@@ -145,7 +150,7 @@ def draw_figure(
         figure = _compose(layout, face, read, dpi)
         data = _save(figure, kind if kind in KINDS else "pdf", dpi, engine, full)
     if kind == "tex":
-        data = latex_block(full, content, f"{FILE_NAME}.pdf").encode()
+        data = latex_block(full, content, f"{file_stem(content)}.pdf").encode()
     elif kind == "json":
         data = write_recipe(full).encode()
     height = layout.height * CM_PER_INCH
@@ -167,7 +172,7 @@ def preview_figure(
 def _compose(
     layout: Layout,
     face: FontMetrics,
-    read: Callable[[int, tuple[int, int]], np.ndarray],
+    read: Callable[[Picture, tuple[int, int]], np.ndarray],
     dpi: int,
 ) -> Figure:
     """Create the Matplotlib figure; axes units are inches."""
@@ -177,11 +182,12 @@ def _compose(
     axes.set_axis_off()
     axes.set_xlim(0, layout.width)
     axes.set_ylim(layout.height, 0)
-    for x, y, width, height, row, violates in layout.pictures:
+    for picture in layout.pictures:
+        x, y, width, height, _, violates, _ = picture
         # Already at print resolution: no resampling.
         extent = (x, x + width, y + height, y)
         shown = AxesImage(axes, interpolation="none", extent=extent, origin="upper")
-        shown.set_data(read(row, (round(width * dpi), round(height * dpi))))
+        shown.set_data(read(picture, (round(width * dpi), round(height * dpi))))
         shown.set_clip_on(False)
         axes.add_artist(shown)
         if violates:
@@ -191,6 +197,29 @@ def _compose(
     if layout.key is not None:
         _draw_legend(axes, layout.key, face)
     return figure
+
+
+def _focus(cells: np.ndarray | None, size: tuple[int, int]) -> tuple[float, float]:
+    """Return where to crop a square around a region, as `centering` of `ImageOps.fit`."""
+    if cells is None or cells.max() <= 0:
+        return 0.5, 0.5
+    weights = np.maximum(cells, 0) ** 2
+    at = (np.arange(len(cells)) + 0.5) / len(cells)
+    centre = (weights.sum(0) @ at / weights.sum(), weights.sum(1) @ at / weights.sum())
+    shown = [min(size) / side for side in size]
+    x, y = (
+        float(np.clip((middle - part / 2) / (1 - part), 0, 1)) if part < 1 else 0.5
+        for middle, part in zip(centre, shown, strict=True)
+    )
+    return x, y
+
+
+def _fade(image: Image.Image, cells: np.ndarray) -> Image.Image:
+    """Fade an image to white outside of a region."""
+    shares = np.clip(cells / max(float(cells.max()), 1e-6), 0, 1)
+    kept = Image.fromarray((255 * (_FADED + (1 - _FADED) * shares)).astype(np.uint8))
+    mask = kept.resize(image.size, Image.Resampling.BICUBIC)
+    return Image.composite(image.convert("RGB"), Image.new("RGB", image.size, "white"), mask)
 
 
 def _write(
@@ -298,6 +327,14 @@ def keep_file(name: str, data: bytes, folder: Path) -> Path:
     return path
 
 
+def file_stem(rows: tuple[Content, ...]) -> str:
+    """Return a file name for a figure, without a suffix: a-dog-without-a-beach."""
+    first = max(rows[:2], key=lambda row: bool(row.without))
+    title = " vs ".join(first.sets) if first.sets else first.title or "similar images"
+    words = f"{title} without {first.without}" if first.without else title
+    return _UNSAFE.sub("-", words.replace(".", " ")).strip("-")[:_MAX_NAME].strip("-") or "figure"
+
+
 def latex_escape(text: str) -> str:
     """Escape a text for LaTeX."""
     return text.translate(_ESCAPES)
@@ -330,11 +367,29 @@ def _default_caption(recipe: Recipe, rows: tuple[Content, ...]) -> str:
     if len(rows) > _MAX_DESCRIBED:
         descriptions.append(f"and {len(rows) - _MAX_DESCRIBED} more rows")
     parts = [f"Top {recipe.columns} images of each row: {'; '.join(descriptions)}."]
+    levels = [row.strictness for row in rows if row.strictness is not None]
+    if limits := sorted({level.limit for level in levels if level.never}):
+        percent = " or ".join(latex_escape(f"{limit:.0%}") for limit in limits)
+        parts.append(
+            "Never: images that show what is excluded with a probability of at least "
+            f"{percent} are hidden."
+        )
+    if any(level.value and not level.never for level in levels):
+        parts.append("Push away: what is excluded lowers an image's score.")
     if MARKS[0] in recipe.marks and any(tile.violates for row in rows for tile in row.tiles):
         parts.append("Dashed frames: labels or captions name what is excluded.")
+    if "regions" in recipe.marks:
+        parts.append("Images are faded where they do not carry the row's concept, by occlusion.")
     return " ".join(parts)
 
 
 def _describe(row: Content) -> str:
     title = f"``{latex_escape(row.title)}''" if row.title else "images like the one shown"
-    return f"{title} without ``{latex_escape(row.without)}''" if row.without else title
+    if row.sets:
+        return f"{title} ({latex_escape(', '.join(row.small))})"
+    level = row.strictness
+    if level is None:
+        return f"{title} without ``{latex_escape(row.without)}''" if row.without else title
+    how = describe_level(level) or "push away"
+    what = f" without ``{latex_escape(row.without)}''" if row.without else ", concepts off"
+    return f"{title}{what} ({latex_escape(how)})"

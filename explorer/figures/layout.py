@@ -1,6 +1,7 @@
 """Layout of a figure: text lines and images, in inches from its top left corner.
 
-A column of labels is at the left, tiles of equal size at the right. Tiles are aligned to a grid of
+A column of labels is at the left, tiles of equal size at the right; in a narrow figure the labels
+are above their tiles instead. Tiles are aligned to a grid of
 1/150 inch, so that image pixels are not blurred in a PNG at 300 dpi or a preview at 150 dpi.
 """
 
@@ -10,6 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from sieve.explorer.figures import CM_PER_INCH, Recipe
 from sieve.explorer.figures.content import Content
 from sieve.explorer.figures.fonts import FontMetrics
@@ -18,6 +21,8 @@ GRID = 150
 """Grid lines per inch."""
 MIN_TILE = 0.28
 MAX_HEIGHT_CM = 60.0
+_BESIDE_CM = 10.0
+"""Width from which labels are beside the tiles by default."""
 _GAP, _ROW_GAP, _LABEL_GAP = 0.04, 0.1, 0.1
 _EDGE = 0.02
 _UNDER = 0.03
@@ -50,6 +55,8 @@ class Picture(NamedTuple):
     row: int
     """Row of the collection."""
     violates: bool
+    cells: np.ndarray | None = None
+    """Region of a concept: see `Tile.cells`."""
 
 
 class Layout(NamedTuple):
@@ -90,30 +97,40 @@ def lay_out(
     Raises a ValueError if the columns do not fit into the width, or the rows into 60 cm.
     """
     width = round(recipe.width_cm / CM_PER_INCH, 4)
-    labels = [_label(row, recipe, face, width) for row in rows]
+    above = recipe.labels == "above" or (recipe.labels == "auto" and recipe.width_cm < _BESIDE_CM)
+    labels = [_label(row, recipe, face, width, above) for row in rows]
     widths = [face.width(text, size) for label in labels for text, size, _ in label.lines]
     if any(row.image is not None for row in rows):
         widths.append(5 * _leading(recipe.font_size))
-    side = _side(recipe, width - max(widths, default=0) - _LABEL_GAP)
+    room = width if above else width - max(widths, default=0) - _LABEL_GAP
+    side = _side(recipe, room)
     left = _on_grid(width - recipe.columns * side - (recipe.columns - 1) * _GAP)
     high = max(_on_grid(side * shape), 1 / GRID)
-    query_width = _on_grid(min(side, 5 * _leading(recipe.font_size)))
+    query_width = _on_grid(min(side, (3 if above else 5) * _leading(recipe.font_size)))
     query_height = max(_on_grid(query_width * high / side), 1 / GRID)
     frames = "violations" in recipe.marks
     pictures: list[Picture] = []
     words: list[TextLine] = []
     y = _on_grid(_EDGE)
     for row, label in zip(rows, labels, strict=True):
-        block = label.height + (0 if row.image is None else query_height + _UNDER)
+        if above:
+            indent = 0.0 if row.image is None else query_width + _LABEL_GAP
+            if row.image is not None:
+                pictures.append(Picture(0.0, y, query_width, query_height, row.image, False))
+            words += label.at(indent, y)
+            y = _on_grid(y + max(label.height, query_height if indent else 0) + _UNDER)
+        block = 0.0 if above else label.height
+        block += 0 if above or row.image is None else query_height + _UNDER
         top = _on_grid(y + max((high - block) / 2, 0))  # centred on the tiles
-        if row.image is not None:
+        if row.image is not None and not above:
             pictures.append(Picture(0.0, top, query_width, query_height, row.image, False))
             top += query_height + _UNDER
-        words += label.at(0.0, top)
+        words += () if above else label.at(0.0, top)
         lowest = y + max(high, block)
         for column, tile in enumerate(row.tiles):
             x = _on_grid(left + column * (side + _GAP))
-            pictures.append(Picture(x, y, side, high, tile.row, tile.violates and frames))
+            violates = tile.violates and frames
+            pictures.append(Picture(x, y, side, high, tile.row, violates, tile.cells))
             under = _under(tile.score, tile.caption, recipe, face, side)
             words += under.at(x, y + high + _UNDER)
             lowest = max(lowest, y + high + _UNDER + under.height)
@@ -133,15 +150,19 @@ def lay_out(
     return Layout(width, _on_grid(height + 1 / GRID), tuple(pictures), tuple(words), key)
 
 
-def _label(row: Content, recipe: Recipe, face: FontMetrics, width: float) -> _Block:
-    """Break the label of a row into lines; it gets a larger share of a narrow figure."""
+def _label(row: Content, recipe: Recipe, face: FontMetrics, width: float, above: bool) -> _Block:
+    """Break the label of a row into lines; beside, it gets a larger share of a narrow figure."""
     room = min(0.26 * width, max(0.19 * width, 1.0))
-    names = "names" in recipe.marks
+    small = row.small if "names" in recipe.marks else ()
     title = row.title if row.image is None else "like this"
+    without = f"without {row.without}" if row.without else ""
+    if above:
+        room = width - (0 if row.image is None else 3 * _leading(recipe.font_size) + _LABEL_GAP)
+        title, without, small = f"{title} {without}".strip(), "", ("; ".join(small),)
     parts = [
         (title, face.size, INK, _TITLE_LINES),
-        (f"without {row.without}" if row.without else "", face.size, INK, _TITLE_LINES),
-        *((line, face.small, QUIET, _SMALL_LINES) for line in row.small if names),
+        (without, face.size, INK, _TITLE_LINES),
+        *((line, face.small, QUIET, _SMALL_LINES) for line in small),
     ]
     return _Block(
         tuple(

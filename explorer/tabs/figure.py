@@ -6,7 +6,7 @@ from typing import Any
 
 from sieve.explorer.components import component
 from sieve.explorer.downloads import data_url
-from sieve.explorer.figures.drawing import FILE_NAME, MIME, draw_figure, preview_figure, recipe_for
+from sieve.explorer.figures.drawing import MIME, draw_figure, file_stem, preview_figure, recipe_for
 from sieve.explorer.json_validation import read_object
 from sieve.explorer.tabs.search import SearchHandlers
 
@@ -31,6 +31,9 @@ def figure_tab(handlers: SearchHandlers) -> None:
         recipe = recipe_for(handlers.engine, given.get("recipe"))
         kind, originals = str(given.get("kind")), not handlers.public
         drawn = draw_figure(handlers.engine, recipe, kind, handlers.encode, originals=originals)
-        return {"name": f"{FILE_NAME}.{kind}", "url": data_url(MIME[kind], drawn.data)}
+        return {
+            "name": f"{file_stem(drawn.content)}.{kind}",
+            "url": data_url(MIME[kind], drawn.data),
+        }
 
     component("figure_editor", preview, download)

@@ -14,6 +14,9 @@ with entropies to the base of the number of labels and of dimensions. Both are 1
 matches one label and vice versa, and 0 if importances are uniform. Importances are the weights of
 sparse linear probes, like the lasso of the paper. Labels that contain one another (dog and animal)
 rightly share dimensions, which keeps disentanglement below 1.
+
+The dimension of a label is absorbed by that of a special case (animal by dog) if it is inactive on
+dogs: Chanin et al. 2024, arXiv 2409.14507.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ MIN_ITEMS = 3
 """Minimum number of items with and without a label, in each of the train and test splits."""
 N_PURE = 10
 """Number of strongest images that purity is computed on."""
+ABSORBED_AUC = 0.9
+"""Minimum AUC of the dimensions of two labels whose absorption is measured."""
 PENALTY = 0.03
 """L1 penalty of a probe per item: 1 / (a C) for a items and the `C` of scikit-learn's `LinearSVC`.
 On Scenes this gives probes of about 30 dimensions without loss of AUC."""
@@ -106,6 +111,38 @@ def best_dimensions(fit: LabelFit) -> tuple[np.ndarray, np.ndarray]:
     """Choose the dimension of each label by AUC on train items: (l,) int64, its test AUC (l,)."""
     chosen = fit.train_auc.argmax(0)
     return chosen, fit.test_auc[chosen, np.arange(len(chosen))]
+
+
+class Absorption(NamedTuple):
+    """How often the dimension of a label is inactive where that of a special case is active."""
+
+    pairs: int
+    """Pairs of a label and a special case of it, with different dimensions."""
+    rate: float
+    """Mean over pairs of the share of the test items with the special case."""
+
+
+def absorption(fit: LabelFit, codes: csr_array) -> Absorption | None:
+    """Compute the absorption of labels whose dimensions reach `ABSORBED_AUC` on train items.
+
+    A label is a special case of another if all its train items have the other label too, and at
+    most half of the other's items have it. Returns None if there is no such pair.
+    """
+    chosen = fit.train_auc.argmax(0)
+    known = fit.train_auc.max(0) >= ABSORBED_AUC
+    train, test = (csr_array(fit.presence[rows]) for rows in (fit.train, fit.test))
+    both = (train.T @ train).toarray()
+    count = both.diagonal()
+    special = (both == count[None, :]) & (
+        count[None, :] <= count[:, None] / 2
+    )  # [general, special]
+    special &= known[:, None] & known[None, :] & (chosen[:, None] != chosen[None, :])
+    active = csr_array(codes[fit.test])[:, chosen].toarray() > 0
+    rates = []
+    for general, narrow in np.argwhere(special).tolist():
+        rows = test[:, [narrow]].nonzero()[0]
+        rates.append((active[rows, narrow] & ~active[rows, general]).mean())
+    return Absorption(len(rates), float(np.mean(rates))) if rates else None
 
 
 def purity(codes: csr_array, presence: csr_array, label: np.ndarray) -> np.ndarray:

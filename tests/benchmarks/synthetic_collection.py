@@ -63,7 +63,7 @@ def make(folder: Path, n: int, home: str, *, pictures: bool = False) -> None:
             counts={"items": n, "captions": n},
         )
     codes = codes_like(real.image_codes, n, real.checkpoint.encoder.config.k)
-    made = CodeCache(Collection.open(path), codes, codes, real.dimension_table())
+    made = CodeCache(Collection.open(path), codes, codes, real.derived.dimensions)
     write_cache(cache_folder(made.collection, real.checkpoint, str(VERSION)), made.save)
     (folder / "checkpoint").write_text(str(real.checkpoint.path))
 

@@ -71,7 +71,7 @@ def test_png_has_300_dpi(tiny_engine) -> None:
 def test_svg_text_is_text(tiny_engine) -> None:
     lines = lines_of(svg_of(tiny_engine, marks=ALL))
     content = figure_content(tiny_engine, recipe())
-    assert {"a circle", "without the snow", "strictness 0"} <= set(lines)
+    assert {"a circle", "without the snow", "ignored"} <= set(lines)
     score = f"{content[0].tiles[0].score:.2f}".replace("0.", ".", 1)
     assert score in lines
     plain = lines_of(svg_of(tiny_engine, marks=[]))

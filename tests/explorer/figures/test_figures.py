@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -13,7 +14,10 @@ from PIL import Image
 
 from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.content import figure_content
-from sieve.explorer.figures.drawing import draw_figure, preview_figure
+from sieve.explorer.figures.drawing import draw_figure, latex_block, preview_figure
+from sieve.explorer.figures.fonts import FontMetrics
+from sieve.explorer.figures.layout import lay_out
+from sieve.model.set_difference import compare_sets
 
 
 def frames(svg: ElementTree.Element) -> list[ElementTree.Element]:
@@ -52,9 +56,50 @@ def test_rows_equal_the_results_of_the_engine(tiny_engine) -> None:
     found = tiny_engine.search(tiny_engine.encode(item=item), (j,), never=True, top=5)
     assert [tile.row for tile in by_image.tiles] == [result.row for result in found.results]
     assert (by_image.image, by_image.title) == (7, "")
-    assert "strictness never" in by_image.small
+    assert "never, from 50%" in by_image.small
     assert by_words.small == ()
     assert draw_figure(tiny_engine, recipe(rows=rows, tiles="whole"), "svg").data
+
+
+def test_difference_has_a_row_for_each_concept(tiny_engine) -> None:
+    sets = ("label:snow", "not label:snow")
+    rows = [{"difference": list(sets), "concepts": 2}]
+    content = figure_content(tiny_engine, recipe(rows=rows))
+    found = compare_sets(tiny_engine, *sets)
+    assert [row.dimensions for row in content] == [(j,) for j in found.significant["concept"][:2]]
+    for row, one in zip(content, found.significant.to_dict("records"), strict=False):
+        more, other = sorted((one["left_rate"], one["right_rate"]), reverse=True)
+        assert row.small[0].startswith(f"{more:.0%} of ")
+        assert row.small[1].startswith(f"{other:.0%} of ")
+        side = found.left if more == one["left_rate"] else found.right
+        assert row.tiles and {tile.row for tile in row.tiles} <= set(side.tolist())
+    latex = latex_block(recipe(rows=rows), content, "f.pdf")
+    assert f"{content[0].title}'' ({content[0].small[0]}".replace("%", r"\%") in latex
+
+
+def test_regions_of_the_concept_are_located_but_not_on_servers(tiny_engine) -> None:
+    j = int(tiny_engine.dimension_table()["firing_images"].to_numpy().argmax())
+    drawn = recipe(rows=[{"dimension": j}], columns=1, marks=["regions"], tiles="focus")
+    (row,) = figure_content(tiny_engine, drawn)
+    assert row.tiles[0].cells is not None and row.tiles[0].cells.shape == (7, 7)
+    plain = draw_figure(tiny_engine, replace(drawn, marks=(), tiles="crop"), "png")
+    assert draw_figure(tiny_engine, drawn, "png").data != plain.data
+    with pytest.raises(ValueError, match="draw the recipe with `sieve figure`"):
+        preview_figure(tiny_engine, drawn, tiny_engine.encode)
+
+
+def test_narrow_figure_has_labels_above_its_images(tiny_engine) -> None:
+    content = figure_content(tiny_engine, recipe())
+    face = FontMetrics("serif", 8)
+    for width, labels, is_above in (
+        (8, "auto", True), (12, "auto", False), (8, "beside", False), (12, "above", True)
+    ):  # fmt: skip
+        layout = lay_out(recipe(width_cm=width, columns=3, labels=labels), content, face)
+        left = min(picture.x for picture in layout.pictures)
+        assert (left < 0.05) == is_above, (width, labels)
+        first = next(word for word in layout.words if word.text.startswith("a circle"))
+        tops = [picture.y for picture in layout.pictures]
+        assert (first.y <= min(tops)) == is_above
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from sieve.explorer.figures import Recipe, Row
 from sieve.explorer.figures.content import Content, Tile
-from sieve.explorer.figures.drawing import latex_block, latex_escape
+from sieve.explorer.figures.drawing import file_stem, latex_block, latex_escape
+from sieve.explorer.json_validation import Strictness
 
 ROWS = (
     Content("a dog", "", (), None, (Tile(0, 0.5, "", False),)),
@@ -36,3 +37,22 @@ def test_narrow_figure_fits_a_column() -> None:
     block = latex_block(recipe, ROWS, "f.pdf")
     assert r"\begin{figure}" in block and "*" not in block
     assert r"\caption{Dogs \& \textless{}b\textgreater{}cats\textless{}/b\textgreater{}}" in block
+
+
+def test_caption_and_name_say_how_a_row_excludes() -> None:
+    rows = tuple(
+        Content("a dog", "a beach", (), None, (), (17,), level)
+        for level in (Strictness(), Strictness(0.5), Strictness(1, True, 0.2))
+    )
+    block = latex_block(Recipe(rows=(Row("a"),)), rows, f"{file_stem(rows)}.pdf")
+    assert "{a-dog-without-a-beach.pdf}" in block
+    for how in ("push away", r"pushed away at 50\%", r"never, from 20\%"):
+        assert f"``a dog'' without ``a beach'' ({how})" in block
+    assert r"Never: images that show what is excluded with a probability of at least 20\%" in block
+    assert "Push away: what is excluded lowers an image's score." in block
+
+
+def test_file_names_have_no_special_characters() -> None:
+    row = Content("../../étoile: 50 % $x$ /" + "long " * 99, "", (), None, ())
+    name = file_stem((row,))
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(name) <= 60

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve.explorer.figures import MARKS, Recipe, Row, parse_recipe, read_recipe
+from sieve.explorer import components
+from sieve.explorer.figures import MARKS, STYLES, Recipe, Row, parse_recipe, read_recipe
 from sieve.explorer.figures import write_recipe as write
 
 SHORT = {
@@ -55,12 +58,27 @@ def test_recipe_round_trips(recipe: Recipe) -> None:
         ({"width": "one column"}, 8.46),
         ({"width": "two columns"}, 17.78),
         ({"width_in": 7}, 17.78),
+        ({"style": "neurips"}, 13.97),
+        ({"style": "acl page", "width_in": 5}, 12.7),
         ({}, 17.78),
     ],
     ids=str,
 )
 def test_width_units_are_parsed(given: dict, cm: float) -> None:
     assert Recipe.from_json({"rows": [{"query": "a"}], **given}).width_cm == pytest.approx(cm)
+
+
+def test_page_offers_the_styles() -> None:
+    page = (files(components) / "figure_editor.html").read_text()
+    offered = re.findall(r'<option value="([\d.]+)" data-style="([a-z ]+)">', page)
+    assert {style: float(width) for width, style in offered} == {
+        name: style["width_cm"] for name, style in STYLES.items()
+    }
+
+
+def test_styles_set_the_font_unless_it_is_given() -> None:
+    recipe = Recipe.from_json({"rows": [{"query": "a"}], "style": "acl column", "font_size": 7})
+    assert (recipe.width_cm, recipe.font, recipe.font_size) == (7.7, "serif", 7)
 
 
 def with_row(**row: object) -> dict:
@@ -75,8 +93,14 @@ HOSTILE = {
     "rows no list": ({"rows": "a dog"}, "rows must be a list; got 'a dog'"),
     "row no object": ({"rows": ["a dog"]}, "row 1: it must be a JSON object; got 'a dog'"),
     "10,000 rows": ({"rows": [{"query": "a"}] * 10_000}, "rows must have at most 40 items"),
-    "two things": (with_row(dimension=3), 'row 1: a row needs exactly one of "query"'),
-    "no thing": ({"rows": [{"without": "x"}]}, 'row 1: a row needs exactly one of "query"'),
+    "two things": (
+        with_row(dimension=3),
+        "row 1: a row needs exactly one of query, image, dimension, sample, difference; got query, "
+        "dimension",
+    ),
+    "no thing": ({"rows": [{"without": "x"}]}, "row 1: a row needs exactly one of query"),
+    "one set": ({"rows": [{"difference": ["label:dog"]}]}, "row 1.difference.2: it is required"),
+    "style": (SHORT | {"style": "icml"}, "style must be one of acl column, "),
     "huge columns": (SHORT | {"columns": 10**9}, "columns must be less than or equal to 24; got"),
     "huger columns": (SHORT | {"columns": 10**400}, "columns must be less than or equal to 24"),
     "no columns": (SHORT | {"columns": 0}, "columns must be greater than or equal to 1; got 0"),
@@ -89,8 +113,8 @@ HOSTILE = {
     "preset": ({**with_row(), "width": "<b>"}, "width must be one of one column"),
     "mark": (SHORT | {"marks": ["violations", "<i>"]}, "mark 2: it must be 'violations', 'names'"),
     "marks": (SHORT | {"marks": "names"}, "marks must be a list; got 'names'"),
-    "tiles": (SHORT | {"tiles": ["crop"]}, "tiles must be 'crop' or 'whole'; got ['crop']"),
-    "tile": (SHORT | {"tiles": "<b>"}, "tiles must be 'crop' or 'whole'; got '<b>'"),
+    "tiles": (SHORT | {"tiles": ["crop"]}, "tiles must be 'crop', 'whole' or 'focus'; got"),
+    "tile": (SHORT | {"tiles": "<b>"}, "tiles must be 'crop', 'whole' or 'focus'; got '<b>'"),
     "size": (SHORT | {"font_size": 400}, "font_size must be less than or equal to 24; got 400"),
     "label": (SHORT | {"label": "a}\\input{/etc/passwd"}, "label must match pattern"),
     "hash": (SHORT | {"checkpoint": "../../x"}, "checkpoint must match pattern"),

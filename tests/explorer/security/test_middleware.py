@@ -81,7 +81,7 @@ def test_pages_and_answers_are_compressed_but_streams_are_not(web: httpx.Client)
         assert answer.headers["content-encoding"] == "gzip", path
         assert answer.num_bytes_downloaded < 0.4 * len(answer.content), path
     assert call_server(web, "sieve_open", "").headers["content-encoding"] == "gzip"
-    search = ["a dog", "", None, 1.0, 5, False]
+    search = ["a dog", "", None, 1.0, 5, False, ""]
     joined = web.post("/gradio_api/call/search", json={"data": search}).json()
     stream = web.get(f"/gradio_api/call/search/{joined['event_id']}")
     assert stream.headers["content-type"].startswith("text/event-stream")

@@ -11,6 +11,9 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.labels import (
+    Absorption,
+    LabelFit,
+    absorption,
     best_dimensions,
     best_labels,
     fit_labels,
@@ -40,6 +43,20 @@ def test_purity_is_the_share_among_the_strongest() -> None:
     has = np.array([[1, 0], [0, 0], [1, 1], [0, 0]], float)  # two items have 0, one has 1
     found = purity(csr_array(codes), csr_array(has), np.array([0, 1, 0]))
     np.testing.assert_allclose(found, [0.5, 1, np.nan])
+
+
+def test_absorption_is_the_share_of_special_items_without_the_general_dimension() -> None:
+    general = np.array([1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+    special = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    codes = np.stack([general.copy(), special], 1).astype(np.float32)
+    codes[0, 0] = 0  # of four items with the special label, one lacks the general dimension
+    presence, rows = csr_array(np.stack([general, special], 1).astype(float)), np.arange(16)
+    codes = csr_array(codes)
+    auc = auc_matrix(codes, presence)
+    fit = LabelFit(["animal", "dog"], auc, auc, presence, rows, rows)
+    assert absorption(fit, codes) == Absorption(pairs=1, rate=0.25)
+    alone = LabelFit(["dog"], auc[:, 1:], auc[:, 1:], csr_array(presence[:, [1]]), rows, rows)
+    assert absorption(alone, codes) is None
 
 
 def test_presence_has_all_labels_in_order() -> None:
