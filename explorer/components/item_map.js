@@ -14,6 +14,7 @@ let points = null;
 let shown = null; // the colours on the map
 let listed = null;
 let asking = false;
+let opened = viewState.dimension; // the open dimension
 let selected = ""; // facet of the selection
 let corners = [];
 
@@ -47,7 +48,7 @@ async function load() {
 }
 
 // Without a choice, the images are coloured by the concept of the open dimension.
-const wanted = () => listed.colouring || (viewState.dimension === null ? "" : `concept:${viewState.dimension}`);
+const wanted = () => listed.colouring || `concept:${opened ?? listed.table.first ?? listed.order[0] ?? 0}`;
 const askColours = Sieve.latest(server.sieve_item_colours, (answer, sent) => {
   fault.textContent = answer.error ?? "";
   if (answer.error) return;
@@ -226,6 +227,9 @@ on("listed", (state) => {
   listed = state;
   update();
 });
-on("dimension", () => { if (listed) update(); });
+on("dimension", (dimension) => {
+  opened = dimension;
+  if (listed) update();
+});
 on("theme", draw);
 on("tab", () => { if (listed) update(); });

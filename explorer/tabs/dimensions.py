@@ -148,8 +148,8 @@ def colours_view(engine: SearchEngine, where: str) -> dict[str, Any]:
         about = {"kind": "concept", "name": names(leading), "high": high}
     else:
         mask = engine.facets.mask(where)
-        shares = np.zeros(engine.collection.n_items) if mask is None else mask
-        about = {"kind": "filter", "name": where or "nothing", "items": int(shares.sum())}
+        shares = np.ones(engine.collection.n_items) if mask is None else mask
+        about = {"kind": "filter", "name": where or "all", "items": int(shares.sum())}
     return {**about, "values": _base64(np.round(shares * 255.0).astype(np.uint8))}
 
 
