@@ -32,6 +32,8 @@ from sieve.model.search_results import Contribution, OffDimension
 from sieve.model.set_difference import SetDifference, strongest_items
 
 N_THUMBNAILS = 4
+_MAX_HIDDEN = 3
+"""Maximum number of concepts in the description of what `never` hides."""
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
 
@@ -280,6 +282,8 @@ def describe_hidden(outcome: SearchOutcome) -> str:
         else:
             guess = " (judged by the backbone)" if one.basis == "zero-shot" else ""
             parts.append(f"P({name}) ≥ {100 * outcome.limit:g}%{guess}")
+    if (left := len(parts) - _MAX_HIDDEN) > 1:
+        parts = [*parts[:_MAX_HIDDEN], f"one of {left} more concepts"]
     return f"images with {' or '.join(parts)}"
 
 

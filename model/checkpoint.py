@@ -121,7 +121,7 @@ class ValidationQuality(Schema):
 
 
 class TrainingRecord(Schema):
-    """What `training.json` records: ids of the training items, curves and validation quality."""
+    """Content of `training.json`: ids of the training items, curves and validation quality."""
 
     items: list[Line] = []
     curves: list[_Point] = []

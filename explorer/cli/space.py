@@ -174,12 +174,13 @@ def _copied(target: Path) -> Iterator[Path]:
 def _cache_codes(folder: Path, collection: Collection, checkpoint: Path, device: str) -> None:
     """Open both, and move what is computed and cached then from this machine into the Space."""
     from sieve.model.dimensions.code_cache import cache_folder
-    from sieve.model.dimensions.map import dimension_map
+    from sieve.model.dimensions.map import dimension_map, project_items
     from sieve.model.engine import SearchEngine
 
     engine = SearchEngine.open(collection.path, checkpoint, device)
     engine.dimension_table()
     dimension_map(engine.collection, engine.checkpoint, engine.derived)
+    project_items(engine.collection, engine.checkpoint, engine.image_codes)
     (folder / "home" / "codes").mkdir(parents=True)
     every = cache_folder(engine.collection, engine.checkpoint, "*")
     for cache in every.parent.glob(every.name):

@@ -15,7 +15,7 @@ from processes import FIRST_PORT
 from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
 from sieve.explorer.json_validation import read_strictness
-from sieve.explorer.serialize import search_report
+from sieve.explorer.serialize import describe_hidden, search_report
 from sieve.model.occlusion import GRID
 
 
@@ -49,6 +49,14 @@ def test_search_returns_the_results_of_the_engine(client: Client, tiny_engine) -
     assert found["hides"] == "images with P(snow) ≥ 30%"
     assert without_time(found) == without_time(search_report(query, outcome))
     assert found["seconds"] < 1
+
+
+def test_few_of_the_concepts_that_hide_images_are_named(tiny_engine) -> None:
+    query = tiny_engine.encode("a red circle in the snow")
+    everything = [part.dimension for part in query.dimensions]
+    hides = describe_hidden(tiny_engine.search(query, everything, never=True))
+    n = len(tiny_engine.concepts.grouped(everything))
+    assert n > 4 and hides.count(" or ") == 3 and hides.endswith(f"one of {n - 3} more concepts")
 
 
 def test_filter_is_one_of_the_listed_facets(client: Client) -> None:
