@@ -96,7 +96,7 @@ async function draw() {
   plot.setAttribute("aria-label", `Map of ${count(n, "image")}, coloured by ${shown.name}`);
   const [low, bar, high] = find(".sv-scale").children;
   low.textContent = shown.kind === "concept" ? "0" : "others";
-  high.textContent = shown.kind === "concept" ? `${shown.name} (${Sieve.number(shown.high)})` : `${shown.name}: ${whole(shown.items)}`;
+  high.textContent = shown.kind === "concept" ? `${shown.name} (${Sieve.number(shown.high)})` : count(shown.items, "image");
   bar.style.background = `linear-gradient(90deg, ${colours.join(", ")})`;
 }
 let listens = false;

@@ -272,6 +272,7 @@ window.Sieve ??= (() => {
     if ((!viewState.q && !viewState.item) || terms.some((term) => term.kind === "image")) return null;
     const now = viewState.item ? { image: viewState.item } : { query: viewState.q };
     if (viewState.without) now.without = viewState.without;
+    if (viewState.where) now.where = viewState.where;
     const off = [...(viewState.off ?? proposed)].sort((a, b) => a - b);
     if (String(off) !== String([...proposed].sort((a, b) => a - b))) now.off = off;
     if (off.length && viewState.never) now.strictness = Sieve.packStrictness(viewState);

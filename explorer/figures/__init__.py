@@ -29,7 +29,7 @@ from sieve.explorer.json_validation import (
     read_strictness,
     validate,
 )
-from sieve.explorer.view_state import Dimension, ItemId, Off
+from sieve.explorer.view_state import Dimension, ItemId, Off, Where
 
 CM_PER_INCH = 2.54
 WIDTHS = {"one column": 8.46, "two columns": 17.78}
@@ -84,6 +84,8 @@ class Row:
         float | str, PlainValidator(lambda value: read_strictness(value).as_json())
     ] = 1.0
     """From 0 to 1, "never", or "never:0.2" with another limit than 0.5."""
+    where: Where = ""
+    """Filter of the items; see `sieve.model.item_filter`."""
 
     def __post_init__(self) -> None:
         kinds = {
@@ -99,9 +101,9 @@ class Row:
                 f"a row needs exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}"
             )
         excludes = self.without or self.off is not None or self.strictness != 1
-        if excludes and not self.searches:
+        if (excludes or self.where) and not self.searches:
             raise ValueError(
-                f'a row with "{given[0]}" cannot have "without", "off" or "strictness"'
+                f'a row with "{given[0]}" cannot have "without", "off", "strictness" or "where"'
             )
 
     @property

@@ -218,7 +218,7 @@ def _search_row(
     names: Callable[[int], str],
 ) -> Content:
     push, never, limit = row.level
-    outcome = engine.search(query, row.off, push, never, columns, limit=limit)
+    outcome = engine.search(query, row.off, push, never, columns, limit=limit, where=row.where)
     tiles = []
     for found in outcome.results:
         caption = found.captions[0] if found.captions else ", ".join(found.labels)

@@ -245,7 +245,7 @@ def test_selection_of_images_filters_the_search_and_is_compared(page: Page, tiny
     part = page.locator(".sv-item-map")
     part.locator(".sv-map-plot[data-drawn]").wait_for(timeout=60_000)
     n_test = int((tiny_engine.collection.items["split"] == "test").sum())
-    expect(part.locator(".sv-scale")).to_contain_text(f"split:test: {n_test}")
+    expect(part.locator(".sv-scale")).to_contain_text(f"{n_test} images")
     known = tiny_engine.item_positions
     one = most_isolated(known)
     page.mouse.move(*at(page, known[one]))

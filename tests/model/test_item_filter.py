@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sieve.explorer.figures import Recipe
+from sieve.explorer.figures.content import complete_recipe, figure_content
 from sieve.model.engine import SearchEngine
 from sieve.model.item_filter import KINDS, Facet, ItemFilter, inside_polygon
 
@@ -132,3 +134,13 @@ def test_counts_follow_the_filter(tiny_engine: SearchEngine) -> None:
         if "split" in one.facet.kind
     }
     assert splits == items["split"].value_counts().to_dict()
+
+
+def test_a_row_of_a_figure_keeps_the_filter(tiny_engine: SearchEngine) -> None:
+    rows = [{"query": "a circle", "where": "split:test"}]
+    recipe = complete_recipe(tiny_engine, Recipe.from_json({"rows": rows}))
+    (content,) = figure_content(tiny_engine, recipe)
+    assert {tile.row for tile in content.tiles} <= selected(tiny_engine, "split:test")
+    assert recipe.as_json()["rows"] == rows
+    with pytest.raises(ValueError, match='cannot have .* or "where"'):
+        Recipe.from_json({"rows": [{"dimension": 3, "where": "split:test"}]})
