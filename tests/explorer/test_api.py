@@ -181,9 +181,11 @@ def test_errors_are_one_line(client: Client, arguments: tuple, line: str) -> Non
     assert "Traceback" not in str(raised.value) and "\n" not in str(raised.value).strip()
 
 
-def test_readme_example_prints_three_results(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+def test_example_of_the_guide_prints_three_results(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guide = (Path(__file__).parents[2] / "explorer" / "GUIDE.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     (block,) = (block for block in blocks if "http://127.0.0.1:7860" in block)
     exec(block.replace("http://127.0.0.1:7860", url), {})
     reported = capsys.readouterr().out.strip().splitlines()

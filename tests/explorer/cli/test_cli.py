@@ -179,8 +179,9 @@ def test_interrupt_is_one_line(
 
 
 def documented_commands() -> Iterator[list[str]]:
-    """Yield the arguments of the `sieve` commands in README.md and in the Dockerfile."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    """Yield the arguments of the `sieve` commands in README, guide and Dockerfile."""
+    pages = [(ROOT / page).read_text("utf-8") for page in ("README.md", "explorer/GUIDE.md")]
+    blocks = re.findall(r"```sh\n(.*?)```", "\n".join(pages), re.DOTALL)
     for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
         for words in (shlex.split(part, comments=True) for part in re.split(r" && | \| ", line)):
             if words[:1] == ["sieve"]:

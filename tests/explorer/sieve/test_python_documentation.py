@@ -1,4 +1,4 @@
-"""Test the documentation of the Python API: notebook, README and API reference."""
+"""Test the documentation of the Python API: notebook, guide and API reference."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_launch_shows_the_page_in_a_notebook(executed: nbformat.NotebookNode) ->
     assert len(pages) == 1 and 'src="http://127.0.0.1:' in pages[0] and "<iframe" in pages[0]
 
 
-def test_readme_example_runs(
+def test_example_of_the_guide_runs(
     scenes_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(scenes_home))
     monkeypatch.chdir(tmp_path)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    guide = (ROOT / "explorer" / "GUIDE.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     (block,) = (block for block in blocks if "import sieve" in block)
     names: dict[str, Any] = {}
     exec(block, names)
