@@ -2,7 +2,7 @@
 const { el, on, emit, viewState, whole, count } = Sieve;
 const { opener, chips, status, panel, input, fault, groups, passing } = Sieve.parts(element, {
   opener: ".sv-filter-open", chips: ".sv-facets", status: "[role=status]", panel: ".sv-filter-panel",
-  input: "input", fault: ".sv-fault", groups: ".sv-facet-groups", passing: ".sv-passing",
+  input: "input", fault: ".sv-filter-fault", groups: ".sv-facet-groups", passing: ".sv-passing",
 });
 const KINDS = {
   label: "Label", split: "Split", file: "Folder", caption: "Caption word", concept: "Concept", tag: "Tag",

@@ -150,11 +150,14 @@ def test_figure_is_a_file(url: str, tiny_engine, tmp_path: Path) -> None:
     client = Client(url, download_files=tmp_path, verbose=False)
     for kind in ("pdf", "svg", "png"):
         path = Path(client.predict(recipe, kind, api_name="/figure"))
-        assert (path.name, path.is_relative_to(tmp_path)) == (f"figure.{kind}", True)
+        assert (path.name, path.is_relative_to(tmp_path)) == (
+            f"a-circle-without-the-snow.{kind}",
+            True,
+        )
         drawn = draw_figure(tiny_engine, Recipe.from_json(recipe), kind)
         assert path.read_bytes() == drawn.data
     block = Path(client.predict(recipe, "tex", api_name="/figure")).read_text()
-    assert r"\includegraphics[width=17.78cm]{figure.pdf}" in block
+    assert r"\includegraphics[width=17.78cm]{a-circle-without-the-snow.pdf}" in block
     for bad, line in (
         ({}, "rows must have at least 1 item"),
         ([], "a recipe must be a JSON object"),

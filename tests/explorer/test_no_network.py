@@ -58,8 +58,8 @@ def test_no_request_leaves_the_machine(tiny_engine, external_requests: list[str]
     served = start(tiny_engine, port=FIRST_PORT + 80)
     try:
         with web_client(served.url, 30) as web:
-            found = call_api(web, "search", ["a circle", "the snow", None, 1.0, 10, False])
-            switched = call_api(web, "search", ["a circle", "the snow", [3, 5], 1.0, 10, False])
+            found = call_api(web, "search", ["a circle", "the snow", None, 1.0, 10, False, ""])
+            switched = call_api(web, "search", ["a circle", "the snow", [3, 5], 1.0, 10, False, ""])
             assert found["results"] and switched["off"] != found["off"]
             made = call_api(web, "figure", [{"rows": [{"query": "a circle"}]}, "pdf"])
             assert web.get(made["url"]).content.startswith(b"%PDF")

@@ -104,7 +104,10 @@ def test_backbone_name_is_checked_before_slow_imports(
     )  # fmt: skip
     first, *rest = run.stderr.splitlines()
     assert re.match("sieve: (loading|looking for).* backbone,? ViT-B-32/openai", first), run
-    assert rest == ["torch is imported"]
+    if command[0] in ("search", "export"):  # these read the collection before they import torch
+        assert len(rest) == 1 and "collection.json is damaged" in rest[0]
+    else:
+        assert rest == ["torch is imported"]
 
 
 def test_bundled_backbone_needs_no_loading_notice(

@@ -31,6 +31,7 @@ REPORT = {
         }
     ],
     "seconds": 0.001,
+    "where": "",
 }
 COLUMNS = (
     *("dimension", "name", "name_source", "runner_up", "firing_images", "firing_texts"),

@@ -173,15 +173,15 @@ def test_api_texts_have_the_length_limit_of_the_page(web: httpx.Client) -> None:
     for reported in (
         call_api("encode", long, ""),
         call_api("encode", "a", long),
-        call_api("search", long, "", None, 1.0, 5, False),
-        call_api("search", "a", long, None, 1.0, 5, False),
-        call_api("search", "a", "", None, long, 5, False),
-        call_api("search", "a", "", [0] * 5000, 1.0, 5, False),
-        call_api("search", "a", "", None, 1.0, long, False),
+        call_api("search", long, "", None, 1.0, 5, False, ""),
+        call_api("search", "a", long, None, 1.0, 5, False, ""),
+        call_api("search", "a", "", None, long, 5, False, ""),
+        call_api("search", "a", "", [0] * 5000, 1.0, 5, False, ""),
+        call_api("search", "a", "", None, 1.0, long, False, ""),
         call_api("dimension", long),
     ):
         assert "event: error" in reported and len(reported) < 400
-    assert "event: complete" in call_api("search", long[:-1], "", None, 1.0, 5, False)
+    assert "event: complete" in call_api("search", long[:-1], "", None, 1.0, 5, False, "")
 
 
 def test_unfetched_responses_are_limited(
@@ -219,7 +219,7 @@ def test_stored_response_size_is_limited(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sieve.explorer.api.MAX_RESPONSE_BYTES", 1000)
-    call = {"data": ["a circle", "", None, 1.0, 50, False]}
+    call = {"data": ["a circle", "", None, 1.0, 50, False, ""]}
     event = web.post("/gradio_api/call/search", json=call).json()["event_id"]
     assert "ask for fewer results" in web.get(f"/gradio_api/call/search/{event}").text
 
@@ -253,7 +253,7 @@ def test_invalid_calls_are_one_line(
 ) -> None:
     known = server_functions(web.get("/config").json())
     (number,) = [n for n, f in served.app.fns.items() if f.api_name == "search"]
-    search = ["a", "", None, 1.0, 5, False]
+    search = ["a", "", None, 1.0, 5, False, ""]
     posted: list[tuple[str, Any]] = []
     for odd in ODD:
         joined = {"session_hash": "s", "data": search, "fn_index": number}
