@@ -49,7 +49,9 @@ def test_ten_thousand_dimensions_are_listed_mapped_and_navigable(
     expect(crowd.locator(".sv-found")).to_contain_text("10,000 dimensions")
     crowd.get_by_text("Map", exact=True).click()
     drawn(crowd)
-    expect(crowd.get_by_text("10,000 active dimensions, t-SNE of their activations")).to_be_visible()
+    expect(
+        crowd.get_by_text("10,000 active dimensions, t-SNE of their activations")
+    ).to_be_visible()
     box = crowd.get_by_role("searchbox")
     box.fill("#9876")
     box.press("Enter")
