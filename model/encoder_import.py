@@ -19,10 +19,7 @@ from sieve.model.encoder import SparseEncoder
 from sieve.model.encoder_formats import READERS, ExternalEncoder
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import find_weights, tool_of_config
-from sieve.model.hyperparameters import (
-    IMAGE,
-    ImportSettings,
-)
+from sieve.model.hyperparameters import IMAGE, ImportSettings
 from sieve.model.tensor_files import TensorFile
 from sieve.model.training.calibration import calibrate
 from sieve.model.training.data import modality_means

@@ -165,7 +165,7 @@ class TrainingLog:
 
         try:
             run = wandb.init(project="sieve", name=name, config=asdict(config))
-        except Exception as error:  # of its own kinds, also if the user is not logged in
+        except Exception as error:  # wandb has many, such as one for a missing login
             raise ValueError(
                 f"Weights & Biases cannot start a run ({reason_of(error)}); log in with `wandb "
                 "login`, or set WANDB_MODE=offline"

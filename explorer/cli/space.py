@@ -172,7 +172,7 @@ def _copied(target: Path) -> Iterator[Path]:
 
 
 def _cache_codes(folder: Path, collection: Collection, checkpoint: Path, device: str) -> None:
-    """Open both, and move what is computed and cached then from this machine into the Space."""
+    """Compute the codes and maps that the page needs, and move them from the cache to the Space."""
     from sieve.model.dimensions.code_cache import cache_folder
     from sieve.model.dimensions.map import dimension_map, project_items
     from sieve.model.engine import SearchEngine
