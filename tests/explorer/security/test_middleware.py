@@ -24,7 +24,7 @@ from processes import FIRST_PORT
 
 from sieve.explorer.app import Server, start
 from sieve.explorer.cli.explore import Explore
-from sieve.explorer.security import request_body as bodies
+from sieve.explorer.security import request_checks as bodies
 from sieve.explorer.security.access import Access
 from sieve.explorer.uploads import MAX_BYTES
 from sieve.model.engine import SearchEngine
