@@ -26,9 +26,8 @@ from sieve.model.dimension_name import numbered
 from sieve.model.dimensions import DimensionPage
 from sieve.model.encoded_query import by_concept
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
-from sieve.model.explain import ItemComparison, Part
+from sieve.model.explain import ConceptRegion, ItemComparison, Part
 from sieve.model.item_filter import Facet, ItemFilter
-from sieve.model.occlusion import ConceptRegion
 from sieve.model.search_results import Contribution, OffDimension
 from sieve.model.set_difference import SetDifference, strongest_items
 
