@@ -8,7 +8,6 @@ one is left out with a note, so that the rest of the link still works.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from itertools import filterfalse
 from typing import Annotated, Any, Literal, get_args
@@ -208,16 +207,20 @@ def _drop_dimensions(values: dict[str, Any]) -> bool:
     if kept != ParsedQuery(query.find, query.exclude):
         values |= {"q": kept.find_field, "without": kept.without_field}
         named |= {"q"}
-    # The page itself ignores the dimensions in these two.
-    switched = any(re.search(r"\boff:", values.get(name, "")) for name in ("inspect", "versus"))
-    figure = values.get("figure", "")
-    values |= {"figure": _drop_from_figure(figure)} if figure else {}
-    return bool(named) or switched or values.get("figure", "") != figure
+    texts = {name: values[name] for name in _WITH_DIMENSIONS if name in values}
+    values |= {name: _WITH_DIMENSIONS[name](text) for name, text in texts.items()}
+    return bool(named) or any(values[name] != text for name, text in texts.items())
 
 
 def _is_numbered(term: Term) -> bool:
     """Return whether a term identifies a concept by a dimension number."""
     return term.kind == "concept" and term.value.isdecimal()
+
+
+def _drop_off(text: str) -> str:
+    """Remove the dimensions that are off from the state of a tab, `q:a dog,off:3 17,…`."""
+    parts = (part.partition(":") for part in text.split(","))
+    return ",".join("".join(part) for part in parts if part[0] not in ("off", "why-off"))
 
 
 def _drop_from_figure(text: str) -> str:
@@ -232,3 +235,7 @@ def _drop_from_figure(text: str) -> str:
         return json.dumps({**recipe, "rows": kept}, ensure_ascii=False) if kept else ""
     except (ValueError, KeyError, TypeError, RecursionError):
         return text  # the Figure tab shows the error
+
+
+_WITH_DIMENSIONS = {"inspect": _drop_off, "versus": _drop_off, "figure": _drop_from_figure}
+"""Functions that remove the dimensions from the fields of tabs."""

@@ -159,7 +159,7 @@ find(".sv-add-row").addEventListener("click", ({ target }) => {
 });
 function take(row) {
   if (row) return add({ ...row }, false);
-  fault.textContent = viewState.upload
+  fault.textContent = Sieve.hasUpload()
     ? "A figure cannot contain an uploaded image, only images of the collection."
     : "There is no current search. Search on the Search tab, or add a query here.";
 }

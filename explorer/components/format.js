@@ -27,13 +27,13 @@ Object.assign(window.Sieve, (() => {
     }
   }
 
-  // Dimensions that are off; null means those that “without” proposes. Ignored for links of another checkpoint.
+  // Dimensions that are off; null means those that “without” proposes.
   function decoded(text) {
     try { return decodeURIComponent(text); } catch { return ""; } // a malformed link
   }
   const packOff = (off) => (off === null ? "" : off.join(" ") || "none");
   function unpackOff(text) {
-    if (!text || Sieve.foreign) return null;
+    if (!text) return null;
     return text === "none" ? [] : text.split(" ").map(Number);
   }
   // Such as 0.5, “never”, or “never:0.2”, which hides images from a probability of 20%.

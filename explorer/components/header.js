@@ -66,7 +66,7 @@ element.querySelector(".sv-light").addEventListener("click", () => {
 const share = element.querySelector(".sv-share");
 share.addEventListener("click", async () => {
   const link = location.href;
-  if (Sieve.viewState.upload && Sieve.viewState.tab === "search") {
+  if (Sieve.hasUpload() && Sieve.viewState.tab === "search") {
     return Sieve.explain(share, "A search by an uploaded image cannot be shared, because the image is not stored.");
   }
   if (await Sieve.copied(link)) return Sieve.explain(share, "Link copied. It opens exactly this view.");

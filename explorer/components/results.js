@@ -228,4 +228,7 @@ on("samples", (items) => {
 });
 on("busy", (busy) => element.toggleAttribute("aria-busy", busy));
 // Results of an earlier query are dimmed below an error.
-on("fault", (line) => element.classList.toggle("sv-outdated", Boolean(line)));
+on("outdated", (is) => {
+  element.classList.toggle("sv-outdated", is);
+  if (is) summary.textContent = "Previous results, from before the error";
+});

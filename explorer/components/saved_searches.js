@@ -103,7 +103,7 @@ function row(search, editable) {
     ] : []));
 }
 function saveForm() {
-  if (!link && viewState.upload) return el("p", { class: "sv-hint" }, "A search by an uploaded image cannot be saved.");
+  if (!link && Sieve.hasUpload()) return el("p", { class: "sv-hint" }, "A search by an uploaded image cannot be saved.");
   const there = Sieve.notes.state.searches.find((search) => search.link === link);
   if (there) return el("p", { class: "sv-hint" }, "This search is saved as ", el("q", {}, there.name));
   const name = el("input", { type: "text", class: "sv-save-name", maxlength: "120", "aria-label": "Name of this search" });
@@ -121,14 +121,14 @@ function draw() {
   const home = searching && head ? head : slot;
   if (menu.parentElement !== home) home.append(menu);
   const there = searches.some((search) => search.link === link);
-  const canSave = editable && !there && Boolean(link || viewState.upload);
+  const canSave = editable && !there && Boolean(link || Sieve.hasUpload());
   menu.hidden = searching && !canSave && !searches.length;
   opener.textContent = !searching ? "Manage" : canSave ? "Save" : "Saved";
   pills.replaceChildren(el("span", { class: "sv-try-label" }, "Saved"), ...searches.slice(0, PILLS).map((search) => anchor(search, "sv-pill")));
   if (!menu.open) return;
   const listed = [...searches, ...[...deleted.values()].filter((gone) => !searches.some((one) => one.id === gone.id))].sort((a, b) => b.id - a.id);
   panel.replaceChildren(...[
-    searching && editable && (link || viewState.upload) && saveForm(), searching && status,
+    searching && editable && (link || Sieve.hasUpload()) && saveForm(), searching && status,
     listed.length > 0 && el("ul", { "aria-label": "Saved searches" }, ...listed.map((search) => row(search, editable))), !searching && status,
   ].filter(Boolean));
 }

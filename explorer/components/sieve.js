@@ -56,7 +56,12 @@ window.Sieve ??= (() => {
   }
 
   function take(answer, { list = false, push = false } = {}) {
-    if (answer.error) return list && !answer.busy && !answer.gone ? refuse(answer.error) : emit("fault", answer.error);
+    if (answer.error) {
+      if (list && !answer.busy && !answer.gone) return refuse(answer.error);
+      emit("outdated", true);
+      return emit("fault", answer.error);
+    }
+    emit("outdated", false);
     emit("fault", "");
     if (list) {
       Object.assign(viewState, { q: answer.q, without: answer.without, item: answer.item, upload: answer.upload, off: answer.off });
@@ -80,6 +85,7 @@ window.Sieve ??= (() => {
     Object.assign(viewState, { q: "", item: "", upload: "", off: null });
     searchLink = "";
     terms = [];
+    emit("outdated", false);
     emit("cleared");
     emit("notes", []);
     emit("suggestion", null);
@@ -95,8 +101,8 @@ window.Sieve ??= (() => {
     try { return JSON.parse(sessionStorage.getItem(searchesKey())) ?? []; } catch { return []; }
   }
   function remember({ q, without, like, dimensions }) {
-    const { item, upload } = viewState;
-    if (upload) return; // the image is lost when the page is closed
+    const { item } = viewState;
+    if (hasUpload()) return; // the image is lost when the page is closed
     const now = { q, without, item, like, dimensions: dimensions.map((row) => row.d) };
     const same = (one) => one.q === q && one.without === without && one.item === item;
     const recent = [now, ...searches().filter((one) => !same(one))].slice(0, MAX_SEARCHES);
@@ -147,7 +153,12 @@ window.Sieve ??= (() => {
   }
   const sameQuery = (a, b) => Object.keys(query()).every((name) => name === "preview" || String(a[name]) === String(b[name]));
 
-  const hadUpload = () => Boolean(history.state?.uploaded);
+  const hasUpload = () => Boolean(viewState.upload) || terms.some((term) => term.kind === "image");
+  // A URL cannot contain an uploaded image, so the history state holds the search and the previews.
+  function uploadState() {
+    const { preview: _, ...search } = query();
+    return { search, previews: [...previews].filter(([key]) => key === search.upload || `${search.q} ${search.without}`.includes(key)) };
+  }
   // URL: the search as serialised by the server, plus the tab and dimension.
   function writeAddress(push) {
     const old = new URLSearchParams(location.search);
@@ -166,40 +177,39 @@ window.Sieve ??= (() => {
     }
     const link = now.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
     const address = location.pathname + (link ? `?${link}` : "");
-    // A URL cannot contain an uploaded image; the history state records that there was one.
-    const uploaded = Boolean(viewState.upload);
-    if (address === location.pathname + location.search && uploaded === hadUpload()) return;
-    history[push ? "pushState" : "replaceState"](uploaded ? { uploaded } : null, "", address);
+    const state = hasUpload() ? uploadState() : null;
+    if (address === location.pathname + location.search && same(state, history.state)) return;
+    history[push ? "pushState" : "replaceState"](state, "", address);
   }
 
   let about = {};
   let opened = false;
-  let foreign = false; // whether the opened link was made with another checkpoint
   async function open(link) {
     opened = false;
-    const lost = hadUpload() ? ["Uploaded images are lost when the page is reloaded. Add the image again to repeat the search."] : [];
+    const uploaded = history.state?.search && history.state;
     const found = await Sieve.call(server.sieve_open, link);
     emit("again", found.busy || found.gone ? () => open(link) : null);
     if (!found.place) return emit("fault", found.error);
     about = found.about;
-    const made = new URLSearchParams(link).get("checkpoint");
-    foreign = Boolean(made) && made !== about.checkpoint;
     document.documentElement.style.setProperty("--sv-aspect", about.aspect);
     emit("about", about);
     const before = viewState.tab;
-    Object.assign(viewState, found.place, { upload: "" });
+    Object.assign(viewState, found.place, { upload: "" }, uploaded?.search);
+    for (const [key, image] of uploaded?.previews ?? []) previews.set(key, image);
     if (found.error) viewState.item = ""; // the item may not exist
-    preview = "";
+    preview = previews.get(viewState.upload) ?? "";
+    terms = [];
     searchLink = found.answer?.link ?? "";
     emit("question", { ...viewState, preview });
     emit("switches", { ...viewState });
     emit("where", found.facets);
-    if (found.answer) take(found.answer, { list: true });
+    if (uploaded) updateTitle();
+    else if (found.answer) take(found.answer, { list: true });
     else {
       emit("samples", found.samples);
       updateTitle();
     }
-    emit("link-notes", [...lost, ...found.notes]);
+    emit("link-notes", found.notes);
     emit("notes", found.answer?.notes ?? []);
     emit("suggestion", found.answer?.suggestion ?? null);
     emit("fault", Sieve.sentence(found.error ?? ""));
@@ -207,7 +217,8 @@ window.Sieve ??= (() => {
     for (const name of Object.values(TAB_TEXTS)) emit(name, viewState[name]);
     showTab(viewState.tab);
     if (viewState.tab !== before) emit("tab", viewState.tab);
-    writeAddress(false);
+    if (uploaded) await ask({ list: true });
+    else writeAddress(false);
     opened = true;
   }
   function connect(functions) {
@@ -343,12 +354,11 @@ window.Sieve ??= (() => {
   const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.file || item.id;
 
   return {
-    on, emit, viewState, search, searchTerms, addTerm, writeTerm, previews, refuse, clear, change, hasQuery, query, sameQuery, open, connect, showTab, showDimension,
+    on, emit, viewState, search, searchTerms, addTerm, writeTerm, previews, refuse, clear, change, hasQuery, hasUpload, query, sameQuery, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
     el, parts, image, thumbnail, titleOf, bar, rated, isGuess, nameNode, dimensionLink, definition, openItem, same,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and the results are mounted
     get about() { return about; },
-    get foreign() { return foreign; },
     get used() { return used; },
     get server() { return server; },
     get terms() { return terms; },

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
@@ -49,6 +53,42 @@ def test_a_change_without_effect_rewrites_no_result(page: Page) -> None:
     switches(page).first.uncheck()
     settle(page)
     assert page.evaluate("writes") > 0
+
+
+def test_search_by_upload_survives_a_reload_and_an_error_marks_old_results(
+    page: Page, pictures: Path, tiny_engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(page)
+    page.locator("input[type=file]").first.set_input_files(pictures / "images" / "003.png")
+    expect(page.get_by_text("your image")).to_be_visible()
+    settle(page)
+    switches(page).first.uncheck()
+    settle(page)
+    before = found(page)
+    page.reload()
+    settle(page)
+    assert found(page) == before
+    expect(page.get_by_text("your image")).to_be_visible()
+    assert not switches(page).first.is_checked()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny_engine, "search", Mock(side_effect=ValueError("the disk is full")))
+        switches(page).first.check()
+        settle(page)
+        expect(page.locator(".sv-messages .sv-fault").first).to_have_text("The disk is full")
+        expect(page.locator(".sv-summary")).to_have_text("Previous results, from before the error")
+    switches(page).nth(1).uncheck()
+    settle(page)
+    expect(page.locator(".sv-summary")).to_contain_text("24 results")
+
+    page.evaluate(
+        "history.replaceState({ ...history.state,"
+        " search: { ...history.state.search, upload: '0'.repeat(16) } }, '')"
+    )
+    page.reload()
+    settle(page)
+    expect(page.locator(".sv-messages .sv-fault").first).to_contain_text("no longer stored")
+    assert found(page) == []
 
 
 def test_without_proposes_off_dimensions_at_the_top(page: Page, tiny_engine) -> None:

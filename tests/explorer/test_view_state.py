@@ -121,8 +121,8 @@ def test_any_text_can_be_parsed(query: str) -> None:
     ("link", "saved"),
     [
         ("tab=dimensions&dimension=7", {"dimension": None}),
-        ("tab=inspect&inspect=left:a+dog,off:3", {"inspect": "left:a dog,off:3"}),
-        ("tab=compare&versus=q:a+dog,off:3", {"versus": "q:a dog,off:3"}),
+        ("tab=inspect&inspect=left:a+dog,off:3", {"inspect": "left:a dog"}),
+        ("tab=compare&versus=q:a+dog,off:3", {"versus": "q:a dog"}),
         ('figure={"rows":[{"dimension":7}]}', {"figure": ""}),
         (
             'figure={"rows":[{"query":"a+dog","off":[3]},{"dimension":7}],"columns":2}',
