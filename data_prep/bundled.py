@@ -78,7 +78,7 @@ def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Pa
     if (target / MANIFEST).is_file():
         return target
     # Imported here because later starts need neither drawing nor torch.
-    from sieve.data_prep.pipeline.work_dir import WorkDirLockedError
+    from sieve.data_prep.pipeline.plan import WorkDirLockedError
     from sieve.data_prep.precomputed import PrecomputedEmbeddings
     from sieve.data_prep.prepare import prepare
     from sieve.data_prep.scenes import Scenes

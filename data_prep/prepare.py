@@ -21,9 +21,8 @@ from sieve.data_prep.pipeline.decode import (
     report_killed_decoder,
 )
 from sieve.data_prep.pipeline.embed import IMAGE_BATCH, Embedder
-from sieve.data_prep.pipeline.plan import PreparationPlan, Shard, split_range
+from sieve.data_prep.pipeline.plan import Chunk, PreparationPlan, Shard, WorkDir, split_range
 from sieve.data_prep.pipeline.record_table import RecordTable, read_records
-from sieve.data_prep.pipeline.work_dir import Chunk, WorkDir
 from sieve.data_prep.pipeline.write import write_collection
 from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
 from sieve.data_prep.records import MAX_BAD_SHARE, Source, Tally, hash64, skipped_rows

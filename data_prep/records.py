@@ -77,7 +77,7 @@ class Source(Protocol):
     """Origin of a collection's records. Instances are picklable and hold no open files.
 
     A source may also have `skipped_rows`, which returns a list of `Skipped`, and the attributes
-    `root` and `follow_links` of `sieve.data_prep.sources.base.BaseSource`.
+    `root` and `follow_links` of `sieve.data_prep.sources.BaseSource`.
     """
 
     @property

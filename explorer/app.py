@@ -1,17 +1,24 @@
 """The Gradio app of the explorer: `build_app(engine)` builds it, `start(engine)` serves it.
 
+A `Server` serves a collection until stopped. If no checkpoint fits the collection, the page offers
+to train one. When the page asks for another checkpoint, the app is restarted with it at the same
+address, and the page reloads itself.
+
 Environment variables that Gradio reads at import are set first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -36,7 +43,7 @@ from gradio.utils import get_upload_folder  # noqa: E402
 from sieve.explorer.api import add_api  # noqa: E402
 from sieve.explorer.checkpoint_report import CheckpointReporter  # noqa: E402
 from sieve.explorer.components import component, page_head  # noqa: E402
-from sieve.explorer.concurrency import UnfetchedResponses  # noqa: E402
+from sieve.explorer.concurrency import UnfetchedResponses, limit_memory_arenas  # noqa: E402
 from sieve.explorer.figures.drawing import figures_folder  # noqa: E402
 from sieve.explorer.security.access import Access  # noqa: E402
 from sieve.explorer.security.middleware import RouteAllowList, handle_exception  # noqa: E402
@@ -48,6 +55,8 @@ from sieve.explorer.tabs.figure import figure_tab  # noqa: E402
 from sieve.explorer.tabs.inspect import RegionHandlers, inspect_tab  # noqa: E402
 from sieve.explorer.tabs.search import SearchHandlers, search_tab  # noqa: E402
 from sieve.explorer.tabs.train import TrainHandlers, train_tab  # noqa: E402
+from sieve.model.checkpoint_choice import explain_choice, find_checkpoint  # noqa: E402
+from sieve.model.collection import Collection  # noqa: E402
 from sieve.model.engine import SearchEngine  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -59,6 +68,7 @@ API_THREADS = 8
 """Threads for API calls; thumbnails and page components have other ones (`RequestLimiter`)."""
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+_POLL_SECONDS = 0.3
 
 
 class Served(NamedTuple):
@@ -254,3 +264,94 @@ def _is_free(host: str, port: int) -> bool:
             log.debug("port %s: %s", port, error)
             return False
     return True
+
+
+@dataclass(eq=False)
+class Server:
+    """Serve one collection with one checkpoint at a time."""
+
+    collection: Collection
+    open_engine: Callable[[Path | None], SearchEngine]
+    """Opens the collection with a checkpoint; None chooses the one that fits best."""
+    host: str = "127.0.0.1"
+    port: int = 7860
+    """The first port to try; later the one in use."""
+    device: str = "auto"
+    """Device for training."""
+    training: bool = True
+    """Whether checkpoints can be trained on the page; a public page never offers it."""
+    text_encoder: str = ""
+    """Text encoder to use instead of the collection's backbone; empty for the backbone."""
+    access: Access = Access()
+    served: Served | None = field(default=None, init=False)
+    note: str = field(default="", init=False)
+    """Explains the choice of the open checkpoint if another one could be expected."""
+    _train_handlers: TrainHandlers | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.training = self.training and not self.access.public
+
+    def start(self, checkpoint: Path | None = None) -> Served:
+        """Serve a checkpoint, by default the best; if none fits, serve a page to train one.
+
+        Raises a FileNotFoundError or ValueError if it cannot be opened, or no port is free.
+        """
+        if checkpoint is None and self.training:
+            try:
+                find_checkpoint(self.collection)
+            except FileNotFoundError as error:
+                log.info("%s", error)
+                return self._serve(None)
+        return self._serve(self.open_engine(checkpoint))
+
+    def switch_checkpoint(self) -> None:
+        """Restart at the same address with the checkpoint that the page asks for, if any."""
+        handlers = self._train_handlers
+        wanted = handlers.wanted() if handlers else None
+        if handlers is None or self.served is None or wanted is None:
+            return
+        try:
+            engine = self.open_engine(wanted)
+        except (ValueError, OSError) as error:
+            handlers.not_opened(wanted, error)
+            return
+        self.served.app.close(verbose=False)
+        self.port = int(self.served.url.rsplit(":", 1)[1])
+        self._serve(engine)
+
+    def _serve(self, engine: SearchEngine | None) -> Served:
+        path = Path(engine.checkpoint.path) if engine else None
+        if self.training:
+            self._train_handlers = TrainHandlers(
+                self.collection, path, self.device, self.text_encoder
+            )
+        self.note = str(explain_choice(self.collection, path)) if path else ""
+        self.served = start(
+            engine,
+            host=self.host,
+            port=self.port,
+            training=self._train_handlers,
+            access=self.access,
+        )
+        return self.served
+
+
+def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:
+    """Print the address, and whether the requested port is in use; serve until interrupted."""
+    limit_memory_arenas()
+    served = server.start(checkpoint)
+    note = "" if served.url.endswith(f":{port}") else f" (port {port} is in use)"
+    sys.stdout.write(f"Sieve is at {served.url}{note}\n")
+    if server.note:
+        sys.stdout.write(f"{server.note}\n")
+    sys.stdout.flush()
+    try:
+        while True:
+            time.sleep(_POLL_SECONDS)
+            server.switch_checkpoint()
+    except KeyboardInterrupt:
+        log.info("stopped")
+    finally:
+        (server.served or served).close()
+        # Otherwise the garbage collection at exit takes seconds.
+        gc.freeze()

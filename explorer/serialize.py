@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,8 @@ from sieve.model.dimension_name import numbered
 from sieve.model.dimensions import DimensionPage
 from sieve.model.encoded_query import by_concept
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
-from sieve.model.explain import ItemComparison, Part
+from sieve.model.explain import ConceptRegion, ItemComparison, Part
 from sieve.model.item_filter import Facet, ItemFilter
-from sieve.model.occlusion import ConceptRegion
 from sieve.model.search_results import Contribution, OffDimension
 from sieve.model.set_difference import SetDifference, strongest_items
 
@@ -134,7 +134,7 @@ def describe_concept(concept: Mapping[str, Any]) -> str:
 
 def _without_concept_name(part: Contribution | OffDimension) -> dict[str, Any]:
     """Serialise a part of a score, whose concept's name is reported once."""
-    return {name: value for name, value in asdict(part).items() if name != "concept_name"}
+    return {name: value for name, value in part._asdict().items() if name != "concept_name"}
 
 
 def backbone_name(collection: Collection) -> str:
@@ -234,7 +234,8 @@ def page_json(page: DimensionPage) -> dict[str, Any]:
 def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict[str, Any]:
     """Serialise results for the page, with the dense baseline's if they are requested."""
     shown = [*outcome.results, *outcome.left]
-    named = [*(part for result in shown for part in result.contributions), *outcome.off]
+    parts = chain(outcome.off, *(result.contributions for result in shown))
+    named = {part.dimension: part for part in parts}.values()
     names = {str(part.dimension): part.name for part in named}
     return {
         "names": names | {str(part.concept): part.concept_name for part in named},

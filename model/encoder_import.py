@@ -21,9 +21,8 @@ from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import find_weights, tool_of_config
 from sieve.model.hyperparameters import IMAGE, ImportSettings
 from sieve.model.tensor_files import TensorFile
-from sieve.model.training.calibration import calibrate
 from sieve.model.training.data import modality_means
-from sieve.model.training.validation import code_quality
+from sieve.model.training.validation import calibrate, code_quality
 
 log = logging.getLogger(__name__)
 

@@ -391,8 +391,9 @@ class SearchEngine:
         before = builder.find(self.index, plain, top) if off else found
         results, left = builder.compare(found, before, weighted)
         weights = tuple(
-            OffDimension(j, builder.names(j), weight, *builder.names.concept(j))
+            OffDimension(j, name, weight, concept, concept_name)
             for j, weight in zip(off, weighted.weights, strict=True)
+            for name, concept, concept_name in [builder.names.described(j)]
         )
         return SearchOutcome(
             weights,

@@ -135,6 +135,8 @@ class FileNames:
 
 def _shard_path(image: str) -> str:
     """Convert a reference into a shard to a path with forward slashes."""
+    if "::" not in image:  # the common case, and the patterns are slow
+        return image.replace(os.sep, "/")
     if member := _MEMBER.fullmatch(image):
         folder, _, name = member["member"].removeprefix("./").rpartition("/")
         key = name.rpartition(".")[0] or name

@@ -51,9 +51,9 @@ from sieve.model.engine import SearchEngine
 from sieve.model.files import sieve_home
 from sieve.model.hyperparameters import IMAGE, TrainingConfig
 from sieve.model.interpretability import GOOD_AUC, leakage_pairs, matches_name
-from sieve.model.training.calibration import calibrate
 from sieve.model.training.data import TextEncoder, TrainingData, modality_means
 from sieve.model.training.trainer import Trainer
+from sieve.model.training.validation import calibrate
 
 CONTROLS = ("untrained", "frozen decoder", "shuffled pairs", "coordinates", "PCA", "ICA")
 TRAINED = "trained"

@@ -19,8 +19,7 @@ from sieve.model.exclusion import Query, best, contributions
 from sieve.model.index import Index
 
 
-@dataclass(frozen=True)
-class Contribution:
+class Contribution(NamedTuple):
     """One dimension's part of a score; not positive if the dimension is off."""
 
     dimension: int
@@ -43,8 +42,7 @@ class ConceptContribution:
     """Dimensions that contribute."""
 
 
-@dataclass(frozen=True)
-class OffDimension:
+class OffDimension(NamedTuple):
     """A dimension that is off, with its weight."""
 
     dimension: int
@@ -165,6 +163,14 @@ class Hit(NamedTuple):
     position: int = 0
 
 
+class _Item(NamedTuple):
+    """Columns of the table of items that results show."""
+
+    id: str
+    captions: Sequence[str]
+    labels: Sequence[str]
+
+
 @dataclass(frozen=True)
 class ResultBuilder:
     """Find hits, group those that show the same picture, and describe each group as a result."""
@@ -196,16 +202,18 @@ class ResultBuilder:
         `before` are the hits with all dimensions on.
         """
         rank_before = {self.copies.group(hit.row): rank for rank, hit in enumerate(before, 1)}
+        items = self._items([*found, *before])
         results = []
         for rank, (hit, presence) in enumerate(self._with_presence(found), 1):
             earlier = rank_before.pop(self.copies.group(hit.row), None)
-            results.append(self._result(hit, rank, earlier, self._parts(hit, query), presence))
+            parts = self._parts(hit, query)
+            results.append(self._result(items[hit.row], hit, rank, earlier, parts, presence))
         left = []
         for rank, (hit, presence) in enumerate(self._with_presence(before), 1):
             if self.copies.group(hit.row) in rank_before:
                 parts = self._parts(hit, query)
                 rescored = hit._replace(score=sum(part.value for part in parts))
-                left.append(self._result(rescored, 0, rank, parts, presence))
+                left.append(self._result(items[hit.row], rescored, 0, rank, parts, presence))
         return tuple(results), tuple(left)
 
     def list_best(self, scores: np.ndarray, top: int) -> tuple[Result, ...]:
@@ -215,7 +223,8 @@ class ResultBuilder:
             return list(map(Hit, *(part.tolist() for part in best(scores, top))))
 
         hits = self._distinct(search, top)
-        return tuple(self._result(hit, rank) for rank, hit in enumerate(hits, 1))
+        items = self._items(hits)
+        return tuple(self._result(items[hit.row], hit, rank) for rank, hit in enumerate(hits, 1))
 
     def _distinct(self, search: Callable[[int], list[Hit]], top: int) -> list[Hit]:
         wanted = top + len(self.query_rows)
@@ -233,10 +242,11 @@ class ResultBuilder:
     def _parts(self, hit: Hit, query: Query) -> tuple[Contribution, ...]:
         assert hit.codes is not None
         dimensions, values = contributions(hit.codes, query, hit.position)
-        return tuple(
-            Contribution(j, self.names(j), value, *self.names.concept(j))
-            for j, value in zip(dimensions.tolist(), values.tolist(), strict=True)
-        )
+        parts = []
+        for j, value in zip(dimensions.tolist(), values.tolist(), strict=True):
+            name, concept, concept_name = self.names.described(j)
+            parts.append(Contribution(j, name, value, concept, concept_name))
+        return tuple(parts)
 
     def _with_presence(self, hits: list[Hit]) -> list[tuple[Hit, tuple[ConceptPresence, ...]]]:
         presences = self.excluded.presences
@@ -251,28 +261,34 @@ class ResultBuilder:
             (hit, list_presence(presences, each)) for hit, each in zip(hits, found, strict=True)
         ]
 
+    def _items(self, hits: Sequence[Hit]) -> dict[int, _Item]:
+        """Return the items of hits by row, all read at once."""
+        rows = list({hit.row for hit in hits})
+        columns = (self.collection.items[name].iloc[rows] for name in _Item._fields)
+        return dict(zip(rows, map(_Item._make, zip(*columns, strict=True)), strict=True))
+
     def _result(
         self,
+        item: _Item,
         hit: Hit,
         rank: int,
         rank_before: int | None = None,
         parts: tuple[Contribution, ...] = (),
         presence: tuple[ConceptPresence, ...] = (),
     ) -> Result:
-        items, files = self.collection.items, self.collection.file_names
-        item = items.iloc[hit.row]
         return Result(
-            id=item["id"],
+            id=item.id,
             row=hit.row,
             score=hit.score,
-            captions=tuple(item["captions"]),
-            labels=tuple(item["labels"]),
+            captions=tuple(item.captions),
+            labels=tuple(item.labels),
             contributions=parts,
             rank=rank,
             rank_before=rank_before,
-            file=files[hit.row],
-            copies=tuple(
-                Copy(items["id"].iloc[one], files[one]) for one in self.copies.of(hit.row)
-            ),
+            file=self.collection.file_names[hit.row],
+            copies=tuple(map(self._copy, self.copies.of(hit.row))),
             presence=presence,
         )
+
+    def _copy(self, row: int) -> Copy:
+        return Copy(self.collection.items["id"].iloc[row], self.collection.file_names[row])

@@ -17,9 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
-from sieve.data_prep.pipeline.plan import PreparationPlan, Shard
+from sieve.data_prep.pipeline.plan import PreparationPlan, Shard, WorkDir
 from sieve.data_prep.pipeline.record_table import RECORD_SCHEMA
-from sieve.data_prep.pipeline.work_dir import WorkDir
 from sieve.data_prep.records import Skipped, skipped_rows, split_from_hash, write_skipped
 from sieve.model import collection as layout
 from sieve.model.collection import write_manifest

@@ -20,7 +20,7 @@ from typing import Any
 from sieve.data_prep.captions.caption_text import CellError, captions_in, split_named, tidy
 from sieve.data_prep.images import UNREADABLE_IMAGES
 from sieve.data_prep.records import HASH_SPLIT, Record, SkippedRows
-from sieve.data_prep.sources.base import BaseSource, require_file, require_folder, usable_captions
+from sieve.data_prep.sources import BaseSource, require_file, require_folder, usable_captions
 from sieve.data_prep.sources.local_images import ImageNames, may_be_same, walk
 from sieve.model.files import reason_of
 

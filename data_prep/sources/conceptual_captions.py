@@ -38,7 +38,7 @@ from sieve.data_prep.captions.caption_text import (
 from sieve.data_prep.captions.formats import numbered_lines
 from sieve.data_prep.images import readable_extensions
 from sieve.data_prep.records import Record, SkippedRows
-from sieve.data_prep.sources.base import BaseSource, require_folder, usable_captions
+from sieve.data_prep.sources import BaseSource, require_folder, usable_captions
 from sieve.data_prep.sources.img2dataset import NOT_DOWNLOADED, Img2Dataset, url_table_advice
 from sieve.data_prep.sources.local_images import walk
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from sieve.data_prep.captions.caption_text import IMAGE_SUFFIX
 from sieve.data_prep.captions.formats import DELIMITERS, json_lines, parquet_values
-from sieve.data_prep.sources.base import require_folder
+from sieve.data_prep.sources import require_folder
 from sieve.model.files import MappedArray, reason_of
 
 IMAGES, TEXTS, METADATA = "img_emb", "text_emb", "metadata"

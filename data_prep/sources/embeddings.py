@@ -28,7 +28,7 @@ from sieve.data_prep.captions.caption_text import (
 )
 from sieve.data_prep.precomputed import ConcatRows, PrecomputedEmbeddings, RowArray
 from sieve.data_prep.records import Record, SkippedRows
-from sieve.data_prep.sources.base import ExternalSource, require_folder
+from sieve.data_prep.sources import ExternalSource, require_folder
 from sieve.data_prep.sources.embedding_files import (
     EmbeddingShard,
     open_shards,

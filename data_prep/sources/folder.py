@@ -33,7 +33,7 @@ from sieve.data_prep.captions.caption_text import (
 from sieve.data_prep.captions.formats import SUFFIXES, detect_encoding, read_rows
 from sieve.data_prep.images import UNREADABLE_IMAGES
 from sieve.data_prep.records import Record, SkippedRows
-from sieve.data_prep.sources.base import BaseSource, require_file, require_folder
+from sieve.data_prep.sources import BaseSource, require_file, require_folder
 from sieve.data_prep.sources.local_images import FOLLOW_LINKS, ImageNames, walk
 from sieve.model.files import reason_of
 

@@ -29,7 +29,7 @@ from sieve.data_prep.captions.caption_text import (
 )
 from sieve.data_prep.images import load_image_bytes
 from sieve.data_prep.records import HASH_SPLIT, Record, SkippedRows
-from sieve.data_prep.sources.base import BaseSource, usable_captions
+from sieve.data_prep.sources import BaseSource, usable_captions
 from sieve.data_prep.sources.img2dataset import IMAGE_COLUMNS, holds_image_bytes
 from sieve.data_prep.sources.local_images import open_inside
 from sieve.model.files import reason_of

@@ -36,7 +36,7 @@ from sieve.data_prep.captions.caption_text import (
 from sieve.data_prep.captions.formats import parquet_values
 from sieve.data_prep.images import load_image_bytes, readable_extensions
 from sieve.data_prep.records import HASH_SPLIT, SPLITS, Record, Skipped, SkippedRows
-from sieve.data_prep.sources.base import BaseSource, usable_captions
+from sieve.data_prep.sources import BaseSource, usable_captions
 from sieve.data_prep.sources.embedding_files import read_table
 from sieve.data_prep.sources.webdataset import MAX_TEXT_BYTES, Sample, open_member, read_samples
 from sieve.model.files import reason_of

@@ -30,7 +30,7 @@ from sieve.data_prep.captions.caption_text import (
 )
 from sieve.data_prep.precomputed import PrecomputedCodes
 from sieve.data_prep.records import Record, SkippedRows
-from sieve.data_prep.sources.base import ExternalSource, require_file, require_folder
+from sieve.data_prep.sources import ExternalSource, require_file, require_folder
 from sieve.data_prep.sources.embedding_files import TABLES, read_arrays, read_table
 from sieve.model.codes import SparseCodes, csr_fault
 from sieve.model.external_sae import external_sae_fault

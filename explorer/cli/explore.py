@@ -60,7 +60,7 @@ class Explore:
     def run(self) -> None:
         """Serve until stopped."""
         self.backbone.announce(self.collection)
-        from sieve.explorer.server import Server, launch
+        from sieve.explorer.app import Server, launch
         from sieve.model.checkpoint_choice import checkpoint_path
         from sieve.model.collection import Collection
         from sieve.model.engine import SearchEngine
@@ -162,7 +162,7 @@ class Regions:
     def run(self) -> None:
         """Print the regions."""
         from sieve.explorer.serialize import regions_json
-        from sieve.model.occlusion import item_regions
+        from sieve.model.explain import item_regions
 
         engine = self.backbone.open_engine(self.collection, self.checkpoint)
         regions = item_regions(engine, self.item)

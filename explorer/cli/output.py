@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sieve.model.collection import Collection
-    from sieve.model.occlusion import ConceptRegion
+    from sieve.model.explain import ConceptRegion
 
 
 _FILE_WIDTH = 40

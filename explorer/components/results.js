@@ -38,6 +38,7 @@ function makeTile(id) {
     type: "button", class: "sv-like", title: "More like this", onclick: () => Sieve.search({ item: id }),
   }, "more like this");
   const node = el("li", { class: "sv-tile", "data-id": id }, open, like);
+  parts.image.loading = "eager"; // a lazy image is requested one frame later
   const tile = { node, open, like, parts, shown: null };
   return tile;
 }
@@ -74,18 +75,23 @@ function chipsOf(item, names, off) {
   return [...present.map(presenceChip), ...earned.map((sum) => chip(sum, names))]; // few chips fit
 }
 
+// Only what differs is written, because the browser lays out again whatever is written.
+function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
 function fillTile(tile, item, names, off) {
   const { parts } = tile;
   const [kind, sign, spoken] = badgeOf(item, off.size > 0);
   tile.shown = { ...item, names, off: [...off] };
-  parts.rank.textContent = item.rank || "";
-  parts.badge.textContent = sign;
+  write(parts.rank, String(item.rank || ""));
+  write(parts.badge, sign);
   parts.badge.className = `sv-badge sv-badge-${kind}`;
-  parts.score.textContent = item.score === undefined ? "" : number(item.score);
-  parts.text.textContent = titleOf(item);
-  parts.copies.textContent = copiesOf(item);
+  write(parts.score, item.score === undefined ? "" : number(item.score));
+  write(parts.text, titleOf(item));
+  write(parts.copies, copiesOf(item));
   tile.open.title = item.file;
-  parts.chips.replaceChildren(...(item.parts ? chipsOf(item, names, off) : []));
+  const chips = el("span", { class: "sv-chips" }, ...(item.parts ? chipsOf(item, names, off) : []));
+  if (!parts.chips.isEqualNode(chips)) parts.chips.replaceChildren(...chips.childNodes);
   tile.node.classList.toggle("sv-is-new", kind === "entered");
   const where = item.rank ? `${item.rank}${spoken ? `, ${spoken}` : ""}: ` : "";
   const copies = copiesOf(item);
@@ -93,21 +99,27 @@ function fillTile(tile, item, names, off) {
   tile.like.setAttribute("aria-label", `More like ${titleOf(item)}`);
 }
 
-// Animate tiles from their previous position; new ones fade in.
+// Put tiles in order. Those that stay in place are not moved in the document, which would lay them out again.
 function arrange(nodes) {
-  const moves = !calm.matches && grid.childElementCount > 0 && document.visibilityState === "visible";
-  const before = new Map(moves ? [...grid.children].map((node) => [node, node.getBoundingClientRect()]) : []);
-  grid.replaceChildren(...nodes);
-  if (!moves) return;
-  for (const node of nodes) {
+  const kept = new Set(nodes);
+  for (const node of [...grid.children]) if (!kept.has(node)) node.remove();
+  for (const [at, node] of nodes.entries()) if (grid.children[at] !== node) grid.insertBefore(node, grid.children[at] ?? null);
+}
+// Animate tiles from their previous position in the grid; new ones fade in. Positions are read once, after
+// everything is written.
+let places = new Map();
+let width = 0;
+function animate() {
+  const before = width === grid.clientWidth ? places : new Map();
+  places = new Map([...grid.children].map((node) => [node, [node.offsetLeft, node.offsetTop]]));
+  width = grid.clientWidth;
+  if (calm.matches || !before.size || document.visibilityState !== "visible") return;
+  for (const [node, [left, top]] of places) {
     const was = before.get(node);
-    if (!was) {
-      node.animate([{ opacity: 0 }, { opacity: 1 }], { duration: 160 });
-      continue;
+    if (!was) node.animate([{ opacity: 0 }, { opacity: 1 }], { duration: 160 });
+    else if (was[0] !== left || was[1] !== top) {
+      node.animate([{ transform: `translate(${was[0] - left}px, ${was[1] - top}px)` }, { transform: "none" }], { duration: 200, easing: "ease-out" });
     }
-    const now = node.getBoundingClientRect();
-    const [x, y] = [was.left - now.left, was.top - now.top];
-    if (x || y) node.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: 200, easing: "ease-out" });
   }
 }
 
@@ -179,6 +191,7 @@ on("answer", (answer) => {
     : answer.left.length
     ? "No results with these dimensions off. Switch some on, or choose “push away” instead of “never”."
     : "No image shares a dimension with the query. Try simpler words, such as the names of objects.";
+  animate();
 });
 // Hovering over a concept highlights the results that have it.
 let pointing = 0;
@@ -206,10 +219,12 @@ function showAlone(words) {
 on("cleared", () => {
   showAlone("");
   show([], {}, new Set());
+  animate();
 });
 on("samples", (items) => {
   showAlone("Images from this collection");
   show(items.map((item) => ({ ...item, before: null })), {}, new Set());
+  animate();
 });
 on("busy", (busy) => element.toggleAttribute("aria-busy", busy));
 // Results of an earlier query are dimmed below an error.

@@ -19,7 +19,7 @@ from sieve.explorer.json_validation import Strictness
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import checkpoint_folders
 from sieve.model.engine import EncodedQuery, SearchEngine
-from sieve.model.occlusion import encode_occluded
+from sieve.model.explain import encode_occluded
 from sieve.model.set_difference import compare_sets, strongest_items
 from sieve.model.words.nouns import benchmark_nouns, mentions
 

@@ -35,8 +35,14 @@ from sieve.explorer.figures.content import (
     figure_content,
     keep_names,
 )
-from sieve.explorer.figures.fonts import FontMetrics
-from sieve.explorer.figures.layout import INK, POINTS_PER_INCH, Layout, Picture, lay_out
+from sieve.explorer.figures.layout import (
+    INK,
+    POINTS_PER_INCH,
+    FontMetrics,
+    Layout,
+    Picture,
+    lay_out,
+)
 from sieve.explorer.json_validation import check_choice
 from sieve.model.engine import SearchEngine
 

@@ -36,7 +36,7 @@ from starlette.responses import (
 from tyro.conf import Suppress, UseAppendAction, arg
 
 from sieve.explorer.errors import RefusedError
-from sieve.explorer.security.origins import (
+from sieve.explorer.security.request_checks import (
     ANY_HOST,
     LOGIN,
     LOGOUT,

@@ -25,9 +25,9 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from sieve.data_prep.images import read_thumbnail
 from sieve.explorer.errors import INTERNAL_ERROR, RefusedError, one_line
-from sieve.explorer.security import request_body
+from sieve.explorer.security import request_checks
 from sieve.explorer.security.access import NO_CACHE, Login
-from sieve.explorer.security.origins import (
+from sieve.explorer.security.request_checks import (
     LOGIN,
     LOGOUT,
     RequestInfo,
@@ -164,7 +164,7 @@ class RouteAllowList:
         request, scope = read_request(scope, self._access.root_path, self._proxies)
         if response := self._check(request):
             return response
-        receive = request_body.limited(receive, self._body_limit(request))
+        receive = request_checks.limited(receive, self._body_limit(request))
         if response := await self._own_response(request, scope, receive):
             return response
         if _UPLOAD.fullmatch(request.path):  # streamed: too large to read into memory
@@ -173,7 +173,7 @@ class RouteAllowList:
             await self.app(scope, receive, send)
         elif request.method != "POST":
             await self.app(self._clean_get_scope(scope, request.path), receive, send)
-        elif int(request.headers["content-length"]) <= request_body.MAX_BODY_BYTES:
+        elif int(request.headers["content-length"]) <= request_checks.MAX_BODY_BYTES:
             await self._call(request, scope, receive, send)
         elif self._import.locked():
             raise RefusedError(429, "another annotations file is being imported; try again later")
@@ -199,7 +199,7 @@ class RouteAllowList:
         if self._lacks_token(request):
             raise RefusedError(403, f"a POST request of a browser needs the token of {_TOKEN}")
         limit = self._body_limit(request)
-        request_body.check_headers(method, request.headers, limit, form=_takes_form(path))
+        request_checks.check_headers(method, request.headers, limit, form=_takes_form(path))
         return None
 
     def _lacks_token(self, request: RequestInfo) -> bool:
@@ -213,9 +213,9 @@ class RouteAllowList:
     def _body_limit(self, request: RequestInfo) -> int:
         """Return the maximum size of the body in bytes."""
         if _takes_form(request.path):
-            return request_body.FORM_BYTES + (MAX_BYTES if _UPLOAD.fullmatch(request.path) else 0)
+            return request_checks.FORM_BYTES + (MAX_BYTES if _UPLOAD.fullmatch(request.path) else 0)
         is_import = _COMPONENT.fullmatch(request.path) and not self._access.public
-        return request_body.MAX_IMPORT_BYTES if is_import else request_body.MAX_BODY_BYTES
+        return request_checks.MAX_IMPORT_BYTES if is_import else request_checks.MAX_BODY_BYTES
 
     async def _own_response(
         self, request: RequestInfo, scope: Scope, receive: Receive
@@ -231,7 +231,7 @@ class RouteAllowList:
             return await self._thumbnail(self._thumbnails.parent, match[3], path)
         if path in (LOGIN, LOGOUT):
             is_post = request.method == "POST"
-            form = await request_body.read_form(scope, receive) if is_post else {}
+            form = await request_checks.read_form(scope, receive) if is_post else {}
             answer = self._login.log_in if path == LOGIN else self._login.log_out
             return answer(request, form)
         if (event := _EVENT.fullmatch(path)) and not self.unfetched.has_event(event[1]):
@@ -253,11 +253,11 @@ class RouteAllowList:
 
     async def _call(self, request: RequestInfo, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a call of the page or the API, and pass it on."""
-        body = await request_body.read_body(receive)
+        body = await request_checks.read_body(receive)
         if not _MCP.fullmatch(request.path):
-            self._check_arguments(request.path, await request_body.read_call(body))
+            self._check_arguments(request.path, await request_checks.read_call(body))
             await self.unfetched.sweep()
-        await self.app(scope, request_body.replayed(body, receive), send)
+        await self.app(scope, request_checks.replayed(body, receive), send)
 
     def _check_arguments(self, path: str, call: dict[str, Any]) -> None:
         """Refuse a wrong number of arguments, for which Gradio would log a traceback."""

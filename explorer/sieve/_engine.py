@@ -329,7 +329,7 @@ class Engine:
         >>> regions = engine.regions(engine.search("a dog")[0])
         >>> regions.iloc[0].cells.round(2)
         """
-        from sieve.model.occlusion import ConceptRegion, item_regions
+        from sieve.model.explain import ConceptRegion, item_regions
 
         found = item_regions(self._engine, item if isinstance(item, str) else item.id)
         return pd.DataFrame(found, columns=list(ConceptRegion._fields)).set_index("concept")

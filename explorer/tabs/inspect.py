@@ -25,8 +25,17 @@ from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.explorer.view_state import ItemId, ViewState
 from sieve.model.encoded_query import EncodedQuery, sum_embeddings
 from sieve.model.engine import SearchEngine
-from sieve.model.explain import ItemComparison, Standing, cosine, explain, overlap, sum_by_concept
-from sieve.model.occlusion import OccludedCodes, concept_regions, encode_occluded
+from sieve.model.explain import (
+    ItemComparison,
+    OccludedCodes,
+    Standing,
+    concept_regions,
+    cosine,
+    encode_occluded,
+    explain,
+    overlap,
+    sum_by_concept,
+)
 
 N_RETRIEVED = 12
 N_CHOICES = 24

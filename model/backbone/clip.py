@@ -1,8 +1,8 @@
 """Backbones: frozen dual encoders that embed images and texts in one space of width `d`.
 
 A backbone is an open_clip model, loaded from checked files through the `local-dir:` path of
-open_clip, or BLIP (`sieve.model.backbone.blip`). open_clip is imported on first use, because its
-import takes longer than everything else that the explorer needs for its page.
+open_clip, or a network of `sieve.model.backbone.networks`. open_clip is imported on first use,
+because its import takes longer than everything else that the explorer needs for its page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from sieve.model.backbone.blip import Tokenizer, open_blip
 from sieve.model.backbone.checked_files import (
     KNOWN_WORDS,
     TOKENIZER,
@@ -44,7 +43,7 @@ from sieve.model.backbone.checked_files import (
     trusted_files,
 )
 from sieve.model.backbone.names import CONFIG, LOCAL, check_no_torchscript, parse_name
-from sieve.model.backbone.sieve_lite import SieveLiteNetwork, open_sieve_lite
+from sieve.model.backbone.networks import SieveLiteNetwork, Tokenizer, open_blip, open_sieve_lite
 from sieve.model.files import disk_is_full, report_full_disk
 from sieve.model.hub import hub_file, hub_folder
 from sieve.model.words.text import WordList, WordReading

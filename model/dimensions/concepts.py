@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,11 @@ class DimensionNames:
         """Return the leading dimension of a dimension's concept, and its name: the concept's."""
         leading = self.concepts().leading(dimension)
         return leading, self(leading)
+
+    @cached_property
+    def described(self) -> Callable[[int], tuple[str, int, str]]:
+        """Function that returns a dimension's name and `concept`, and caches them."""
+        return cache(lambda dimension: (self(dimension), *self.concept(dimension)))
 
     def in_concept(self, dimension: int) -> str:
         """Return the name of a dimension within its concept, such as `beach: umbrella`."""

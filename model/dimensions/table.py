@@ -11,14 +11,16 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import GIVEN, PERSON, DimensionName
-from sieve.model.dimensions.clarity import (
+from sieve.model.dimensions.labels import best_labels, fit_labels, label_presence
+from sieve.model.dimensions.statistics import (
     ExampleScores,
+    agreement,
     centred_features,
     example_scores,
+    firing_rate,
+    mean_caption_codes,
     monosemanticity,
 )
-from sieve.model.dimensions.labels import best_labels, fit_labels, label_presence
-from sieve.model.dimensions.statistics import agreement, firing_rate, mean_caption_codes
 
 VERSION = 7
 """Version of the columns and of the cached codes; a cache of another version is computed again."""
@@ -50,7 +52,7 @@ def dimension_table(
         positive image values), max (over images);
         clarity, redundancy, polysemanticity, monosemanticity (by backbone embeddings, NaN without
         them) and monosemanticity_labels (by the labels of the items, which are independent of the
-        codes): see `sieve.model.dimensions.clarity`;
+        codes): see `sieve.model.dimensions.statistics`;
         label (chosen on train items), label_auc and label_purity (on test items): see
         `sieve.model.dimensions.labels`. `SearchEngine.dimension_table` adds concept, the leading
         dimension of each dimension's concept, and what some commands measure: stability (lowest

@@ -37,7 +37,6 @@ from sieve.model.encoder import SparseEncoder
 from sieve.model.files import atomic_file
 from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.text_encoder import ATTACH, text_tower
-from sieve.model.training.calibration import calibrate
 from sieve.model.training.data import Batch, PrefetchLoader, TrainingData
 from sieve.model.training.distributed import ALONE, World, process_group
 from sieve.model.training.objectives import OBJECTIVES, WIDE, Compact, TrainingModule
@@ -45,6 +44,7 @@ from sieve.model.training.validation import (
     ValidationReport,
     ValidationSchedule,
     Validator,
+    calibrate,
     code_quality,
     validation_refusal,
 )

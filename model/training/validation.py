@@ -1,30 +1,42 @@
-"""Validation on the "select" split: recall and exclusion during training, and the final quality.
+"""Validation on the "select" split: during training, the final quality, and calibration.
 
 Validation during training uses a small sample. It neither selects a model nor draws random numbers,
 so the trained weights are the same with and without it. Exclusion uses tuning pairs of the caption
 track, which no benchmark reports, and the rule of `sieve.model.exclusion` before calibration.
+
+Calibration of exclusion after training is a grid search. Each grid point is scored by AP@10 with
+the rules of `sieve.model.exclusion`. Among settings within `AS_GOOD` of the best, the one that
+switches off the fewest dimensions wins, because users review the list.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from sieve.model.codes import SparseCodes, encode_codes
 from sieve.model.collection import Collection
-from sieve.model.dimensions.statistics import live_shares
+from sieve.model.dimensions.concepts import encoder_concepts
+from sieve.model.dimensions.statistics import ZeroShotEvidence, live_shares
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import SparseEncoder
-from sieve.model.evaluation import PairCriteria, recall_at
-from sieve.model.evaluation.pairs import caption_concepts, select_pairs
-from sieve.model.evaluation.rules import FEW
+from sieve.model.evaluation import measure_rankings, recall_at
+from sieve.model.evaluation.pairs import (
+    PairCriteria,
+    PairSet,
+    caption_concepts,
+    label_concepts,
+    select_pairs,
+)
+from sieve.model.evaluation.rules import FEW, Rule, Space, dimensions_off
 from sieve.model.exclusion import Calibration
 from sieve.model.hyperparameters import IMAGE, TEXT
-from sieve.model.training.calibration import code_space, mean_ap
 from sieve.model.training.data import TextEncoder
 from sieve.model.words.nouns import benchmark_nouns
 
@@ -34,6 +46,15 @@ MIN_PAIRS = 10
 CRITERIA = PairCriteria(relevant=5, violating=5, at_most=40)
 SHARE = 0.05
 """Minimum share of the steps between validations, and maximum share of the time for them."""
+log = logging.getLogger(__name__)
+PUSHES = (0.5, 0.75, 1.0, 1.5, 2.0)
+RATIOS = (1.0, 1.5, 2.0)
+"""At least 1: a dimension stronger in A than in B belongs to A."""
+LIMITS = (1, 2, 3, 5, 10)
+AS_GOOD = 0.005
+"""Settings within this distance of the best AP@10 count as equal; seeds differ by more."""
+CALIBRATION_PAIRS = 20
+CALIBRATION_CRITERIA = PairCriteria(relevant=5, violating=5, at_most=200)
 
 
 class ValidationReport(NamedTuple):
@@ -150,3 +171,61 @@ def code_quality(
 def _subsample(rows: np.ndarray, at_most: int) -> np.ndarray:
     """Return at most `at_most` evenly spaced rows."""
     return rows[:: max(-(-len(rows) // at_most), 1)]
+
+
+def calibrate(
+    encoder: SparseEncoder, collection: Collection, encode_texts: TextEncoder
+) -> Calibration:
+    """Choose push weight λ, ratio ρ and proposal limit on the "select" split.
+
+    The default is returned if the split has fewer than 20 pairs.
+    """
+    pairs = calibration_pairs(collection)
+    if pairs is None or len(pairs) < CALIBRATION_PAIRS:
+        log.info("too few pairs to calibrate exclusion; using the defaults")
+        return Calibration()
+    space = code_space(encoder, collection, pairs, encode_texts(pairs.texts))
+    trials = []
+    for push, ratio, limit in product(PUSHES, RATIOS, LIMITS):
+        values = {"push": push, "ratio": ratio, "limit": limit}
+        n_off = float(dimensions_off(space, values).sum(1).mean())
+        trials.append((mean_ap(FEW, space, values, pairs), n_off, values))
+    best = max(ap for ap, _, _ in trials)
+    equals = [entry for entry in trials if entry[0] >= best - AS_GOOD]
+    _, _, chosen = min(equals, key=lambda entry: (entry[1], -entry[0]))
+    return Calibration(
+        push=chosen["push"],
+        proposal_ratio=chosen["ratio"],
+        proposal_limit=chosen["limit"],
+    )
+
+
+def calibration_pairs(collection: Collection) -> PairSet | None:
+    """Return tuning pairs of labels, or of captions without labels; None without either."""
+    rows, nouns = evaluation_rows(collection, "select"), benchmark_nouns()
+    if not len(rows) or not (collection.has_labels or collection.n_captions):
+        return None
+    if collection.has_labels:
+        concepts = label_concepts(collection, nouns, CALIBRATION_CRITERIA)
+    else:
+        concepts = caption_concepts(collection, nouns)
+    return select_pairs(concepts, rows, CALIBRATION_CRITERIA, tuning=True)
+
+
+def code_space(
+    encoder: SparseEncoder, collection: Collection, pairs: PairSet, texts: np.ndarray
+) -> Space:
+    """Encode the items and queries of a pair set, given the embeddings of `pairs.texts`."""
+    embeddings = collection.image_embeddings[pairs.rows]
+    images = encode_codes(encoder, embeddings, IMAGE).by_row
+    codes = encode_codes(encoder, texts, TEXT).by_row.toarray()
+    row = {text: at for at, text in enumerate(pairs.texts)}
+    a, b = ([row[text] for text in side] for side in (pairs.a, pairs.b))
+    evidence = ZeroShotEvidence(images, embeddings).auc(texts)
+    concepts = encoder_concepts(encoder, collection).of_dimension
+    return Space(images, codes[a], codes[b], codes[a], evidence[b], concepts)
+
+
+def mean_ap(rule: Rule, space: Space, values: Mapping[str, float], pairs: PairSet) -> float:
+    """Return the mean AP@10 of a rule over pairs."""
+    return float(np.nanmean(measure_rankings(rule.scores(space, values), pairs.relevant).ap))

@@ -31,7 +31,7 @@ from sieve.model.evaluation.pairs import PairSet
 from sieve.model.evaluation.rules import FEW, PUSH, Rule, Space
 from sieve.model.hyperparameters import IMAGE
 from sieve.model.interpretability import CHANCE_AUC, GOOD_AUC, report_pairs, switch_report
-from sieve.model.training.calibration import (
+from sieve.model.training.validation import (
     LIMITS,
     PUSHES,
     RATIOS,

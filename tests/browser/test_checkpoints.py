@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from processes import FIRST_PORT
 
 from browser.steps import go
-from sieve.explorer.server import Server
+from sieve.explorer.app import Server
 from sieve.model.engine import SearchEngine
 from sieve.model.files import CHECKSUMS, write_checksums
 

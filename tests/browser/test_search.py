@@ -36,6 +36,21 @@ def test_toggle_does_not_move_the_list_or_the_tiles(page: Page) -> None:
     assert set(saved) == shown & set(found(page))
 
 
+def test_a_change_without_effect_rewrites_no_result(page: Page) -> None:
+    go(page, "?q=a+circle&without=the+snow")
+    page.evaluate(
+        "window.writes = 0; new MutationObserver((all) => { writes += all.length; })"
+        ".observe(document.querySelector('.sv-columns > .sv-grid'),"
+        " { subtree: true, childList: true, characterData: true })"
+    )
+    page.evaluate("Sieve.change({ off: [...Sieve.query().off] })")
+    settle(page)
+    assert page.evaluate("writes") == 0
+    switches(page).first.uncheck()
+    settle(page)
+    assert page.evaluate("writes") > 0
+
+
 def test_without_proposes_off_dimensions_at_the_top(page: Page, tiny_engine) -> None:
     go(page)
     search(page, "a circle", "the snow")

@@ -13,7 +13,7 @@ from processes import FIRST_PORT
 
 from browser.steps import has_sideways_scroll, search, settle
 from browser.test_whole_page import COLOURS, use_dark_mode, violations
-from sieve.explorer.server import Server
+from sieve.explorer.app import Server
 from sieve.model.collection import Collection
 from sieve.model.engine import SearchEngine
 

@@ -16,7 +16,7 @@ from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
 from sieve.explorer.json_validation import read_strictness
 from sieve.explorer.serialize import describe_hidden, search_report
-from sieve.model.occlusion import GRID
+from sieve.model.explain import GRID
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.sparse import csr_array
 
-from sieve.model.occlusion import encode_occluded
+from sieve.model.explain import encode_occluded
 
 
 def colours(images: list[Image.Image]) -> Any:

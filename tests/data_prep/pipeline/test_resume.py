@@ -12,8 +12,7 @@ from PIL import Image
 from processes import ForkedPython, run_python
 from square_source import SquareSource, contents, skipped_rows
 
-from sieve.data_prep.pipeline.plan import CHUNK_ROWS
-from sieve.data_prep.pipeline.work_dir import WorkDir, WorkDirLockedError
+from sieve.data_prep.pipeline.plan import CHUNK_ROWS, WorkDir, WorkDirLockedError
 from sieve.data_prep.precomputed import PrecomputedEmbeddings
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
@@ -122,7 +121,7 @@ def test_damaged_chunk_is_rebuilt(
 def test_second_writer_is_rejected(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sieve.data_prep.pipeline.work_dir._LOCK_TIMEOUT", 0.3)
+    monkeypatch.setattr("sieve.data_prep.pipeline.plan._LOCK_TIMEOUT", 0.3)
     with (
         WorkDir.acquire(tmp_path / "c"),
         pytest.raises(WorkDirLockedError, match="another process is preparing"),

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from published import add_member
 
-from sieve.data_prep.sources.base import BaseSource
+from sieve.data_prep.sources import BaseSource
 from sieve.data_prep.sources.conceptual_captions import conceptual_captions
 from sieve.data_prep.sources.embeddings import Embeddings
 from sieve.data_prep.sources.img2dataset import Img2Dataset

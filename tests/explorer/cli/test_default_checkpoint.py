@@ -13,7 +13,7 @@ from command_line import Sieve, fault
 from safetensors.torch import save_file
 
 from sieve import Engine
-from sieve.explorer.server import Server
+from sieve.explorer.app import Server
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.checkpoint import Checkpoint

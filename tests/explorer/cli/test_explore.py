@@ -19,7 +19,7 @@ def test_explore_serves_the_page(
         started.append((engine.collection.name, engine.checkpoint.path, where))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sieve.explorer.server.start", stopped_at_once)
+    monkeypatch.setattr("sieve.explorer.app.start", stopped_at_once)
     monkeypatch.setenv("SIEVE_PASSWORD", "open")
     published = ("--public-safe", "--auth", "guest", "--root-path", "/sieve")
     for flags in ((), ("--no-training",), published):
@@ -40,6 +40,6 @@ def test_explore_offers_training_if_no_checkpoint_fits(
         assert (training.collection.name, training.checkpoint) == ("tiny", None)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sieve.explorer.server.start", stopped_at_once)
+    monkeypatch.setattr("sieve.explorer.app.start", stopped_at_once)
     assert sieve("explore", opened[0]).code == 130
     assert "no checkpoint fits" in fault(sieve("explore", opened[0], "--no-training"))

@@ -17,7 +17,7 @@ from sieve.explorer import app as app_module
 from sieve.explorer.app import build_app, start
 from sieve.explorer.security import access
 from sieve.explorer.security.access import Access, ask_password
-from sieve.explorer.security.request_body import MAX_BODY_BYTES
+from sieve.explorer.security.request_checks import MAX_BODY_BYTES
 from sieve.model.engine import SearchEngine
 
 READS = {"sieve_open", "sieve_ask", "sieve_item", "sieve_table", "sieve_page"}

@@ -22,11 +22,10 @@ from page_api import RPC_URL, call_server, csrf_header, web_client
 from PIL import Image
 from processes import FIRST_PORT
 
-from sieve.explorer.app import start
+from sieve.explorer.app import Server, start
 from sieve.explorer.cli.explore import Explore
-from sieve.explorer.security import request_body as bodies
+from sieve.explorer.security import request_checks as bodies
 from sieve.explorer.security.access import Access
-from sieve.explorer.server import Server
 from sieve.explorer.uploads import MAX_BYTES
 from sieve.model.engine import SearchEngine
 

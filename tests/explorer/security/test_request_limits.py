@@ -23,7 +23,7 @@ from processes import FIRST_PORT
 from sieve.explorer import concurrency, uploads
 from sieve.explorer.annotations.store import attach_annotations
 from sieve.explorer.app import Served, start
-from sieve.explorer.security import request_body as bodies
+from sieve.explorer.security import request_checks as bodies
 from sieve.explorer.security.access import Access
 from sieve.explorer.uploads import MAX_BYTES
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csc_array, csr_array
 
-from sieve.model.dimensions.clarity import (
+from sieve.model.dimensions.statistics import (
     centred_features,
     clarity,
     example_scores,

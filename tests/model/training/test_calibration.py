@@ -7,8 +7,8 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.evaluation import PairCriteria
 from sieve.model.exclusion import Calibration
-from sieve.model.training import calibration
-from sieve.model.training.calibration import LIMITS, PUSHES, RATIOS, calibrate
+from sieve.model.training import validation
+from sieve.model.training.validation import LIMITS, PUSHES, RATIOS, calibrate
 
 
 def test_calibration_is_on_the_grid_and_never_worse_than_the_default(
@@ -17,24 +17,25 @@ def test_calibration_is_on_the_grid_and_never_worse_than_the_default(
     word_backbone: WordBackbone,
     monkeypatch,
 ) -> None:
-    monkeypatch.setattr(calibration, "CRITERIA", PairCriteria(relevant=2, violating=2, tuning=1))
+    criteria = PairCriteria(relevant=2, violating=2, tuning=1)
+    monkeypatch.setattr(validation, "CALIBRATION_CRITERIA", criteria)
     encode = word_backbone.encode_texts
     found = calibrate(word_checkpoint.encoder, word_collection, encode)
     assert found.push in PUSHES
     assert found.proposal_ratio in RATIOS
     assert found.proposal_limit in LIMITS
-    pair_set = calibration.calibration_pairs(word_collection)
+    pair_set = validation.calibration_pairs(word_collection)
     assert pair_set is not None
-    space = calibration.code_space(
+    space = validation.code_space(
         word_checkpoint.encoder, word_collection, pair_set, encode(pair_set.texts)
     )
 
     def ap(push: float, ratio: float, limit: int) -> float:
         values = {"push": push, "ratio": ratio, "limit": limit}
-        return calibration.mean_ap(calibration.FEW, space, values, pair_set)
+        return validation.mean_ap(validation.FEW, space, values, pair_set)
 
     chosen = ap(found.push, found.proposal_ratio, found.proposal_limit)
-    assert chosen >= max(ap(1.0, 1.0, limit) for limit in LIMITS) - calibration.AS_GOOD
+    assert chosen >= max(ap(1.0, 1.0, limit) for limit in LIMITS) - validation.AS_GOOD
     assert np.isfinite(chosen)
 
 
