@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sieve.model.backbone.names import is_local_name
 from sieve.model.checkpoint import TRAINING, Checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
@@ -137,8 +138,11 @@ def _without_concept_name(part: Contribution | OffDimension) -> dict[str, Any]:
 
 
 def backbone_name(collection: Collection) -> str:
-    """Return the short name of a collection's backbone; empty for external codes."""
-    return "" if collection.codes else Path(collection.backbone.name).name
+    """Return the name of a collection's backbone, without folders; empty for external codes."""
+    if collection.codes:
+        return ""
+    name = collection.backbone.name
+    return Path(name).name if is_local_name(name) else name
 
 
 def collection_facts(collection: Collection) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def import_encoder(
         Of the same backbone. Its train split names the dimensions, its "select" split calibrates
         exclusion, and its mean embeddings are those of the dense baselines.
     texts : TextTower, optional
-        Required with a collection.
+        Without it, dimensions have no names and exclusion is not calibrated.
 
     Raises
     ------
@@ -142,16 +142,21 @@ def import_encoder(
     training: dict[str, Any] = {"imported": facts, "items": []}
     calibration, names = Calibration(), {}
     if collection is not None:
-        assert texts is not None
-        facts["named_by"] = collection.name
         if encoder.config.input_norm != "centred":
             encoder.centre.copy_(torch.from_numpy(modality_means(collection)))
         _warn_of_empty_codes(encoder, collection)
+    if collection is not None and texts is not None:
+        facts["named_by"] = collection.name
         training["quality"] = code_quality(encoder, collection)
         calibration = calibrate(encoder, collection, texts.encode_texts)
         rows = collection.rows_of_split(["train"])
         rows = rows if len(rows) else np.arange(collection.n_items)
         names = name_encoder(encoder, collection, rows, texts)
+    else:
+        log.warning(
+            "the dimensions have no names, and exclusion is not calibrated; to have both, import "
+            "the encoder with --collection and a collection that has captions"
+        )
     save_checkpoint(
         out,
         encoder,

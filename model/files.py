@@ -44,11 +44,13 @@ UNREADABLE = (
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_MESSAGES = ("No space left", "(os error 28)", "(os error 27)", "File too large")
 _MIN_FREE_BYTES = 1 << 20
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 
 def reason_of(error: BaseException, limit: int = 120) -> str:
     """Return an exception's message in one short line, or its type if it has no message."""
-    return " ".join(str(error).split())[:limit] or type(error).__name__
+    message = _ERRNO.sub("", " ".join(str(error).split()))
+    return message[:limit] or type(error).__name__
 
 
 def disk_is_full(error: BaseException, folder: Path) -> bool:

@@ -331,4 +331,4 @@ def _announce(repository: str) -> None:
     thread.join(PATIENCE)
     if thread.is_alive() or faults:
         reason = faults[0] if faults else f"no answer in {PATIENCE:g} s"
-        raise ValueError(f"{constants.ENDPOINT} cannot be reached ({reason})")
+        raise ValueError(f"{constants.ENDPOINT} cannot be reached: {reason}")

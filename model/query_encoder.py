@@ -165,7 +165,7 @@ class BackboneQueryEncoder:
             return ""
         return (
             "Texts are encoded by this collection's captions, because its backbone is unavailable "
-            f"({self._failed}). To use a backbone, {ATTACH}."
+            f"({self._failed}). To use one, {ATTACH}."
         )
 
     def empty_code_reason(self, text: str) -> str:

@@ -353,8 +353,9 @@ def backbone_fault(collection: Collection) -> str:
 
 
 def unavailable_reason(error: Exception) -> str:
-    """Return why a collection's backbone is unavailable, without the hint on valid names."""
-    return " ".join(str(error).split()).partition("; expected one like ")[0]
+    """Return why a collection's backbone is unavailable, without its name and hints on names."""
+    reason = re.sub("^backbone '[^']*' cannot be opened: ", "", " ".join(str(error).split()))
+    return re.split("; (?:expected one like|weights are downloaded)", reason)[0]
 
 
 def is_entry(name: str) -> bool:

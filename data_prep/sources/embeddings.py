@@ -38,6 +38,7 @@ from sieve.data_prep.sources.embedding_files import (
 from sieve.model.backbone.clip import Backbone, declared_width
 from sieve.model.backbone.names import known_name, parse_name
 from sieve.model.collection import BackboneIdentity
+from sieve.model.text_encoder import unavailable_reason
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
         except (ValueError, OSError) as error:
             log.warning(
                 "the weights of backbone %s are not available (%s); only its name is recorded, and "
-                "text queries use the embeddings of captions", name, " ".join(str(error).split()),
+                "text queries use the embeddings of captions", name, unavailable_reason(error),
             )  # fmt: skip
             return BackboneIdentity.unknown(name, width)
         if (expected := backbone.width) == width:

@@ -403,7 +403,15 @@ class ImportEncoder:
         from sieve.explorer.serialize import import_report
 
         report = import_report(self.make(progress=sys.stderr.isatty()))
-        print_json(report) if self.json else print_facts(report)
+        if self.json:
+            print_json(report)
+            return
+        if quality := report.pop("quality", None):
+            recall, backbone = (quality[by]["recall@10"] for by in ("codes", "backbone"))
+            live, in_both = quality["dimensions"].values()
+            report["recall@10"] = f"{recall:.3f} text to image; backbone: {backbone:.3f}"
+            report["live"] = f"{live:.0%}; for images and texts {in_both:.0%}"
+        print_facts(report)
 
     def make(self, progress: bool) -> Checkpoint:
         """Write the checkpoint."""
@@ -418,9 +426,10 @@ class ImportEncoder:
         )
         if not self.backbone and not self.collection:
             raise ValueError("the backbone is not stated; add --backbone NAME or --collection NAME")
+        from sieve.model.backbone.checked_files import BackboneUnavailable
         from sieve.model.checkpoint_choice import default_checkpoint_out
         from sieve.model.encoder_import import import_encoder
-        from sieve.model.text_encoder import text_tower
+        from sieve.model.text_encoder import text_tower, unavailable_reason
 
         out = parse_out(self.out or default_checkpoint_out(self.source.resolve().stem))
         opened, identity = self._identity(progress)
@@ -428,13 +437,20 @@ class ImportEncoder:
         if opened is not None:
             self.model.announce(str(opened.path))
             encoder = self.model.text_encoder_name()
-            texts, _ = text_tower(opened, self.model.device, encoder, self.model.allow_code)
+            try:
+                texts, _ = text_tower(opened, self.model.device, encoder, self.model.allow_code)
+            except BackboneUnavailable as error:
+                log.warning(
+                    "%s has no captions, and its backbone is unavailable (%s)",
+                    opened.name, unavailable_reason(error),
+                )  # fmt: skip
         return import_encoder(self.source, out, identity, settings, opened, texts)
 
     def _identity(self, progress: bool) -> tuple[Collection | None, BackboneIdentity]:
         """Return the collection that names the dimensions, if there is one, and the backbone."""
         from sieve.data_prep.bundled import BACKBONE, SCENES, list_collections, locate_collection
-        from sieve.model.backbone.clip import Backbone
+        from sieve.data_prep.sources.embeddings import open_identity
+        from sieve.model.backbone.clip import Backbone, declared_width
         from sieve.model.collection import BackboneIdentity, Collection
 
         wanted = backbone_name(self.backbone) if self.backbone else ""
@@ -458,7 +474,11 @@ class ImportEncoder:
         if fitting:
             largest = max(fitting, key=lambda one: one.n_items)
             return largest, largest.backbone
-        loaded = Backbone.load(wanted, self.model.device)
+        width = declared_width(wanted)
+        if width is None:
+            loaded = Backbone.load(wanted, self.model.device)
+        else:
+            loaded = open_identity(wanted, width, self.model.device)
         return None, BackboneIdentity(loaded.name, loaded.sha256, loaded.width)
 
 

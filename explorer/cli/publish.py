@@ -268,21 +268,13 @@ def _pack_thumbnails(collection: Collection, folder: Path, thumbnails: bool) -> 
 
 
 def _warn_of_local(backbone: BackboneIdentity | None) -> None:
-    if backbone is not None and is_local_backbone(backbone.name):
+    from sieve.model.backbone.names import is_local_name
+
+    if backbone is not None and is_local_name(backbone.name):
         log.warning(
             "the files refer to backbone %s, a path on this machine; to open them elsewhere, "
             "give the path of the same weights with --text-encoder", backbone.name,
         )  # fmt: skip
-
-
-def is_local_backbone(backbone: str) -> bool:
-    """Return whether a backbone's name is a path on this machine."""
-    from sieve.model.backbone.names import parse_name
-
-    try:
-        return parse_name(backbone).kind in ("file", "folder")
-    except ValueError:
-        return "/" in backbone and Path(backbone.rpartition(":")[2]).is_absolute()
 
 
 @dataclass

@@ -25,7 +25,6 @@ from sieve.explorer.cli.publish import (
     card_facts,
     copy_checkpoint,
     copy_collection,
-    is_local_backbone,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +97,7 @@ class Space:
     def run(self) -> None:
         """Write the folder, and report it."""
         from sieve.data_prep.bundled import locate_collection
+        from sieve.model.backbone.names import is_local_name
         from sieve.model.checkpoint import Checkpoint
         from sieve.model.checkpoint_choice import checkpoint_path
         from sieve.model.collection import Collection
@@ -110,7 +110,7 @@ class Space:
         path = locate_collection(self.collection, progress=sys.stderr.isatty())
         collection = Collection.open(path)
         checkpoint.check_fits(collection)
-        if not collection.codes and is_local_backbone(collection.backbone.name):
+        if not collection.codes and is_local_name(collection.backbone.name):
             raise ValueError(
                 f"{collection.name} was made with backbone {collection.backbone.name}, a path on "
                 "this machine, which a Space cannot open; publish the backbone on the Hub, and "

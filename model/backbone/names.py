@@ -108,6 +108,14 @@ def parse_name(name: str) -> BackboneName:
     return _path(name) or _of_open_clip(name)
 
 
+def is_local_name(name: str) -> bool:
+    """Return whether a backbone's name is a path on this machine, also if it is not valid."""
+    try:
+        return parse_name(name).kind in ("file", "folder")
+    except ValueError:
+        return "/" in name and Path(name.rpartition(":")[2]).is_absolute()
+
+
 def known_name(name: str) -> str | None:
     """Return the open_clip name of a transformers model, or None if unknown."""
     name = name.strip().removeprefix(_CLIP_RETRIEVAL)

@@ -71,7 +71,7 @@ def test_offline_error_is_reported_quickly(pictures: Path, tmp_path: Path, home:
     assert re.fullmatch(
         r"sieve: downloading laion/[^\n]+ from http://127.0.0.1:9; this happens once\n"
         r"sieve: backbone 'ViT-B-32/laion2b_s34b_b79k' cannot be opened: http://127.0.0.1:9 cannot "
-        r"be reached [^\n]+\n",
+        r"be reached: [^\n]+\n",
         rest,
     ), rest
 

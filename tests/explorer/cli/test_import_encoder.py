@@ -225,6 +225,29 @@ def test_empty_codes_are_reported(
     assert "100% of the images have no active dimension" in caplog.text
 
 
+def test_encoder_of_an_unavailable_backbone_opens_by_its_name(
+    sieve: Sieve, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert home
+    source, backbone = save_sae(tmp_path / "sae", 512), ("--backbone", "ViT-B-32/openai")
+    imported = ("import-encoder", source, *backbone, "--out", tmp_path / "codes", "--json")
+    assert sieve(*imported).data["named"] == 0
+    assert "the dimensions have no names" in caplog.text
+    files = tmp_path / "files"
+    files.mkdir()
+    np.save(files / "images.npy", np.random.default_rng(0).standard_normal((9, 512)))
+    (files / "items.csv").write_text("image\n" + "".join(f"{n}.jpg\n" for n in range(9)))
+    made = tmp_path / "made"
+    assert sieve("prepare", "embeddings", files, *backbone, "--out", made).code == 0
+    assert sieve("import-encoder", source, "--collection", made, "--out", tmp_path / "2").code == 0
+    engine = api.Engine.open(made, tmp_path / "codes")
+    assert len(engine.search(item=engine.items["id"][0])) == 8
+    with pytest.raises(ValueError, match="127.0.0.1:9 cannot be reached: .*search by an item"):
+        engine.search("a dog")
+
+
 def test_mistakes_give_one_line(
     sieve: Sieve, home: Path, tiny_collection: Collection, tmp_path: Path
 ) -> None:

@@ -177,7 +177,7 @@ def test_missing_library_error_shows_the_install_command(monkeypatch: pytest.Mon
 
 def test_network_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ValueError, match="127.0.0.1:9 cannot be reached .*are downloaded") as e:
+    with pytest.raises(ValueError, match="127.0.0.1:9 cannot be reached: .*are downloaded") as e:
         Backbone.load("blip:some/blip", "cpu")
     assert "\n" not in str(e.value)
 

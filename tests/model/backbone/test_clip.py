@@ -268,7 +268,7 @@ def test_architecture_requires_weights(name: str):
 
 def test_network_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd, caplog):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ValueError, match="cannot be reached .*or use sieve-lite") as caught:
+    with pytest.raises(ValueError, match="cannot be reached: .*or use sieve-lite") as caught:
         Backbone.load("ViT-B-32/openai", device="cpu")
     assert "\n" not in str(caught.value)
     assert "downloading timm/vit_base_patch32_clip_224.openai from" in caplog.text

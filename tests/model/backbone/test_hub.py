@@ -87,7 +87,7 @@ def test_unresponsive_network_error_comes_within_seconds(
     monkeypatch.setattr("sieve.model.hub.PATIENCE", 3.0)
     began = time.monotonic()
     with pytest.raises(
-        ValueError, match="cannot be reached .*; weights are downloaded on first use"
+        ValueError, match="cannot be reached: .*; weights are downloaded on first use"
     ):
         Backbone.load("hf-hub:some/model", "cpu")
     assert time.monotonic() - began < 10
