@@ -62,7 +62,7 @@ class NamedCodes:
     """m names of the dimensions; several dimensions may have the same name."""
 
     def __repr__(self) -> str:
-        n, m = self.matrix.shape
+        n, m = len(self.matrix.indptr) - 1, len(self.names)
         active = self.matrix.nnz / n if n else 0
         rows = "1 row" if n == 1 else f"{n:,} rows"
         return f"NamedCodes({rows}, {m:,} dimensions, {active:.1f} active per row)"
