@@ -226,6 +226,8 @@ window.Sieve ??= (() => {
   function connect(functions) {
     server = functions;
     addEventListener("popstate", () => open(location.search));
+    // Chromium keeps the state also when the same address is entered again.
+    if (performance.getEntriesByType("navigation")[0].type === "navigate") history.replaceState(null, "");
     return open(location.search);
   }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +31,12 @@ from sieve.explorer.json_validation import (
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
 from sieve.model.codes import encode_codes
 from sieve.model.hyperparameters import MODALITIES
+
+with warnings.catch_warnings():
+    # Without ipywidgets, tqdm warns in a notebook that its progress bars will be plain. It is
+    # imported here once, before the libraries that import it later.
+    warnings.filterwarnings("ignore", "IProgress not found")
+    import tqdm.auto  # noqa: F401
 
 if TYPE_CHECKING:
     from sieve._paper_figure import PaperFigure
