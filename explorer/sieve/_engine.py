@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +31,12 @@ from sieve.explorer.json_validation import (
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
 from sieve.model.codes import encode_codes
 from sieve.model.hyperparameters import MODALITIES
+
+with warnings.catch_warnings():
+    # Without ipywidgets, tqdm warns in a notebook that its progress bars will be plain. It is
+    # imported here once, before the libraries that import it later.
+    warnings.filterwarnings("ignore", "IProgress not found")
+    import tqdm.auto  # noqa: F401
 
 if TYPE_CHECKING:
     from sieve._paper_figure import PaperFigure
@@ -367,27 +374,29 @@ class Engine:
 
         return compare_sets(self._engine, left, right).concepts.set_index("concept")
 
-    def dimension(self, dimension: int) -> DimensionSummary:
+    def dimension(self, dimension: int, *, where: str = "") -> DimensionSummary:
         """Describe one dimension.
 
         Parameters
         ----------
         dimension : int
             From 0 to m - 1.
+        where : str
+            Filter of the examples, as for `search`. The statistics are of all items.
 
         Raises
         ------
         ValueError
-            If there is no such dimension.
+            If there is no such dimension, or the filter is none or selects nothing.
 
         Examples
         --------
         >>> engine.dimension(17).top_captions
+        >>> engine.dimension(17, where="split:test").top_images
         """
-        number = _plain(dimension)
-        return DimensionSummary(
-            self._engine, self._engine.dimension(read_whole("dimension", number))
-        )
+        number = read_whole("dimension", _plain(dimension))
+        filtered = check_text("where", where, MAX_TEXT_CHARACTERS)
+        return DimensionSummary(self._engine, self._engine.dimension(number, where=filtered))
 
     def explain(
         self,

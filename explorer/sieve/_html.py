@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _MAX_BARS = 4
 """Bars in a tile: the contributions with the largest absolute value."""
+_MIN_BAR = 0.01
+"""Shortest bar in a tile, as a share of the longest one."""
 _STYLE = Markup("<style>{}</style>").format(
     Markup(Path(__file__).with_name("notebook.css").read_text(encoding="utf-8"))
 )
@@ -48,6 +50,11 @@ def page(*parts: Markup) -> str:
 def heading(text: str) -> Markup:
     """Return a title."""
     return Markup('<p class="title">{}</p>').format(text)
+
+
+def lead(text: str) -> Markup:
+    """Return sentences that come first."""
+    return Markup('<p class="lead">{}</p>').format(text)
 
 
 def off_line(off: Iterable[Mapping[str, Any]]) -> Markup:
@@ -113,7 +120,7 @@ def _cell(tile: Tile, engine: SearchEngine, longest: float) -> Markup:
     try:
         data = read_thumbnail(engine.collection.path, tile.id)
         url = data_url("image/webp", data)
-        image = Markup('<img src="{}" alt="{}" loading="lazy">').format(url, tile.caption)
+        image = Markup('<img src="{}" alt="{}">').format(url, tile.caption)
     except (ValueError, OSError):  # results without an image are better than none
         image = Markup('<span class="none muted">no image</span>')
     head = Markup()
@@ -122,7 +129,8 @@ def _cell(tile: Tile, engine: SearchEngine, longest: float) -> Markup:
             tile.left, tile.right
         )
     caption = Markup('<div class="caption" title="{0}">{0}</div>').format(tile.caption)
-    shown = sorted(tile.bars, key=lambda bar: -abs(bar.value))[:_MAX_BARS]
+    visible = [bar for bar in tile.bars if abs(bar.value) >= _MIN_BAR * longest]
+    shown = sorted(visible, key=lambda bar: -abs(bar.value))[:_MAX_BARS]
     return Markup('<div class="tile" title="{}">{}{}{}{}</div>').format(
         tile.id, image, head, caption if tile.caption else "", _bars(shown, longest)
     )

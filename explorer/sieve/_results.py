@@ -18,6 +18,7 @@ from sieve.explorer.serialize import (
     describe_concept,
     describe_difference,
     describe_hidden,
+    format_number,
     off_concepts,
     sum_by_term,
     summary,
@@ -37,8 +38,12 @@ if TYPE_CHECKING:
 
 _SHORT_SIDE = 512
 """Short side of a drawn scene, in pixels."""
+_MAX_ROWS = 4
+"""Maximum number of rows of codes that a notebook shows."""
 _MAX_EFFECTS = 8
 """Maximum number of dimensions in each list of an explanation."""
+_MIN_EFFECT = 0.005
+"""Smallest effect that a notebook shows, as a share of the largest one."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,26 @@ class NamedCodes:
     """(n, m) float32 SciPy CSR, non-negative; each row has norm 1, or is empty if nothing fires."""
     names: tuple[str, ...]
     """m names of the dimensions; several dimensions may have the same name."""
+
+    def __repr__(self) -> str:
+        n, m = len(self.matrix.indptr) - 1, len(self.names)
+        active = self.matrix.nnz / n if n else 0
+        rows = "1 row" if n == 1 else f"{n:,} rows"
+        return f"NamedCodes({rows}, {m:,} dimensions, {active:.1f} active per row)"
+
+    def _repr_html_(self) -> str:
+        """Show the strongest dimensions of the first rows."""
+        first = NamedCodes(self.matrix[:_MAX_ROWS], self.names).to_pandas()
+        lists = {
+            f"Row {row}": [
+                _html.Bar(numbered(int(j), name), float(value), False)
+                for j, name, value in part[["dimension", "name", "value"]]
+                .head(_MAX_EFFECTS)
+                .itertuples(index=False)
+            ]
+            for row, part in first.groupby("row")
+        }
+        return _html.page(_html.lead(repr(self)), _html.columns(lists))
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one line per active dimension: row, dimension, name and value.
@@ -334,7 +359,15 @@ class SearchResults(Sequence[SearchResult]):
             raise ValueError(f"a and b are the same item, {first}; choose two different ones")
         strictness, never, limit = read_strictness(self.strictness)
         found = explain(
-            self._engine, self._query, first, second, tuple(self.off), strictness, never, limit
+            self._engine,
+            self._query,
+            first,
+            second,
+            tuple(self.off),
+            strictness,
+            never,
+            limit,
+            self.where,
         )
         return Explanation._of_ranking(self._engine, found)
 
@@ -350,7 +383,13 @@ class SearchResults(Sequence[SearchResult]):
         return _html.page(
             _html.heading(_title(self)),
             _html.off_line(off_concepts(self._outcome)),
-            _html.notes(self.notes),
+            _html.notes(
+                [
+                    *([f"Only {self.where}"] if self.where else ()),
+                    *([f"Hides {self.hides}"] if self.hides else ()),
+                    *self.notes,
+                ]
+            ),
             _html.grid([_tile(result) for result in self], self._engine),
         )
 
@@ -386,7 +425,7 @@ def _tile(result: SearchResult) -> _html.Tile:
     ]
     caption = next(iter(result.captions), ", ".join(result.labels) or result.file)
     head = f"{result.rank}" if result.rank else f"was {result.rank_before}"
-    return _html.Tile(result.id, caption, head, f"{result.score:.2f}", bars)
+    return _html.Tile(result.id, caption, head, format_number(result.score), bars)
 
 
 class DimensionSummary:
@@ -516,7 +555,9 @@ class Explanation:
         made._titles = ["In favour of a", "In favour of b"]
         ids = engine.collection.items["id"]
         made._tiles = [
-            _html.Tile(str(ids.iloc[side.row]), "", f"{name}: {rank}", f"{side.score:.2f}", [])
+            _html.Tile(
+                str(ids.iloc[side.row]), "", f"{name}: {rank}", format_number(side.score), []
+            )
             for name, side in (("a", found.left), ("b", found.right))
             for rank in [f"rank {side.rank:,}" if side.rank else "no result"]
         ]
@@ -544,13 +585,14 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         lists: dict[str, list[_html.Bar]] = {title: [] for title in self._titles}
+        least = _MIN_EFFECT * self.table["effect"].abs().max()
         for j, name, effect, off in self.table[["name", "effect", "off"]].itertuples():
-            if effect:
+            if effect and abs(effect) >= least:
                 bar = _html.Bar(numbered(j, name), abs(effect), off)
                 lists[self._titles[0 if effect > 0 else -1]].append(bar)
         shown = {title: bars[:_MAX_EFFECTS] for title, bars in lists.items()}
         return _html.page(
-            _html.heading(self.summary), _html.grid(self._tiles, self._engine), _html.columns(shown)
+            _html.lead(self.summary), _html.grid(self._tiles, self._engine), _html.columns(shown)
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -449,10 +448,7 @@ def launch(
             "url in a browser"
         )
     opened = engine if isinstance(engine, Engine) else Engine.open(engine)
-    with warnings.catch_warnings():
-        # Without ipywidgets, tqdm warns in a notebook that its progress bars will be plain.
-        warnings.filterwarnings("ignore", "IProgress not found")
-        from sieve.explorer.app import start  # gradio takes seconds to import
+    from sieve.explorer.app import start  # gradio takes seconds to import
 
     launched = LaunchedExplorer(start(opened._engine, port=port))
     if in_notebook if inline is None else inline:

@@ -68,13 +68,14 @@ def test_markup_in_data_is_text(hostile: sieve.Engine) -> None:
         hostile.dimension(firing),
         by_item.explain(by_item[0], by_item[1]),
         hostile.explain(item, PAYLOAD),
+        hostile.encode(texts=[PAYLOAD]),
     ):
         page = Page(shown._repr_html_())
         assert {tag for tag, _ in page.elements} <= {
             "style", "div", "p", "span", "b", "i", "s", "h4", "img",
         }  # fmt: skip
         for _, attributes in page.elements:
-            assert set(attributes) <= {"class", "title", "style", "src", "alt", "loading"}
+            assert set(attributes) <= {"class", "title", "style", "src", "alt"}
             assert (attributes.get("src") or "data:image/webp;base64,").startswith("data:image/")
         assert "<img src=x onerror" in page.text, type(shown)
 
@@ -103,3 +104,30 @@ def test_missing_thumbnail_is_replaced_by_a_note(
     page = Page(engine.search(item=engine.items["id"].iloc[0])._repr_html_())
     assert "no image" in page.text
     assert not [tag for tag, _ in page.elements if tag == "img"]
+
+
+def test_codes_are_summarised_by_their_strongest_dimensions(tiny_engine: SearchEngine) -> None:
+    engine = sieve.Engine(tiny_engine)
+    codes = engine.encode(texts=["a circle", "the snow"])
+    assert repr(codes).startswith("NamedCodes(2 rows, 64 dimensions, ")
+    page = Page(codes._repr_html_())
+    for row, part in codes.to_pandas().groupby("row"):
+        assert f"Row {row}" in page.text and f"#{part['dimension'].iloc[0]}" in page.text
+    assert repr(engine.encode(texts=[])) in Page(engine.encode(texts=[])._repr_html_()).text
+    assert len(repr(engine.codes)) < 100 and "Row 5" not in engine.codes._repr_html_()
+
+
+def test_filter_and_hidden_images_are_stated(tiny_engine: SearchEngine) -> None:
+    results = sieve.Engine(tiny_engine).search(
+        "a circle", without="the snow", strictness="never:0.2", where="not caption:night"
+    )
+    text = Page(results._repr_html_()).text
+    assert "Only not caption:night" in text and f"Hides {results.hides}" in text
+    assert results.hides
+
+
+def test_contributions_that_round_to_nothing_are_left_out(tiny_engine: SearchEngine) -> None:
+    results = sieve.Engine(tiny_engine).search("a circle", top=12)
+    page = Page(results._repr_html_())
+    widths = [a["style"] for tag, a in page.elements if tag == "i"]
+    assert widths and "width: 0%" not in widths
