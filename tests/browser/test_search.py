@@ -352,7 +352,7 @@ def test_concept_switches_its_dimensions_and_opens_to_them(page: Page, tiny_engi
     settle(page)
     first = concept.dimensions[0].dimension
     assert f"off={first}&" in page.url
-    outcome = tiny_engine.search(tiny_engine.encode("a blue square"), (first,))
+    outcome = tiny_engine.search(tiny_engine.encode(text), (first,))
     assert found(page) == [result.id for result in outcome.results]
     assert whole.evaluate("box => box.indeterminate && !box.checked")
     page.reload()
