@@ -1,7 +1,7 @@
 const { el, on, viewState, same } = Sieve;
 const find = (selector) => element.querySelector(selector);
-const { section, form, list, image, hint, fault, size, file } = Sieve.parts(element, {
-  section: ".sv-figure", form: "form", list: ".sv-figure-rows", image: ".sv-sheet img", hint: ".sv-sheet .sv-hint",
+const { section, form, list, image, sheet, zoom, hint, fault, size, file } = Sieve.parts(element, {
+  section: ".sv-figure", form: "form", list: ".sv-figure-rows", image: ".sv-sheet img", sheet: ".sv-sheet", zoom: ".sv-zoom", hint: ".sv-sheet .sv-hint",
   fault: ".sv-fault", size: ".sv-paper-size", file: "input[type=file]",
 });
 const { columns, labels, tiles, preset, unit, width, font, font_size, caption, label } = form.elements;
@@ -14,6 +14,7 @@ const PX_PER_CM = 96 / 2.54;
 let recipe = { ...DEFAULTS, rows: [] };
 let untouched = true;
 let drawnRows = [];
+let printedWidth = 0;
 
 // Omit default values, so that links and recipes stay short.
 function currentRecipe() {
@@ -50,8 +51,15 @@ function show(answer) {
   if (!answer.image) return;
   image.src = answer.image;
   image.alt = `Figure: ${drawnRows.map((row) => (row.without ? `${row.title} without ${row.without}` : row.title)).join("; ")}`;
-  image.style.width = `${answer.width_cm * PX_PER_CM}px`;
+  printedWidth = answer.width_cm * PX_PER_CM;
+  scale();
 }
+// By default the figure has its printed size, if that fits.
+function scale() {
+  sheet.classList.toggle("sv-zoomed", Boolean(zoom.value));
+  image.style.width = `${printedWidth * (Number(zoom.value) || 1)}px`;
+}
+zoom.addEventListener("change", scale);
 
 // Rows.
 function setRow(row, values) {

@@ -76,6 +76,19 @@ share.addEventListener("click", async () => {
   field.select();
 });
 
+// Beside Export and Save, where there are results and room.
+const actions = share.parentElement;
+const wide = matchMedia("(min-width: 641px)");
+let head = null;
+function placeShare() {
+  const beside = head && wide.matches && Sieve.viewState.tab === "search" && Sieve.hasQuery();
+  if (beside && share.parentElement !== head) head.append(share);
+  if (!beside && share.parentElement !== actions) actions.prepend(share);
+}
+on("results-head", (found) => { head = found; placeShare(); });
+for (const event of ["answer", "cleared", "samples", "tab"]) on(event, placeShare);
+wide.addEventListener("change", placeShare);
+
 const help = element.querySelector(".sv-help");
 help.addEventListener("click", () => emit("guide", null, { keep: false }));
 on("about", ({ can, examples }) => { help.hidden = !can?.text_queries || !examples?.some((one) => one.without); });

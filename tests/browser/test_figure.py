@@ -79,6 +79,24 @@ def test_layout_options_change_the_preview_and_persist(page: Page, tmp_path: Pat
     expect(page.get_by_role("button", name="PDF")).to_be_disabled()
 
 
+def test_preview_can_be_zoomed(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    go(page, "?q=a+circle")
+    to_figure(page)
+    image, zoom = preview(page), page.get_by_label("Zoom of the preview")
+    width = image.evaluate("image => image.clientWidth")
+    assert width < 390
+    zoom.select_option("actual size")
+    assert image.evaluate("image => image.clientWidth") == round(17.78 / 2.54 * 96)
+    zoom.select_option("200%")
+    assert image.evaluate("image => image.clientWidth") == round(17.78 / 2.54 * 96 * 2)
+    sheet = page.get_by_role("region", name="Preview")
+    assert sheet.evaluate("sheet => sheet.scrollWidth > sheet.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    zoom.select_option("fit width")
+    assert image.evaluate("image => image.clientWidth") == width
+
+
 def test_rows_can_be_added_moved_and_removed(page: Page, tiny_engine, tmp_path: Path) -> None:
     go(page, "?q=a+circle")
     to_figure(page)

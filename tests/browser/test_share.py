@@ -53,6 +53,21 @@ def look(page: Page) -> list[str]:
     return found(page) + page.locator(".sv-dense .sv-text").all_inner_texts()
 
 
+def test_share_is_beside_export_and_save_on_wide_screens(page: Page) -> None:
+    beside = page.locator(".sv-results-actions").get_by_role("button", name="Share")
+    in_header = page.get_by_role("banner").get_by_role("button", name="Share")
+    go(page)
+    expect(in_header).to_be_visible()
+    search(page, "a circle")
+    expect(beside).to_be_visible()
+    page.get_by_role("tab", name="Figure").click()
+    expect(in_header).to_be_visible()
+    page.get_by_role("tab", name="Search").click()
+    expect(beside).to_be_visible()
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(in_header).to_be_visible()
+
+
 def test_shared_link_works_after_a_restart(granted: Page, tiny_engine) -> None:
     page = granted
     served = start(tiny_engine, port=7990)
