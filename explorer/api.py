@@ -120,17 +120,21 @@ def add_api(
         return search_report(query, outcome)
 
     @_raise_gradio_errors
-    def dimension(dimension: int) -> dict[str, Any]:
+    def dimension(dimension: int, where: str = "") -> dict[str, Any]:
         """Return the name, statistics and examples of one dimension.
 
         Args:
             dimension: Its number, from 0.
+            where: Filter of the examples, as for /search; empty for all. Statistics cover all.
 
         Returns:
             name, naming, label, statistics, words, top_images, top_captions, concept_dimension and
-            concept_name, name_in_concept, concept (its other dimensions), coactive.
+            concept_name, name_in_concept, concept (its other dimensions), coactive, where, passing
+            (the number of images with it that pass the filter, null without one).
         """  # noqa: D406, D407
-        return page_json(engine.dimension(read_whole("dimension", dimension)))
+        number = read_whole("dimension", dimension)
+        filtered = check_text("where", where, MAX_TEXT_CHARACTERS)
+        return page_json(engine.dimension(number, where=filtered))
 
     @_raise_gradio_errors
     def regions(item: str) -> dict[str, Any]:

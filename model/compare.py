@@ -187,7 +187,11 @@ class Relevance:
     def without_row(self, row: int) -> Relevance:
         """Leave out one item, such as the query's own, which is not returned."""
         others = np.arange(len(self.relevant)) != row
-        return replace(self, relevant=self.relevant & others, violating=self.violating & others)
+        return self.among(others)
+
+    def among(self, items: np.ndarray) -> Relevance:
+        """Leave out all items but some: (n,) bool."""
+        return replace(self, relevant=self.relevant & items, violating=self.violating & items)
 
 
 class Measures(NamedTuple):

@@ -245,13 +245,15 @@ class SearchEngine:
         """Return the table of concepts: see `sieve.model.dimensions.concepts.concept_table`."""
         return concept_table(self.concepts, self.image_codes, self.names())
 
-    def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:
-        """Describe one dimension; raise a ValueError if there is no such dimension.
+    def dimension(self, dimension: int, seed: int = 0, where: str = "") -> DimensionPage:
+        """Describe one dimension, with examples that pass a filter.
 
-        `seed` selects the random examples.
+        `seed` selects the random examples. Raises a ValueError if there is no such dimension, or a
+        facet of the filter is none or selects nothing.
         """
         self.collection.check_unchanged()
         self.check_dimension(dimension)
+        chosen = ItemFilter.parse(where)
         return describe_dimension(
             self.collection,
             self.checkpoint,
@@ -261,7 +263,28 @@ class SearchEngine:
             self.names(),
             read_measurements(self.checkpoint),
             seed,
+            self.facets.mask(chosen),
+            str(chosen),
         )
+
+    def passing_dimensions(self, where: str) -> pd.DataFrame:
+        """Return the dimensions of the images that pass a filter.
+
+        The table has the columns `dimension`; `passing`, the number of images that have it and pass
+        the filter, at least 1; and `example`, the ID of the one with the highest activation. Raises
+        a ValueError as `search` does.
+        """
+        mask = self.facets.mask(where)
+        rows = np.arange(self.image_codes.n) if mask is None else np.flatnonzero(mask)
+        codes = self.image_codes.by_row[rows].tocsc()
+        passing = np.diff(codes.indptr)
+        found = np.flatnonzero(passing)
+        best = [
+            rows[codes.indices[start + codes.data[start:stop].argmax()]]
+            for start, stop in zip(codes.indptr[found], codes.indptr[found + 1], strict=True)
+        ]
+        ids = self.collection.items["id"].to_numpy()[np.array(best, np.int64)]
+        return pd.DataFrame({"dimension": found, "passing": passing[found], "example": ids})
 
     def thumbnail(self, item_id: str) -> Path:
         """Return the path of an item's thumbnail; raise a ValueError if there is no such item."""

@@ -86,6 +86,8 @@ class Standing:
     """Whether `never` leaves it out."""
     rank_if_kept: int | None
     """Rank if `never` removed nothing."""
+    filtered: bool = False
+    """Whether it does not pass the filter of the query."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +171,12 @@ def compare_items(
     sides, standings = [], []
     for row in (left, right):
         dimensions, values = contributions(codes, query, row)
-        removed = bool(np.isneginf(total[row]))
-        score = float(values.sum()) if removed else float(total[row])
+        filtered = query.among is not None and not query.among[row]
+        hidden = bool(np.isneginf(total[row]))
+        score = float(values.sum()) if hidden else float(total[row])
         sides.append(dict(zip(dimensions.tolist(), values.tolist(), strict=True)))
-        standings.append(Standing(row, score, rank(total, row), removed, rank(kept, row)))
+        ranks = rank(total, row), hidden and not filtered, rank(kept, row)
+        standings.append(Standing(row, score, *ranks, filtered))
     one, other = standings
     parts = [
         Part(j, sides[0].get(j, 0.0), sides[1].get(j, 0.0), j in query.off)
@@ -193,13 +197,16 @@ def explain(
     strictness: float = 1.0,
     never: bool = False,
     limit: float = PRESENCE_LIMIT,
+    where: str = "",
 ) -> ItemComparison:
     """Explain why one item is ranked before another, by their ids.
 
-    For `off`, `strictness`, `never` and `limit`, see `SearchEngine.search`. Raises a ValueError if
-    there is no such item or dimension, or a number is out of range.
+    For `off`, `strictness`, `never`, `limit` and `where`, see `SearchEngine.search`. Raises a
+    ValueError if there is no such item or dimension, a number is out of range, or a facet of the
+    filter is none or selects nothing.
     """
     weighted = engine.question(query, off, strictness, never, limit)
+    weighted = replace(weighted, among=engine.facets.mask(where))
     one, other = engine.row_of(left), engine.row_of(right)
     itself = engine.query_rows(query)
     return compare_items(engine.image_codes, weighted, one, other, itself, engine.copies.groups)

@@ -251,6 +251,10 @@ class Dimensions:
     """Column to sort by: numbers in descending order; dimension and text in ascending order."""
     match: str = ""
     """Only list dimensions with this text in their name or top word."""
+    where: Annotated[str, arg(metavar="FILTER")] = ""
+    """Only list dimensions of images that pass this filter, as for `sieve search --where`. Adds the
+    columns `passing`, the number of such images with the dimension, and `example`, the ID of the
+    one with the highest activation; all other columns cover all images."""
     checkpoint: CheckpointName = None
     summary: bool = False
     """Measure the whole encoder; takes about a minute."""
@@ -278,8 +282,8 @@ class Dimensions:
             raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")
         if (self.controls or self.seed) and not self.summary:
             raise ValueError("--controls and --seed need --summary")
-        if self.summary and (self.match or self.sort != "dimension"):
-            raise ValueError("--summary covers all dimensions: remove --match and --sort")
+        if self.summary and (self.match or self.where or self.sort != "dimension"):
+            raise ValueError("--summary covers all dimensions: remove --match, --where and --sort")
         options = BackboneOptions(trust_backbone=self.trust_backbone)
         engine = options.open_engine(self.collection, self.checkpoint)
         more: dict[str, Any] = {}
@@ -292,7 +296,10 @@ class Dimensions:
         if self.summary:
             self._summarise(engine, more)
             return
-        table = dimension_rows(engine.dimension_table(), self.sort, self.match)
+        table = engine.dimension_table()
+        if self.where:
+            table = table.merge(engine.passing_dimensions(self.where), on="dimension")
+        table = dimension_rows(table, self.sort, self.match)
         if self.csv:
             output.print_text(table_csv(table).decode().replace("\r\n", "\n"))
         elif self.json:

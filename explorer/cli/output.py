@@ -168,7 +168,8 @@ _SHOWN = (
 
 def print_dimensions(table: pd.DataFrame, sort: str) -> None:
     """Write the main columns of the dimension table, and the one that it is sorted by."""
-    shown = [*_SHOWN, *([] if sort in _SHOWN else [sort])]
+    filtered = [column for column in ("passing", "example") if column in table]
+    shown = list(dict.fromkeys([*_SHOWN, *filtered, sort]))
     filled = [column for column in shown if any(_cell(value) for value in table[column])]
     print_table(table.loc[:, filled or shown])
 

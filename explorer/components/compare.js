@@ -1,4 +1,4 @@
-const { el, on, viewState, number, percent, count, sentence } = Sieve;
+const { el, on, emit, viewState, number, percent, count, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const [queryForm, settingsForm] = element.querySelectorAll("form");
 const { q, without } = queryForm.elements;
@@ -34,7 +34,7 @@ async function compare() {
   const opening = state.method.startsWith("checkpoint ");
   if (opening) summary.textContent = `Opening ${state.method} … The first time, it encodes the whole collection, which takes a moment.`;
   element.setAttribute("aria-busy", "true");
-  ask(state);
+  ask({ ...state, where: viewState.where });
 }
 function saveState() {
   const { q: query, item, upload: key, without: not, off, strictness, never, limit, hyperparameter: knob, ...rest } = state; // links say “knob”
@@ -153,7 +153,8 @@ function show(answer) {
   offer();
   find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
   fillRelevance(answer.relevance);
-  summary.textContent = `${relevanceText(answer)} ${answer.both} of the top ${answer.columns[0].results.length} are in both lists.`;
+  const filtered = answer.passing === null ? "" : ` Of the ${count(answer.passing, "image")} that ${answer.passing === 1 ? "passes" : "pass"} the filter,`;
+  summary.textContent = `${relevanceText(answer)}${filtered} ${answer.both} of the top ${answer.columns[0].results.length} are in both lists.`;
   const [left, right] = answer.columns;
   find(".sv-compare-columns").hidden = false;
   element.querySelectorAll(".sv-compare-columns > section").forEach((section, at) => fillColumn(section, [left, right][at], [right, left][at], answer.relevance));
@@ -240,4 +241,6 @@ on("versus", (text) => {
   compare();
 });
 on("tab", follow);
+on("filtered", () => { if (viewState.tab === "compare") compare(); });
+emit("filter-slot");
 follow();

@@ -235,7 +235,7 @@ shortcuts.addEventListener("change", () => {
 });
 const dropDowns = [...element.querySelectorAll("details")];
 document.addEventListener("keydown", (event) => {
-  if (viewState.tab !== "dimensions" || !begun || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (viewState.tab !== "dimensions" || !begun || event.defaultPrevented || document.querySelector("dialog[open], :popover-open")) return;
   const open = dropDowns.find((drop) => drop.open);
   if (event.key === "Escape" && open) {
     open.open = false;

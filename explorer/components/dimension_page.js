@@ -1,11 +1,13 @@
 const { el, on, emit, viewState, number, percent, count } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const body = find(".sv-page-body");
+const [top, rest] = element.querySelectorAll(".sv-page-part");
 const none = find(".sv-page-empty");
 let wanted = null;
 let plot = null;
 let drawn = null;
 let shown = null;
+let asked = ""; // filter of the shown examples
 
 const openItem = (example) => Sieve.openItem({ ...example, labels: [] });
 function tile(example, side = 0) {
@@ -121,7 +123,7 @@ function sample(page) {
   const another = having > page.random_images.length && el("button", { type: "button", class: "sv-more", onclick: async () => {
     seed += 1;
     const { dimension } = page;
-    const drawn = await Sieve.call(server.sieve_page, { dimension, seed });
+    const drawn = await Sieve.call(server.sieve_page, { dimension, seed, where: viewState.where });
     if (!drawn.error && wanted === dimension) shown.replaceChildren(gallery(drawn.random_images, "sv-small"));
   } }, "Another sample");
   return el("section", { class: "sv-sample" }, heading("A random sample", `of ${count(having, "image")} with this dimension`), another, shown);
@@ -178,7 +180,7 @@ function searches(page) {
   })));
 }
 
-const examples = (page) => el("div", { class: "sv-two" }, el("section", {}, heading("Top images"), gallery(page.top_images)), captions(page));
+const examples = (page) => el("div", { class: "sv-two" }, el("section", {}, heading("Top images", page.passing === null ? "" : `${count(page.passing, "image")} with this dimension ${page.passing === 1 ? "passes" : "pass"} the filter`), gallery(page.top_images)), captions(page));
 function measurements(page) {
   plot = el("div", { class: "sv-plot", role: "img", "aria-label": `Histogram of the activations of “${page.name}” in images and captions` });
   return [
@@ -194,7 +196,8 @@ function fill(page) {
   const silent = el("p", { class: "sv-hint" }, "This dimension is not active in any image or caption of this collection.");
   const slot = el("div", { class: "sv-notes-slot" });
   // Evidence before opinions: notes follow what the dimension shows.
-  body.replaceChildren(...[head(page), naming(page), drawn ? examples(page) : silent, statistics(page), slot, searches(page), ...(drawn ? measurements(page) : []),
+  top.replaceChildren(...[head(page), naming(page)].filter(Boolean));
+  rest.replaceChildren(...[drawn ? examples(page) : silent, statistics(page), slot, searches(page), ...(drawn ? measurements(page) : []),
     el("div", { class: "sv-two-lists" }, suggestions(page), words(page), links(`Concept “${page.concept_name}”`, "active together, with the same meaning", page.concept, (one) => one.name_in_concept), links("Co-active dimensions", "over the images", page.coactive)),
   ].filter(Boolean));
   shown = page;
@@ -245,10 +248,15 @@ async function show(dimension) {
   body.hidden = dimension === null;
   if (dimension === null) return;
   body.setAttribute("aria-busy", "true");
-  const page = await Sieve.call(server.sieve_page, { dimension });
-  if (wanted !== dimension) return;
+  const { where } = viewState;
+  const page = await Sieve.call(server.sieve_page, { dimension, where });
+  if (wanted !== dimension || where !== viewState.where) return;
   body.removeAttribute("aria-busy");
-  if (page.error) body.replaceChildren(el("p", { class: "sv-fault" }, page.error));
-  else fill(page);
+  asked = where;
+  if (!page.error) return fill(page);
+  top.replaceChildren();
+  rest.replaceChildren(el("p", { class: "sv-fault" }, page.error));
 }
 on("dimension", show);
+on("filtered", (where) => { if (wanted !== null && where !== asked) show(wanted); });
+emit("filter-slot");

@@ -11,6 +11,7 @@ const slots = { left: { ...NOTHING }, right: { ...NOTHING } };
 const tiles = new Map();
 let off = null; // null: what “without” in a text proposes
 let proposed = [];
+let asked = ""; // filter of the shown results
 let sample = null; // an item for the examples
 
 // Slots.
@@ -58,7 +59,8 @@ function inspect({ rows = true } = {}) {
   }
   const sent = ({ text, item, upload }) => ({ text: item || upload ? "" : text, item, upload });
   element.setAttribute("aria-busy", "true");
-  ask({ left: sent(slots.left), right: sent(slots.right), off, list: rows });
+  ask({ left: sent(slots.left), right: sent(slots.right), off, where: viewState.where, list: rows });
+  asked = viewState.where;
 }
 function saveState() {
   const now = Sieve.unpack(viewState.inspect);
@@ -118,7 +120,7 @@ function showOne(one) {
     return tileOf({ ...item, names: one.names, concept_of: one.concept_of, off: one.off, query, next }, isOff.size > 0);
   }));
   find(".sv-one .sv-empty").hidden = one.results.length > 0;
-  find(".sv-one .sv-empty").textContent = "No results with these dimensions off. Switch some on.";
+  find(".sv-one .sv-empty").textContent = isOff.size ? "No results with these dimensions off. Switch some on." : one.where ? "No image that passes the filter shares a dimension with it." : "No image shares a dimension with it.";
 }
 function tileOf(item, anyOff) {
   if (!tiles.has(item.id)) {
@@ -243,6 +245,10 @@ on("inspect", (text) => {
   off = Sieve.unpackOff(now.off);
   inspect();
 });
+const refilter = () => { if (viewState.tab === "inspect" && viewState.where !== asked) inspect({ rows: false }); };
+on("filtered", refilter);
+on("tab", refilter);
+emit("filter-slot");
 on("inspect-item", (id) => {
   const side = isEmpty(slots.left) || !isEmpty(slots.right) ? "left" : "right";
   setSlot(side, { item: id, known: true });

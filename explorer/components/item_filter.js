@@ -1,8 +1,8 @@
 // Filter of the images by facets: chips below the query, and a panel of values with their counts.
 const { el, on, emit, viewState, whole, count } = Sieve;
-const { opener, chips, status, panel, input, fault, groups, passing } = Sieve.parts(element, {
+const { opener, chips, status, panel, input, fault, groups, passing, chipFault } = Sieve.parts(element, {
   opener: ".sv-filter-open", chips: ".sv-facets", status: "[role=status]", panel: ".sv-filter-panel",
-  input: "input", fault: ".sv-filter-fault", groups: ".sv-facet-groups", passing: ".sv-passing",
+  input: "input", fault: ".sv-filter-panel .sv-filter-fault", groups: ".sv-facet-groups", passing: ".sv-passing", chipFault: ".sv-chip-fault",
 });
 const KINDS = {
   label: "Label", split: "Split", file: "Folder", caption: "Caption word", concept: "Concept", tag: "Tag",
@@ -48,8 +48,10 @@ function toggle(one) {
 // The server checks a filter before it is applied, so that a faulty one changes nothing.
 async function apply(where) {
   const report = await Sieve.call(server.sieve_facets, { where, find: "", concepts });
-  fault.textContent = report.error ?? "";
-  if (report.error) return panel.matches(":popover-open") ? undefined : emit("fault", report.error);
+  const isOpen = panel.matches(":popover-open");
+  fault.textContent = isOpen ? report.error ?? "" : "";
+  chipFault.textContent = isOpen ? "" : report.error ?? "";
+  if (report.error) return;
   input.value = "";
   show(report);
   status.textContent = active.length ? `${count(report.passing, "image")} ${report.passing === 1 ? "passes" : "pass"} the filter` : "No filter";
@@ -110,4 +112,8 @@ on("where", (facets) => {
 });
 // A selection on the map replaces an earlier one.
 on("filter-by", (facet) => apply(written([...active.filter((one) => one.kind !== "map" || one.negated), { facet }])));
-on("filter-slot", (slot) => slot.append(element.querySelector(".sv-item-filter")));
+// The filter is shared by the tabs that list images, and moves to the slot of the open one.
+const filter = element.querySelector(".sv-item-filter");
+const place = () => document.querySelector(`.sv-filter-slot[data-tab="${viewState.tab}"]`)?.append(filter);
+on("filter-slot", place);
+on("tab", place);

@@ -129,7 +129,7 @@ plot.addEventListener("pointerdown", (start) => {
   const end = (event) => {
     removeEventListener("pointermove", move);
     for (const name of ["pointerup", "pointercancel"]) removeEventListener(name, end);
-    step.end(at(event));
+    step.end(at(event), event.type === "pointercancel"); // a touch that scrolls the page is canceled
     setTimeout(() => { dragging = false; }); // after the click
   };
   addEventListener("pointermove", move);
@@ -140,9 +140,9 @@ function pan([x, y]) {
   const moved = (range, share) => range.map((one) => one - share * (range[1] - range[0]));
   return {
     move: ([left, top]) => { layer.style.transform = `translate(${left - x}px, ${top - y}px)`; },
-    end: async ([left, top]) => {
+    end: async ([left, top], isCanceled) => {
       const { xaxis, yaxis } = plot.layout;
-      if (dragging) await window.Plotly.relayout(plot, { "xaxis.range": moved(xaxis.range, (left - x) / plot.clientWidth), "yaxis.range": moved(yaxis.range, (y - top) / plot.clientHeight) });
+      if (dragging && !isCanceled) await window.Plotly.relayout(plot, { "xaxis.range": moved(xaxis.range, (left - x) / plot.clientWidth), "yaxis.range": moved(yaxis.range, (y - top) / plot.clientHeight) });
       layer.style.transform = "";
     },
   };
@@ -155,9 +155,9 @@ function outline(first, isBox) {
       path = isBox ? [first, [x, first[1]], [x, y], [first[0], y]] : [...path, [x, y]];
       polygon.setAttribute("points", path.join(" "));
     },
-    end: () => {
+    end: (_, isCanceled) => {
       polygon.setAttribute("points", "");
-      if (path.length < 3) return;
+      if (isCanceled || path.length < 3) return;
       const { xaxis: { range: [left, right] }, yaxis: { range: [bottom, top] } } = plot.layout;
       const every = Math.max(1, path.length / MAX_CORNERS);
       const corners = Array.from({ length: Math.floor(path.length / every) }, (_, i) => path[Math.floor(i * every)]);

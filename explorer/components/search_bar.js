@@ -192,7 +192,7 @@ on("about", ({ examples }) => {
         example.q, example.without && el("span", { class: "sv-minus" }, " without "), example.without)),
   );
 });
-emit("filter-slot", find(".sv-filter-slot"));
+emit("filter-slot");
 emit("saved-slot", find(".sv-saved"));
 // Before the first query the text field has the focus, except on touch screens, where the on-screen
 // keyboard would hide the page.

@@ -141,6 +141,7 @@ window.Sieve ??= (() => {
   function change(values, options = {}) {
     Object.assign(viewState, values);
     emit("switches", { ...viewState });
+    if (values.where !== undefined) emit("filtered", viewState.where);
     if (hasQuery()) return ask(options);
     if (values.where !== undefined) writeAddress(Boolean(options.push));
   }
@@ -203,6 +204,7 @@ window.Sieve ??= (() => {
     emit("question", { ...viewState, preview });
     emit("switches", { ...viewState });
     emit("where", found.facets);
+    emit("filtered", viewState.where);
     if (uploaded) updateTitle();
     else if (found.answer) take(found.answer, { list: true });
     else {

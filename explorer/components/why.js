@@ -14,6 +14,7 @@ let pair = { a: "", b: "" };
 let shown = pair; // the latest pair that could be explained
 let chosen = false; // whether the user chose the query; otherwise it follows the search
 let leftText = "";
+let asked = ""; // filter of the shown ranking
 const unfolded = new Set();
 
 const ask = Sieve.latest(server.sieve_why, show);
@@ -27,7 +28,8 @@ function explain() {
   }
   element.setAttribute("aria-busy", "true");
   const { preview, ...fields } = query;
-  ask({ ...fields, ...pair });
+  asked = viewState.where;
+  ask({ ...fields, ...pair, where: asked });
 }
 function saveState() {
   const now = Sieve.unpack(viewState.inspect);
@@ -162,7 +164,7 @@ function show(answer) {
 // The query follows the search until the user chooses another.
 function follow() {
   const now = ofSearch();
-  if (chosen || !Sieve.hasQuery() || same(query, now)) return offer();
+  if (chosen || !Sieve.hasQuery() || same(query, now)) return viewState.where === asked ? offer() : explain();
   use(now, { own: false });
 }
 on("about", ({ can }) => {
@@ -193,4 +195,5 @@ on("why", ({ a, b, ...fields }) => {
   element.scrollIntoView();
 });
 on("tab", (tab) => { if (tab === "inspect") follow(); });
+on("filtered", () => { if (viewState.tab === "inspect") follow(); });
 if (viewState.tab === "inspect") follow();

@@ -381,27 +381,29 @@ class Engine:
         return compare_sets(self._engine, left, right).concepts.set_index("concept")
 
     @python_errors
-    def dimension(self, dimension: int) -> DimensionSummary:
+    def dimension(self, dimension: int, *, where: str = "") -> DimensionSummary:
         """Describe one dimension.
 
         Parameters
         ----------
         dimension : int
             From 0 to m - 1.
+        where : str
+            Filter of the examples, as for `search`. The statistics are of all items.
 
         Raises
         ------
         ValueError
-            If there is no such dimension.
+            If there is no such dimension, or the filter is none or selects nothing.
 
         Examples
         --------
         >>> engine.dimension(17).top_captions
+        >>> engine.dimension(17, where="split:test").top_images
         """
-        number = _plain(dimension)
-        return DimensionSummary(
-            self._engine, self._engine.dimension(read_whole("dimension", number))
-        )
+        number = read_whole("dimension", _plain(dimension))
+        filtered = check_text("where", where, MAX_TEXT_CHARACTERS)
+        return DimensionSummary(self._engine, self._engine.dimension(number, where=filtered))
 
     @python_errors
     def explain(

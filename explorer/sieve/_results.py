@@ -361,7 +361,15 @@ class SearchResults(Sequence[SearchResult]):
             raise ValueError(f"a and b are the same item, {first}; choose two different ones")
         strictness, never, limit = read_strictness(self.strictness)
         found = explain(
-            self._engine, self._query, first, second, tuple(self.off), strictness, never, limit
+            self._engine,
+            self._query,
+            first,
+            second,
+            tuple(self.off),
+            strictness,
+            never,
+            limit,
+            self.where,
         )
         return Explanation._of_ranking(self._engine, found)
 

@@ -76,14 +76,14 @@ class RelevanceChoice:
         return tuple(track for track in TRACKS if has[track])
 
     def judge(
-        self, track: str, a: str, b: str, query: EncodedQuery
+        self, track: str, a: str, b: str, query: EncodedQuery, among: np.ndarray | None = None
     ) -> tuple[comparison.Relevance | None, dict[str, Any]]:
         """Return the relevance judgments of a query, and the selection for the page.
 
         Empty values of `track`, `a` and `b` are derived from the words of the query; they cannot be
         derived from an image. The judgments are None if the query cannot be judged. The selection
         has `track`, `a`, `b`, the available `names`, and counts. Raises a ValueError for an unknown
-        label or noun.
+        label or noun. Only items `among`, (n,) bool, are judged.
         """
         tracks = self.tracks()
         if not tracks:
@@ -98,6 +98,7 @@ class RelevanceChoice:
         relevance = comparison.relevance_of(self._concepts(named), named, first, second)
         for item in query.items:
             relevance = relevance.without_row(self._collection.row_of_id[item])
+        relevance = relevance if among is None else relevance.among(among)
         choice["relevant"] = int(relevance.relevant.sum())
         choice["violating"] = int(relevance.violating.sum())
         return relevance, choice
@@ -203,15 +204,18 @@ class CompareHandlers:
         text = "" if request.item or request.upload else request.q
         query = self._handlers.encode(text, request.without, request.item, request.upload)
         off = query.proposed if request.off is None else request.off
+        among = self._engine.facets.mask(request.where)
         columns = (
             self._sparse(self._engine, self._handlers.checkpoint_name, request, query, off),
             self._other(request, query),
         )
-        relevance, choice = self._relevance.judge(request.track, request.a, request.b, query)
+        relevance, choice = self._relevance.judge(request.track, request.a, request.b, query, among)
         like = [self._engine.row_of(query.item)] if query.item else []
         for column in columns:
             # As in a search, the query's own images are not results.
             column.scores[list(self._engine.query_rows(query))] = -np.inf
+            if among is not None:
+                column.scores[~among] = -np.inf
         hits = [comparison.shown_rows(column.scores, N_SHOWN) for column in columns]
         return {
             "q": query.text,
@@ -225,6 +229,7 @@ class CompareHandlers:
                 for column, rows in zip(columns, hits, strict=True)
             ],
             "both": len(set(hits[0]) & set(hits[1])),
+            "passing": None if among is None else int(among.sum()),
             "relevance": choice,
         }
 

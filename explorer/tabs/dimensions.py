@@ -32,6 +32,8 @@ class PageRequest:
     dimension: Dimension
     seed: Annotated[Whole, Field(ge=0)] = 0
     """Seed of the random sample of images."""
+    where: Where = ""
+    """Filter of the examples."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def dimensions_tab(engine: SearchEngine, notes: AnnotationHandlers) -> None:
 
     def page(payload: Any) -> dict[str, Any]:
         request = validate(PageRequest, payload, "a dimension")
-        page = page_view(engine, engine.dimension(request.dimension, request.seed))
+        page = page_view(engine, engine.dimension(request.dimension, request.seed, request.where))
         return {**page, "annotations": notes.for_page(request.dimension)}
 
     def probe(payload: Any) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def page_view(engine: SearchEngine, page: DimensionPage) -> dict[str, Any]:
     """
     edges, images, captions = (part.tolist() for part in page.histogram)
     histogram = {"edges": edges, "images": images, "captions": captions}
-    is_active = page.top_images or page.top_captions
+    is_active = any(images) or any(captions)  # the examples may be filtered out
     search = _words_to_search(engine, page)
     return {
         **page_json(page),

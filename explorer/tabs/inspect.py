@@ -99,8 +99,8 @@ def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     """Return the dimensions and results of one slot, or the overlap of two.
 
     The payload has `left` and `right`: slots; `off`: all dimensions that are off, or null for those
-    that "without" in a text proposes; `list`: whether to include the rows of dimensions. Raises a
-    ValueError of one line if it is invalid.
+    that "without" in a text proposes; `where`: a filter of the results; `list`: whether to include
+    the rows of dimensions. Raises a ValueError of one line if it is invalid.
     """
     given = read_object(payload, "what to inspect")
     slots = {s: validate(Slot, given.get(s) or {}, "a slot") for s in ("left", "right")}
@@ -121,8 +121,9 @@ def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     if len(queries) == 2:
         return view | {"pair": _pair_view(engine, *queries.values())}
     (query,) = queries.values()
-    off = ViewState.from_payload({"off": given.get("off")}).off
-    one = results_view(engine.search(query, off, top=N_RETRIEVED), None)
+    state = ViewState.from_payload({"off": given.get("off"), "where": given.get("where") or ""})
+    off = state.off
+    one = results_view(engine.search(query, off, top=N_RETRIEVED, where=state.where), None)
     one["proposed"] = list(query.proposed)
     if given.get("list") is True:
         one |= query_rows(engine, query, off)
@@ -188,7 +189,7 @@ def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     a, b = request.a, request.b
     engine = handlers.engine
     query = handlers.encode(request.q, request.without, request.item, request.upload)
-    outcome = engine.search(query, *settings, N_CHOICES, limit=request.limit)
+    outcome = engine.search(query, *settings, N_CHOICES, limit=request.limit, where=request.where)
     ids = [result.id for result in outcome.results]
     if not (a or b) and ids and outcome.left:
         a, b = ids[0], outcome.left[0].id
@@ -208,7 +209,7 @@ def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     }
     if not (a and b):
         return view | {"why": None}
-    explained = explain(engine, query, a, b, *settings, request.limit)
+    explained = explain(engine, query, a, b, *settings, request.limit, request.where)
     comparison = sum_by_concept(explained, engine.concepts)
     return view | {"why": _why(engine, comparison, query)}
 
@@ -258,6 +259,8 @@ def describe_rank(standing: Standing, itself: Sequence[int]) -> str:
     """Describe the rank of an item, for example `number 3 with a score of 0.62`."""
     if standing.row in itself:
         return "the query image itself, which is not a result"
+    if standing.filtered:
+        return "not a result: it does not pass the filter"
     if standing.removed:
         rank = standing.rank_if_kept
         return "hidden by “never”" + (f"; otherwise number {rank:,}" if rank else "")

@@ -119,6 +119,10 @@ class DimensionPage:
     """The other dimensions of its concept, by cosine of activations over the images."""
     coactive: tuple[Neighbour, ...]
     """By cosine of activations over the images."""
+    where: str = ""
+    """Filter of the images and captions that are shown as examples; all else covers all items."""
+    passing: int | None = None
+    """Number of images that have it and pass the filter; None without a filter."""
 
 
 def describe_dimension(
@@ -130,11 +134,20 @@ def describe_dimension(
     names: DimensionNames,
     measurements: pd.DataFrame,
     seed: int = 0,
+    among: np.ndarray | None = None,
+    where: str = "",
 ) -> DimensionPage:
-    """Describe one dimension; `seed` draws the samples, `measurements` are of all dimensions."""
+    """Describe one dimension.
+
+    `seed` draws the samples, and `measurements` are of all dimensions. The examples are only of the
+    items `among`, (n,) bool, that pass the filter `where`.
+    """
     rows, values = cache.image_codes.postings(dimension)
     order = np.argsort(-values, kind="stable")
     rows, values = rows[order], values[order]
+    all_values = values
+    if among is not None:
+        rows, values = rows[among[rows]], values[among[rows]]
 
     def examples(ranks: np.ndarray) -> tuple[Example, ...]:
         return tuple(Example.of(collection, int(rows[i]), float(values[i])) for i in ranks)
@@ -162,8 +175,8 @@ def describe_dimension(
         top_images=examples(np.arange(min(N_EXAMPLES, len(rows)))),
         random_images=examples(sample),
         intervals=_intervals(values, examples, generator),
-        top_captions=_top_captions(collection, cache.text_codes, dimension),
-        histogram=_histogram(values, cache.text_codes.postings(dimension)[1]),
+        top_captions=_top_captions(collection, cache.text_codes, dimension, among),
+        histogram=_histogram(all_values, cache.text_codes.postings(dimension)[1]),
         name_in_concept=names.in_concept(dimension),
         concept_dimension=leading,
         concept_name=concept_name,
@@ -171,6 +184,8 @@ def describe_dimension(
             Neighbour(j, names(j), float(coactivation[j]), names.in_concept(j)) for j in others
         ),
         coactive=_nearest(names, coactivation, dimension),
+        where=where,
+        passing=None if among is None else len(rows),
     )
 
 
@@ -192,9 +207,12 @@ def _intervals(
 
 
 def _top_captions(
-    collection: Collection, codes: SparseCodes, dimension: int
+    collection: Collection, codes: SparseCodes, dimension: int, among: np.ndarray | None
 ) -> tuple[CaptionExample, ...]:
     captions, values = codes.postings(dimension)
+    if among is not None:
+        kept = among[collection.caption_item[captions]]
+        captions, values = captions[kept], values[kept]
     found: dict[str, CaptionExample] = {}
     for place in np.argsort(-values, kind="stable"):
         text = collection.caption_texts[captions[place]]

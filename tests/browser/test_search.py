@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from browser.steps import dimensions_of, found, go, search, settle, switches
 
@@ -459,3 +459,49 @@ def test_filter_is_chosen_by_facet_and_kept_in_the_address(page: Page, tiny_engi
     page.go_back()
     expect(chips).to_have_count(2)
     expect_results("split:test not caption:snow")
+
+
+def test_filter_is_shared_by_the_tabs_that_list_images(page: Page, tiny_engine) -> None:
+    where = "split:test"
+    number = tiny_engine.encode("a circle").dimensions[0].dimension
+    go(page, f"?q=a+circle&tab=dimensions&dimension={number}")
+    opener = page.get_by_role("button", name="Filter", exact=True)
+    opener.press("Enter")
+    panel = page.get_by_role("dialog", name="Filter images")
+    panel.get_by_role("group", name="Split").get_by_role("button", name="test").press("Enter")
+    page.keyboard.press("Escape")
+    expect(opener).to_be_focused()
+    wanted = tiny_engine.dimension(number, where=where)
+    title = page.locator(".sv-page h3", has_text="Top images")
+    expect(title).to_contain_text(f"{wanted.passing} image")
+    shown = page.locator(".sv-page .sv-gallery").first.locator("img")
+    assert ids(shown) == [one.id for one in wanted.top_images]
+    assert "where=split:test" in page.url
+
+    page.get_by_role("tab", name="Inspect").click()
+    page.get_by_role("textbox", name="Left: text or item ID").fill("a circle")
+    page.get_by_role("button", name="Inspect", exact=True).click()
+    settle(page)
+    outcome = tiny_engine.search(tiny_engine.encode("a circle"), top=12, where=where)
+    results = [result.id for result in outcome.results]
+    assert ids(page.locator(".sv-one .sv-grid img")) == results
+
+    page.get_by_role("tab", name="Compare").click()
+    page.locator(".sv-compare-grid img").first.wait_for()
+    settle(page)
+    left = ids(page.locator(".sv-compare-grid").first.locator("img"))
+    assert left[: len(results)] == results[: len(left)]
+    split = tiny_engine.collection.items.set_index("id")["split"]
+    assert {split[one] for one in ids(page.locator(".sv-compare-grid img"))} == {"test"}
+    page.reload()
+    page.locator(".sv-compare-grid img").first.wait_for()
+    expect(page.get_by_role("list", name="Active filters")).to_contain_text("test")
+    page.get_by_role("button", name="Remove filter Split test").press("Enter")
+    page.wait_for_function("!location.search.includes('where')")
+    settle(page)
+    assert {split[one] for one in ids(page.locator(".sv-compare-grid img"))} != {"test"}
+
+
+def ids(images: Locator) -> list[str]:
+    """Return the IDs of the items whose thumbnails are shown."""
+    return images.evaluate_all("all => all.map(one => one.src.match(/(\\w+)\\.webp$/)[1])")

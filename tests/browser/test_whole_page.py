@@ -14,6 +14,10 @@ PLACES = {
     "landing": ("", ""),
     "search": ("?q=a+circle&without=the+snow&compare=1", ""),
     "dimensions": ("?tab=dimensions&dimension=0", ".sv-page-head"),
+    "filtered dimension": (
+        "?tab=dimensions&dimension=0&where=split:test+not+caption:snow",
+        ".sv-page-body .sv-facets li",
+    ),
     "map": ("?tab=dimensions&dimension=0&atlas=map:agreement", ".sv-map-plot[data-drawn]"),
     "items": ("?tab=dimensions&atlas=items:split%3Atest", ".sv-item-map [data-drawn]"),
     "inspect": (

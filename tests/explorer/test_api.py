@@ -127,6 +127,16 @@ def test_dimension_is_described(client: Client, tiny_engine) -> None:
     assert leading["name"] == leading["name_in_concept"] == found["concept_name"]
 
 
+def test_examples_of_a_dimension_are_filtered(client: Client, tiny_engine) -> None:
+    j = int(tiny_engine.dimension_table()["firing_images"].to_numpy().argmax())
+    found = client.predict(j, "split:test", api_name="/dimension")
+    known = tiny_engine.dimension(j, where="split:test")
+    assert [one["id"] for one in found["top_images"]] == [one.id for one in known.top_images]
+    assert (found["where"], found["passing"]) == ("split:test", known.passing)
+    with pytest.raises(Exception, match="a set of items is"):
+        client.predict(j, "nothing", api_name="/dimension")
+
+
 def test_regions_are_rows_of_cells(client: Client, tiny_engine) -> None:
     item = tiny_engine.collection.items["id"].iloc[0]
     first = client.predict(item, api_name="/regions")["concepts"][0]

@@ -225,6 +225,30 @@ def test_dimension_page_has_statistics_and_examples(engine: SearchEngine) -> Non
         engine.dimension(64)
 
 
+def test_examples_of_a_dimension_pass_the_filter(engine: SearchEngine) -> None:
+    crowded = int(engine.dimension_table()["firing_images"].argmax())
+    where = "split:test not caption:snow"
+    mask = engine.facets.mask(where)
+    assert mask is not None
+    page, whole = engine.dimension(crowded, where=where), engine.dimension(crowded)
+    rows, values = engine.image_codes.postings(crowded)
+    passing = rows[mask[rows]]
+    best = passing[np.argsort(-values[mask[rows]], kind="stable")][:12]
+    assert [example.row for example in page.top_images] == best.tolist()
+    assert page.passing == len(passing) == sum(one.count for one in page.intervals)
+    shown = [*page.random_images, *(each for one in page.intervals for each in one.examples)]
+    assert all(mask[example.row] for example in shown)
+    rows_of = engine.collection.row_of_id
+    assert page.top_captions and all(mask[rows_of[one.id]] for one in page.top_captions)
+    assert page.statistics == whole.statistics and whole.passing is None
+    assert page.histogram.images.tolist() == whole.histogram.images.tolist()
+    table = engine.passing_dimensions(where).set_index("dimension")
+    assert table.passing[crowded] == page.passing
+    assert table.example[crowded] == page.top_images[0].id
+    with pytest.raises(ValueError, match="selects no item"):
+        engine.dimension(crowded, where="label:nothing")
+
+
 def test_random_examples_depend_only_on_the_seed(engine: SearchEngine) -> None:
     crowded = int(engine.dimension_table()["firing_images"].argmax())
     once, again, other = (engine.dimension(crowded, seed).random_images for seed in (1, 1, 2))

@@ -128,6 +128,7 @@ def test_errors_are_one_line(sieve: Sieve, opened: tuple, tmp_path: Path) -> Non
         (("search", opened[0], "x", "--checkpoint", tmp_path), "is not a complete checkpoint"),
         (("dimensions", *opened, "--sort", "beauty"), "cannot sort by 'beauty'; columns are: "),
         (("dimensions", *opened, "--csv", "--json"), "give --csv or --json, not both"),
+        (("dimensions", *opened, "--where", "dog"), "a set of items is label:…, split:…"),
         (("dimensions", *opened, "--csv", "--summary"), "give --csv or --summary, not both"),
         (("dimensions", *opened, "--summary", "--match", "a"), "--summary covers all dimensions"),
         (("prepare", "scenes", "--count", "3"), "have a default folder; give --out"),

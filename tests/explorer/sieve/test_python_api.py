@@ -203,6 +203,14 @@ def test_dimension_has_its_statistics_and_strongest_images(engine: sieve.Engine)
     assert dimension.top_images["value"].iloc[0] == pytest.approx(column.max())
 
 
+def test_examples_of_a_dimension_pass_a_filter(engine: sieve.Engine) -> None:
+    number = int(engine.dimensions["firing_images"].idxmax())
+    images = engine.dimension(number, where="split:test").top_images
+    assert set(engine.items.set_index("id").loc[images["id"], "split"]) == {"test"}
+    with pytest.raises(ValueError, match="a set of items is"):
+        engine.dimension(number, where="test")
+
+
 def test_explanation_sums_to_what_it_explains(engine: sieve.Engine) -> None:
     results = engine.search("a circle", without="the snow", top=12)
     for a, b in ((results[0], results[-1]), (results[3].id, results[1].id)):

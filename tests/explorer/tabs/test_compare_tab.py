@@ -63,6 +63,25 @@ def test_both_columns_equal_the_results_of_their_methods(
     assert found["both"] == len(set(sparse) & set(dense))
 
 
+def test_filter_limits_both_columns_and_what_is_judged(
+    handlers: CompareHandlers, tiny_engine
+) -> None:
+    where = "split:test"
+    found = handlers.compare({**ASKED, "method": "literal", "where": where})
+    mask = tiny_engine.facets.mask(where)
+    rows = tiny_engine.collection.row_of_id
+    for column in found["columns"]:
+        assert column["results"] and all(mask[rows[one["id"]]] for one in column["results"])
+    query = tiny_engine.encode("a circle", "the snow")
+    expected = [result.id for result in tiny_engine.search(query, top=20, where=where).results]
+    assert [one["id"] for one in found["columns"][0]["results"]] == expected
+    assert found["passing"] == mask.sum()
+    everything = handlers.compare({**ASKED, "method": "literal"})
+    assert 0 < found["relevance"]["relevant"] < everything["relevance"]["relevant"]
+    with pytest.raises(ValueError, match="selects no item"):
+        handlers.compare({**ASKED, "where": "label:nothing"})
+
+
 def test_labels_named_by_the_query_define_relevance(handlers: CompareHandlers, tiny_engine) -> None:
     found = handlers.compare(ASKED)
     relevance = found["relevance"]

@@ -53,6 +53,25 @@ def test_item_shows_its_dimensions_and_what_they_retrieve(
     assert [item["id"] for item in switched["results"]] == [result.id for result in expected]
 
 
+def test_filter_limits_the_results_and_the_ranking(handlers: SearchHandlers) -> None:
+    engine, where = handlers.engine, "split:test"
+    query = engine.encode("a circle")
+    expected = [one.id for one in engine.search(query, top=12, where=where).results]
+    found = inspect_view(handlers, {"left": {"text": "a circle"}, "where": where})["one"]
+    assert [item["id"] for item in found["results"]] == expected
+    why = why_view(handlers, {"q": "a circle", "where": where})["why"]
+    assert [why[side]["id"] for side in ("left", "right")] == expected[:2]
+    assert [why[side]["rank"] for side in ("left", "right")] == [1, 2]
+    mask = engine.facets.mask(where)
+    assert mask is not None
+    outside = ids(handlers, int(np.flatnonzero(~mask)[0]))[0]
+    standing = why_view(handlers, {"q": "a circle", "where": where, "a": outside})["why"]["left"]
+    assert standing["rank"] is None and not standing["removed"]
+    assert standing["rank_text"] == "not a result: it does not pass the filter"
+    with pytest.raises(ValueError, match="selects no item"):
+        inspect_view(handlers, {"left": {"text": "a circle"}, "where": "label:nothing"})
+
+
 def test_contributions_of_two_inputs_sum_to_their_cosine(handlers: SearchHandlers) -> None:
     (item,) = ids(handlers, 4)
     found = inspect_view(handlers, {"left": {"item": item}, "right": {"text": "a circle"}})
