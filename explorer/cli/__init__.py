@@ -29,9 +29,16 @@ from tyro import _errors as tyro_errors
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
 from sieve.explorer.cli.experiments import Evaluate, Train, registry
-from sieve.explorer.cli.explore import Difference, Dimensions, Explore, Info, Regions, Search
-from sieve.explorer.cli.export import (
+from sieve.explorer.cli.explore import (
     AnnotationsCommand,
+    Difference,
+    Dimensions,
+    Explore,
+    Info,
+    Regions,
+    Search,
+)
+from sieve.explorer.cli.export import (
     Export,
     Figure,
     ImportEncoder,

@@ -1,4 +1,4 @@
-"""Subcommands that read a collection: `sieve explore`, `search`, `regions`, `info` and others.
+"""Subcommands that read a collection: `sieve explore`, `search`, `info`, `annotations` and others.
 
 Fields are the options, and their docstrings are the help. Imports that load torch or gradio are
 inside `run`, so that `sieve --help` is fast.
@@ -7,13 +7,15 @@ inside `run`, so that `sieve --help` is fast.
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
 from sieve.explorer.cli import output
+from sieve.explorer.cli.export import output_format, write_file
 from sieve.explorer.cli.options import (
     BackboneOptions,
     CheckpointName,
@@ -29,6 +31,8 @@ from sieve.explorer.security.access import Access, ask_password
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sieve.explorer.annotations.import_export import Origin
+    from sieve.explorer.annotations.store import Annotations
     from sieve.model.engine import SearchEngine
 
 log = logging.getLogger(__name__)
@@ -323,6 +327,109 @@ class Dimensions:
         output.print_summary(report)
         if controls:
             output.print_controls(controls)
+
+
+AnnotationFile = Annotated[Positional[Path], arg(metavar="FILE")]
+
+
+@dataclass(frozen=True)
+class ExportAnnotations:
+    """Write all annotations to a file, sorted, one dimension per line, for version control.
+
+    Example: sieve annotations export scenes notes.json
+    """
+
+    collection: CollectionName
+    file: AnnotationFile
+    """A .json or .csv file; CSV leaves out saved searches. Overwritten if it exists."""
+    checkpoint: CheckpointName = None
+
+    def run(self) -> None:
+        """Write the file, and report its contents."""
+        from sieve.explorer.annotations.import_export import KINDS, export_text
+
+        kind = output_format(self.file, KINDS, "a file of annotations")
+        opened, origin = _open_annotations(self.collection, self.checkpoint)
+        write_file(self.file, export_text(opened, origin, kind).encode())
+        n = sum(any(field.value for field in notes.values()) for notes in opened.all().values())
+        output.print_text(f"{self.file}: {n:,} dimension{'' if n == 1 else 's'}\n")
+
+
+@dataclass(frozen=True)
+class ImportAnnotations:
+    """Import names, notes, tags and stars, and list the changes. Newer local values are preserved.
+
+    Example: sieve annotations import scenes notes.json --dry-run
+    """
+
+    collection: CollectionName
+    file: AnnotationFile
+    """A .json or .csv file from export; in CSV, all columns but `dimension` are optional."""
+    checkpoint: CheckpointName = None
+    replace: bool = False
+    """Also replace newer local values."""
+    dry_run: bool = False
+    """Only list the changes."""
+    json: Json = False
+
+    def run(self) -> None:
+        """Read the file, and import its values."""
+        from sieve.explorer.annotations import import_export
+
+        if not self.file.is_file():
+            raise FileNotFoundError(f"there is no file {self.file}")
+        kind = output_format(self.file, import_export.KINDS, "a file of annotations")
+        opened, origin = _open_annotations(self.collection, self.checkpoint)
+        with self.file.open("rb") as stream:
+            data = stream.read(import_export.MAX_BYTES + 1)
+        try:
+            imported = import_export.read_annotation_file(data, kind, opened.m)
+        except ValueError as error:
+            raise ValueError(f"{self.file}: {error}") from None
+        plan = import_export.plan_import(imported, opened, origin, replace=self.replace)
+        failures = () if self.dry_run else import_export.apply_plan(plan, opened)
+        for note in (*plan.notes, *failures):
+            sys.stderr.write(f"sieve: {note}\n")
+        if self.json:
+            output.print_json(plan.as_json())
+            return
+        for line in plan.lines():
+            output.print_text(f"{line}\n")
+        output.print_text(f"{plan.summary()}{' (nothing was changed)' if self.dry_run else ''}\n")
+
+
+@dataclass(frozen=True)
+class AnnotationsCommand:
+    """Export or import names, notes, tags and stars of dimensions.
+
+    Example: sieve annotations export scenes notes.csv
+    """
+
+    what: (
+        Annotated[ExportAnnotations, subcommand("export")]
+        | Annotated[ImportAnnotations, subcommand("import")]
+    )
+
+    def run(self) -> None:
+        """Run the subcommand."""
+        self.what.run()
+
+
+def _open_annotations(collection: str, checkpoint: str | None) -> tuple[Annotations, Origin]:
+    """Open the annotations, without loading codes or a backbone."""
+    from sieve.data_prep.bundled import locate_collection
+    from sieve.explorer.annotations.import_export import Origin
+    from sieve.explorer.annotations.store import open_annotations
+    from sieve.model.checkpoint import Checkpoint
+    from sieve.model.checkpoint_choice import checkpoint_path, find_checkpoint
+    from sieve.model.collection import Collection
+
+    path = locate_collection(collection, progress=sys.stderr.isatty())
+    opened = Collection.open(path)
+    chosen = Checkpoint.load(checkpoint_path(checkpoint) if checkpoint else find_checkpoint(opened))
+    chosen.check_fits(opened)
+    origin = Origin.of(opened, chosen)
+    return open_annotations(opened.sha256, chosen.sha256, chosen.m), origin
 
 
 def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:

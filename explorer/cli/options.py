@@ -26,6 +26,10 @@ from sieve.model.files import sieve_home
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
+    from sieve.data_prep.records import Source
+    from sieve.model.backbone.clip import Backbone
+    from sieve.model.collection import BackboneIdentity, Collection
     from sieve.model.encoded_query import EncodedQuery
     from sieve.model.engine import SearchEngine
     from sieve.model.search_results import SearchOutcome
@@ -67,6 +71,7 @@ CheckpointName = Annotated[
 File = Annotated[Path | None, arg(metavar="PATH")]
 OutputFile = Annotated[Path, arg(aliases=["-o"], metavar="PATH", help="Overwritten if it exists.")]
 Count = Annotated[int | None, arg(metavar="INT")]
+Workers = Annotated[Count, arg(help="Worker processes; by default one per core.")]
 Device = Annotated[Literal["auto", "cuda", "mps", "cpu"], arg(help="Device of the backbone.")]
 IndexName = Annotated[
     str,
@@ -250,3 +255,63 @@ def announce_backbone_of(collection: str) -> None:
 def _may_be_downloaded(name: str) -> bool:
     is_local = name.startswith(("local-dir:", "blip:/", "/", ".", "~"))
     return name.strip() not in ("", "sieve-lite") and not is_local
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """The new collection and the processes that prepare it."""
+
+    out: File = None
+    """Folder of the new collection; must not exist; by default in $SIEVE_HOME/collections."""
+    workers: Workers = None
+    keep_going: bool = False
+    """Continue even if more than 5 % of the records or rows are unusable."""
+    json: Json = False
+
+    def folder(self, name: str | Path) -> Path:
+        """Return the folder of the new collection, by default named after a path.
+
+        Raises a FileExistsError if it exists.
+        """
+        default = sieve_home() / "collections" / Path(os.path.abspath(name)).name
+        return parse_out(self.out or default)
+
+    def prepare(
+        self,
+        source: Source,
+        backbone: Backbone | BackboneIdentity | None,
+        out: Path,
+        precomputed: PrecomputedEmbeddings | PrecomputedCodes | None = None,
+        shard: Shard | None = None,
+        progress: bool | None = None,
+    ) -> Collection:
+        """Prepare the collection, by default with a progress bar on a terminal."""
+        from sieve.data_prep.prepare import prepare
+
+        return prepare(
+            source,
+            backbone,
+            out,
+            precomputed=precomputed,
+            workers=self.workers,
+            progress=sys.stderr.isatty() if progress is None else progress,
+            keep_going=self.keep_going,
+            shard=shard,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(PrepareOptions):
+    """The new collection, and the processes and the device that prepare it."""
+
+    shard: ShardName = None
+    device: Device = "auto"
+
+    def embed(
+        self, source: Source, backbone: str, out: Path, progress: bool | None = None
+    ) -> Collection:
+        """Load the backbone, and prepare the collection."""
+        from sieve.model.backbone.clip import Backbone
+
+        loaded = Backbone.load(backbone_name(backbone), self.device)
+        return self.prepare(source, loaded, out, shard=self.shard, progress=progress)

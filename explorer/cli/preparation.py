@@ -14,12 +14,14 @@ from tyro.conf import Positional, arg, subcommand
 from sieve.explorer.cli.options import (
     BackboneOptions,
     CollectionName,
-    Count,
     Device,
+    EmbedOptions,
     File,
     Json,
+    PrepareOptions,
     ShardName,
     TrustBackbone,
+    Workers,
     announce_backbone,
     announce_backbone_of,
     backbone_name,
@@ -29,11 +31,7 @@ from sieve.explorer.cli.output import print_collection
 from sieve.model.files import sieve_home
 
 if TYPE_CHECKING:
-    from sieve.data_prep.pipeline.plan import Shard
-    from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
-    from sieve.data_prep.records import Source
-    from sieve.model.backbone.clip import Backbone
-    from sieve.model.collection import BackboneIdentity, Collection
+    from sieve.model.collection import Collection
 
 BackboneName = Annotated[
     str,
@@ -43,7 +41,6 @@ BackboneName = Annotated[
     ),
 ]
 Licence = Annotated[str, arg(help="Licence of the images, recorded in the collection.")]
-Workers = Annotated[Count, arg(help="Worker processes; by default one per core.")]
 FollowLinks = Annotated[
     bool,
     arg(
@@ -61,66 +58,6 @@ TableImages = Annotated[
         help="Folder of the table's images; an item without an image is shown by its caption.",
     ),
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CommonOptions:
-    """The new collection and the processes that prepare it."""
-
-    out: File = None
-    """Folder of the new collection; must not exist; by default in $SIEVE_HOME/collections."""
-    workers: Workers = None
-    keep_going: bool = False
-    """Continue even if more than 5 % of the records or rows are unusable."""
-    json: Json = False
-
-    def folder(self, name: str | Path) -> Path:
-        """Return the folder of the new collection, by default named after a path.
-
-        Raises a FileExistsError if it exists.
-        """
-        default = sieve_home() / "collections" / Path(os.path.abspath(name)).name
-        return parse_out(self.out or default)
-
-    def prepare(
-        self,
-        source: Source,
-        backbone: Backbone | BackboneIdentity | None,
-        out: Path,
-        precomputed: PrecomputedEmbeddings | PrecomputedCodes | None = None,
-        shard: Shard | None = None,
-        progress: bool | None = None,
-    ) -> Collection:
-        """Prepare the collection, by default with a progress bar on a terminal."""
-        from sieve.data_prep.prepare import prepare
-
-        return prepare(
-            source,
-            backbone,
-            out,
-            precomputed=precomputed,
-            workers=self.workers,
-            progress=sys.stderr.isatty() if progress is None else progress,
-            keep_going=self.keep_going,
-            shard=shard,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedOptions(CommonOptions):
-    """The new collection, and the processes and the device that prepare it."""
-
-    shard: ShardName = None
-    device: Device = "auto"
-
-    def embed(
-        self, source: Source, backbone: str, out: Path, progress: bool | None = None
-    ) -> Collection:
-        """Load the backbone, and prepare the collection."""
-        from sieve.model.backbone.clip import Backbone
-
-        loaded = Backbone.load(backbone_name(backbone), self.device)
-        return self.prepare(source, loaded, out, shard=self.shard, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +91,7 @@ class PrepareCodes:
     """Python function that maps t texts to codes (t, m), for text queries. Its name is recorded; it
     is loaded only with --allow-code."""
     licence: Licence = "not stated"
-    common: CommonOptions = CommonOptions()
+    common: PrepareOptions = PrepareOptions()
 
     def run(self) -> None:
         """Prepare the collection, and report it."""
@@ -509,7 +446,7 @@ class Add:
     licence: Licence = "not stated"
     device: Device = "auto"
     trust_backbone: TrustBackbone = False
-    common: CommonOptions = CommonOptions()
+    common: PrepareOptions = PrepareOptions()
 
     def run(self) -> None:
         """Make the new version, and report it."""

@@ -13,8 +13,8 @@ from sieve._engine import Device, Engine
 from sieve._paper_figure import PaperFigure, draw, parse_recipe_fields
 from sieve.explorer.cli.experiments import Hyperparameters, Train
 from sieve.explorer.cli.export import ImportEncoder
-from sieve.explorer.cli.options import BackboneOptions
-from sieve.explorer.cli.preparation import EmbedOptions, PrepareFolder
+from sieve.explorer.cli.options import BackboneOptions, EmbedOptions
+from sieve.explorer.cli.preparation import PrepareFolder
 from sieve.explorer.errors import check_types, python_errors
 from sieve.explorer.figures.content import recipe_checkpoint
 from sieve.model.hyperparameters import TrainingConfig
