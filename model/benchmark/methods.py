@@ -12,7 +12,9 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, replace
+from threading import Event
 
 import numpy as np
 from scipy.optimize import minimize
@@ -65,7 +67,7 @@ from sieve.model.words.text import presence_in
 
 log = logging.getLogger(__name__)
 
-RECIPE = 4
+RECIPE = 5
 """Cache version; increase it when the same configuration no longer trains the same encoder."""
 SIEVE, CONTROL = "Sieve", "dense control"
 TRAINING_FREE: Mapping[str, Rule] = {
@@ -178,10 +180,12 @@ def train_method(
     n_words: int,
     device: str = "auto",
     progress: bool = True,
+    cancelled: Event | None = None,
 ) -> Checkpoint:
     """Train the encoder of a method on the train split of a collection, or load it from the cache.
 
     `sieve` is the configuration of Sieve, with the seed to use; for `n_words` see `method_config`.
+    Raises a CancelledError before the next step if `cancelled` is set.
     """
     config = method_config(name, sieve, n_words)
     cache_key = {"recipe": RECIPE, "collection": collection.sha256, "config": asdict(config)}
@@ -194,6 +198,8 @@ def train_method(
     description = f"{name}, seed {config.seed}"
     curves = []
     for _ in tqdm(range(trainer.n_steps), desc=description, unit="step", disable=not progress):
+        if cancelled is not None and cancelled.is_set():
+            raise CancelledError(f"cancelled the training of {description}")
         report = trainer.train_step()
         curves = [{"step": report.step, **report.losses}]
     try:

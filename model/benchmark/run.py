@@ -9,13 +9,17 @@ and images; ratios use shared resamples. Items used for training are never score
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import count
+from threading import Event
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from sieve.model.backbone.checked_files import BackboneUnavailable
+from sieve.model.backbone.clip import resolve_device
 from sieve.model.benchmark.failures import sort_failures
 from sieve.model.benchmark.measurement import (
     Measured,
@@ -62,6 +66,8 @@ from sieve.model.text_encoder import open_text_encoder as text_encoder_of
 from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import concept_presence
 
+MOST_AT_ONCE = 4
+"""Maximum number of encoders trained at once on a CPU: small matrices use few threads well."""
 QUERIES = "queries"
 """Track of the queries of a file."""
 
@@ -219,26 +225,37 @@ class Benchmark:
             ) from None
 
     def _methods(self) -> Iterator[Method]:
+        encoders = self._encoders()
         for name in self.config.methods:
             if name in TRAINING_FREE:
                 yield training_free(self.source, name)
             elif name == "SpLiCE":
                 yield splice(self.source, self.words)
             elif name in TRAINED:
-                yield coded(name, self.source, self._encoders(name))
+                yield coded(name, self.source, encoders[name])
             elif name in PROBED:
-                yield probed(name, self.source, self._encoders(PROBED[name]), self.train)
+                yield probed(name, self.source, encoders[PROBED[name]], self.train)
             else:
                 yield oracle()
         ids = self.collection.items["id"].tolist()
         for name, other in self.baselines.items():
             yield other_backbone(BackboneEmbeddings(other, self._open(other), ids=ids), name)
 
-    def _encoders(self, name: str) -> list[SparseEncoder]:
-        if name == SIEVE and self.checkpoint is not None:
-            return [self.checkpoint.encoder]
-        return [
-            train_method(
+    def _encoders(self) -> dict[str, list[SparseEncoder]]:
+        """Train the encoders of all methods and seeds, or take that of the checkpoint."""
+        names = dict.fromkeys(PROBED.get(name, name) for name in self.config.methods)
+        trained = [name for name in names if name in TRAINED]
+        found: dict[str, list[SparseEncoder]] = {name: [] for name in trained}
+        if self.checkpoint is not None and SIEVE in found:
+            trained.remove(SIEVE)
+            found[SIEVE] = [self.checkpoint.encoder]
+        threads = torch.get_num_threads()
+        at_once = min(threads, MOST_AT_ONCE) if resolve_device(self._device).type == "cpu" else 1
+        cancelled = Event()
+
+        def train(name: str, seed: int) -> SparseEncoder:
+            torch.set_num_threads(max(threads // at_once, 1))  # of this thread only
+            return train_method(
                 name,
                 self.train,
                 replace(self.config.training, seed=seed),
@@ -246,9 +263,20 @@ class Benchmark:
                 n_words=len(self.words),
                 device=self._device,
                 progress=self._progress,
+                cancelled=cancelled,
             ).encoder
-            for seed in self.config.seeds
-        ]
+
+        with ThreadPoolExecutor(at_once) as pool:
+            seeds = self.config.seeds
+            jobs = {name: [pool.submit(train, name, seed) for seed in seeds] for name in trained}
+            try:
+                for finished in as_completed(sum(jobs.values(), [])):
+                    finished.result()
+            except BaseException:
+                cancelled.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return found | {name: [job.result() for job in each] for name, each in jobs.items()}
 
     def _track(
         self,

@@ -302,8 +302,10 @@ def _encode(
 
 def _rebuilding(encoder: SparseEncoder, side: _Side, directions: Tensor) -> Tensor:
     """Reconstruction loss at k and at `WIDE` * k."""
-    wide = min(WIDE * encoder.config.k, encoder.config.m)
-    wide_decoded = encoder.keep(side.raw, wide) @ directions
+    wide_decoded = side.decoded
+    if encoder.config.activation != "dense":  # which keeps all activations for any k
+        wide = min(WIDE * encoder.config.k, encoder.config.m)
+        wide_decoded = encoder.keep(side.raw, wide) @ directions
     return (
         reconstruction(side.decoded, side.target) / 2
         + reconstruction(wide_decoded, side.target) / 16

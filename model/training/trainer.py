@@ -197,7 +197,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         idle = self.idle > _IDLE_STEPS
         dead = idle if idle.any() else None
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        # The cache of casts is shared by threads, so trainings at once would not be reproducible.
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False
+        ):
             losses, fired = self._losses(self.module, batch, self.k_now(), dead, self.world)
         weights = self.objective.weights(self.step / self.n_steps)
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from conftest import PLACES, SHAPES
 from playwright.sync_api import Locator, Page, expect
 
 from browser.steps import dimensions_of, found, go, search, settle, switches
@@ -321,10 +322,14 @@ def test_empty_results_explain_what_to_do(page: Page) -> None:
 
 
 def test_concept_switches_its_dimensions_and_opens_to_them(page: Page, tiny_engine) -> None:
-    go(page, "?q=a+blue+square")
-    concept = next(
-        one for one in tiny_engine.encode("a blue square").concepts if len(one.dimensions) > 1
+    texts = [f"a {shape} in the {place}" for shape in SHAPES for place in PLACES]
+    text, concept = next(
+        (text, one)
+        for text in texts
+        for one in tiny_engine.encode(text).concepts
+        if len(one.dimensions) > 1
     )
+    go(page, f"?q={text.replace(' ', '+')}")
     members = sorted(part.dimension for part in concept.dimensions)
     row = page.locator(f".sv-group-on .sv-dim[data-d='{concept.concept}']")
     more = page.locator(".sv-group-on .sv-more")
@@ -347,7 +352,7 @@ def test_concept_switches_its_dimensions_and_opens_to_them(page: Page, tiny_engi
     settle(page)
     first = concept.dimensions[0].dimension
     assert f"off={first}&" in page.url
-    outcome = tiny_engine.search(tiny_engine.encode("a blue square"), (first,))
+    outcome = tiny_engine.search(tiny_engine.encode(text), (first,))
     assert found(page) == [result.id for result in outcome.results]
     assert whole.evaluate("box => box.indeterminate && !box.checked")
     page.reload()

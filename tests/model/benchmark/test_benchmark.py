@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import QUICK, word_benchmark, write_word_collection
 from corruption import reseal
 
 from sieve.model.benchmark import METHODS, Benchmark, BenchmarkConfig, BenchmarkResult, MethodResult
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
+from sieve.model.training.trainer import StepReport, Trainer
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +35,14 @@ def home_of_module(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIEVE_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +120,54 @@ def test_same_run_gives_identical_json(
     # The results of a method do not depend on the other methods.
     assert track["methods"][2]["ap@10"] == round(rows(result)["Sieve"].ap, 6)
     assert len(data["nouns_sha256"]) == 64
+
+
+def test_trainings_at_once_are_reproducible(
+    large_word_collection: Collection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    two_threads: None,  # noqa: ARG001
+) -> None:
+    config = BenchmarkConfig(
+        tracks=("label",),
+        methods=("Sieve",),
+        seeds=(0, 1, 2),
+        trials=3,
+        resamples=9,
+        training=QUICK,
+    )
+    encoders = []
+    for name in ("once", "again"):
+        monkeypatch.setenv("SIEVE_HOME", str(tmp_path / name))
+        encoders.append(benchmark(large_word_collection, config)._encoders()["Sieve"])
+    for once, again in zip(*encoders, strict=True):
+        assert torch.equal(once.encode_md, again.encode_md)
+    assert not torch.equal(encoders[0][0].encode_md, encoders[0][1].encode_md)
+
+
+def test_a_failed_training_stops_the_others(
+    large_word_collection: Collection,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    two_threads: None,  # noqa: ARG001
+) -> None:
+    first_step = Trainer.train_step
+    steps = Counter()
+
+    def train_step(trainer: Trainer) -> StepReport:
+        if trainer.config.seed == 1:
+            raise ValueError("the loss is not finite")
+        steps[trainer.config.seed] += 1
+        return first_step(trainer)
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    training = replace(QUICK, epochs=1000)
+    config = BenchmarkConfig(methods=("Sieve",), seeds=(0, 1, 2), training=training)
+    with pytest.raises(ValueError, match="not finite"):
+        benchmark(large_word_collection, config).run()
+    assert steps[0] < 1000
+    assert steps[2] == 0
+    assert not (home / "peers").exists()
 
 
 def test_training_items_are_not_scored(
