@@ -203,4 +203,5 @@ def split_list(text: str) -> list[str]:
 def short_repr(value: Any) -> str:
     """Return the repr of a value, shortened for an error message."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
+    text = " ".join(text.split())
     return text if len(text) <= _MAX_REPR else f"{text[: _MAX_REPR - 3]}…"

@@ -21,8 +21,8 @@ In a notebook, results, dimensions and explanations are shown with their images.
 | open the explorer in the browser or in a notebook | `launch` |
 | draw a figure from a recipe file | `figure` |
 
-Errors that a user can correct are a `ValueError` or a `FileNotFoundError` with a message of one
-line. All other modules of this package are internal and may change without notice.
+Errors that a user can correct are a `ValueError`, a `FileNotFoundError` or a `FileExistsError` with
+a message of one line. All other modules of this package are internal and may change without notice.
 """
 
 from __future__ import annotations

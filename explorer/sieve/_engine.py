@@ -20,6 +20,7 @@ from sieve._results import (
 )
 from sieve.data_prep.images import open_image_file, to_rgb
 from sieve.explorer.cli.options import BackboneOptions
+from sieve.explorer.errors import python_errors
 from sieve.explorer.json_validation import (
     check_choice,
     check_text,
@@ -64,6 +65,7 @@ class Engine:
         self._engine = search_engine
 
     @classmethod
+    @python_errors
     def open(
         cls,
         collection: str | Path = "scenes",
@@ -170,6 +172,7 @@ class Engine:
         """Codes of all images: (n, m), rows in the order of `items`."""
         return self._named(self._engine.image_codes.by_row.copy())
 
+    @python_errors
     def search(
         self,
         text: str = "",
@@ -253,6 +256,7 @@ class Engine:
         )
         return SearchResults(self._engine, query, outcome, level.as_json())
 
+    @python_errors
     def encode(
         self,
         *,
@@ -301,7 +305,7 @@ class Engine:
                 raise ValueError(f"{name} must be a list; got {short_repr(given[name])}")
         if embeddings is not None:
             return self._encode_embeddings(embeddings, modality)
-        inputs: list[Any] = list(texts if texts is not None else images or ())
+        inputs: list[Any] = list(texts if images is None else images)  # pyright: ignore[reportArgumentType]
         if not inputs:
             return self._named(self._engine.image_codes.by_row[:0])
         if images is not None:
@@ -312,6 +316,7 @@ class Engine:
             codes = self._engine.encode_texts(inputs)
         return self._named(codes.by_row)
 
+    @python_errors
     def regions(self, item: str | SearchResult) -> pd.DataFrame:
         """Locate the concepts of an item in its image, by occlusion.
 
@@ -341,6 +346,7 @@ class Engine:
         found = item_regions(self._engine, item if isinstance(item, str) else item.id)
         return pd.DataFrame(found, columns=list(ConceptRegion._fields)).set_index("concept")
 
+    @python_errors
     def difference(self, left: str, right: str = "") -> pd.DataFrame:
         """Find the concepts that distinguish two sets of items.
 
@@ -374,6 +380,7 @@ class Engine:
 
         return compare_sets(self._engine, left, right).concepts.set_index("concept")
 
+    @python_errors
     def dimension(self, dimension: int, *, where: str = "") -> DimensionSummary:
         """Describe one dimension.
 
@@ -398,6 +405,7 @@ class Engine:
         filtered = check_text("where", where, MAX_TEXT_CHARACTERS)
         return DimensionSummary(self._engine, self._engine.dimension(number, where=filtered))
 
+    @python_errors
     def explain(
         self,
         a: SearchResult | Picture,
@@ -453,6 +461,7 @@ class Engine:
         (a_code, a_item), (b_code, b_item) = map(self._input, (a, b))
         return Explanation._of_overlap(self._engine, a_code, b_code, [a_item, b_item])
 
+    @python_errors
     def figure(
         self,
         recipe: Mapping[str, Any] | str | Path | None = None,
@@ -526,8 +535,17 @@ class Engine:
 
     def _encode_embeddings(self, embeddings: np.ndarray, modality: str) -> NamedCodes:
         check_choice("modality", modality, MODALITIES)
-        dense = np.asarray(embeddings, np.float32)
         encoder = self._engine.checkpoint.encoder  # a ValueError for external codes
+        try:
+            dense = np.asarray(embeddings)
+            if dense.dtype.kind not in "fiu":
+                raise TypeError
+            dense = dense.astype(np.float32)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"embeddings must be an array of numbers of shape (n, {encoder.config.d}); got "
+                f"{short_repr(embeddings)}"
+            ) from None
         if dense.ndim != 2 or dense.shape[1] != encoder.config.d:
             raise ValueError(
                 f"embeddings must have shape (n, {encoder.config.d}), the width of this "

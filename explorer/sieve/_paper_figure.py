@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sieve.explorer.cli.export import output_format, write_file
+from sieve.explorer.errors import python_errors
 from sieve.explorer.figures import Recipe, read_recipe
 from sieve.explorer.figures.drawing import KINDS, draw_figure, latex_block, recipe_for
 from sieve.explorer.json_validation import check_choice
@@ -44,6 +45,7 @@ class PaperFigure:
     height_cm: float
     """Height in print, in cm."""
 
+    @python_errors
     def save(self, path: str | Path) -> Path:
         """Write the file, with the extension of its kind; overwrite it if it exists.
 

@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from sieve import _html
 from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.images import open_original, open_thumbnail
+from sieve.explorer.errors import python_errors, python_terms
 from sieve.explorer.json_validation import read_strictness
 from sieve.explorer.serialize import (
     describe_concept,
@@ -240,7 +241,7 @@ class SearchResults(Sequence[SearchResult]):
         self.where = outcome.where
         self.hides = describe_hidden(outcome)
         self.off = {part.dimension: part.name for part in outcome.off}
-        self.notes = query.notes
+        self.notes = tuple(map(python_terms, query.notes))
         self.suggestion: dict[str, str] | None = None
         if query.suggested:
             find, without = query.suggested["query"], query.suggested["without"]
@@ -337,6 +338,7 @@ class SearchResults(Sequence[SearchResult]):
         table = pd.DataFrame(rows, columns=columns)
         return table.astype({"rank_before": "Int64"}).set_index("rank")
 
+    @python_errors
     def explain(self, a: SearchResult | str, b: SearchResult | str) -> Explanation:
         """Explain why item `a` is ranked before or after item `b` in these results.
 

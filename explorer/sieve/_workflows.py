@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from sieve import _html
 from sieve._engine import Device, Engine
@@ -15,6 +15,7 @@ from sieve.explorer.cli.experiments import Hyperparameters, Train
 from sieve.explorer.cli.export import ImportEncoder
 from sieve.explorer.cli.options import BackboneOptions, EmbedOptions
 from sieve.explorer.cli.preparation import PrepareFolder
+from sieve.explorer.errors import check_types, python_errors
 from sieve.explorer.figures.content import recipe_checkpoint
 from sieve.model.hyperparameters import TrainingConfig
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sieve.explorer.app import Served
 
 
+@python_errors
 def prepare_folder(
     directory: str | Path,
     captions: str | Path | None = None,
@@ -105,6 +107,7 @@ def prepare_folder(
     return Path(command.prepare(progress).path)
 
 
+@python_errors
 def train(
     collection: str | Path,
     out: str | Path | None = None,
@@ -169,6 +172,7 @@ def train(
             near = get_close_matches(name, known, n=1)
             advice = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
             raise TypeError(f"train() has no hyperparameter {name!r}; {advice}")
+    check_types(hyperparameters, get_type_hints(TrainingConfig))
     options = BackboneOptions(
         device=device,
         text_encoder=text_encoder,
@@ -180,6 +184,7 @@ def train(
     return Path(command.train(progress).path)
 
 
+@python_errors
 def import_encoder(
     source: str | Path,
     collection: str | Path | None = None,
@@ -266,6 +271,7 @@ def import_encoder(
     return Path(command.make(progress=False).path)
 
 
+@python_errors
 def export_encoder(
     checkpoint: str | Path,
     out: str | Path,
@@ -319,6 +325,7 @@ def export_encoder(
     return Path(out)
 
 
+@python_errors
 def figure(
     recipe: Mapping[str, Any] | str | Path | None = None,
     *,
@@ -404,6 +411,7 @@ class LaunchedExplorer:
         return _html.link(self.url, f"Sieve is at {self.url}") if self.is_running else repr(self)
 
 
+@python_errors
 def launch(
     engine: Engine | str | Path = "scenes",
     *,

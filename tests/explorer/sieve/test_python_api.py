@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import sieve
+from sieve.explorer.errors import python_terms
 from sieve.model.engine import SearchEngine
 
 
@@ -274,6 +275,92 @@ def test_errors_are_one_line(
     with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
         call(engine)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda _, __: sieve.Engine.open(7), "collection must be a path; got 7"),
+        (
+            lambda _, t: sieve.Engine.open(t, device="tpu"),
+            "device must be one of auto, cuda, mps, cpu; got 'tpu'",
+        ),
+        (lambda e, _: e.encode(texts=7), "texts must be a list; got 7"),
+        (lambda e, _: e.encode(images=np.zeros((2, 3, 3))), "an image must be a PIL image or a"),
+        (lambda e, _: e.encode(embeddings=[[1.0], ["a"]]), "embeddings must be an array of numb"),
+        (lambda e, _: e.encode(embeddings=[[1, 2], [3]]), r"numbers of shape \(n, 32\); got"),
+        (lambda e, _: e.encode(embeddings=np.full((1, 32), np.nan)), "embedding 0 is zero or not"),
+        (lambda e, _: e.regions(3), "item must be text or a SearchResult; got 3"),
+        (lambda e, _: e.search("a circle + image:x", images=["x"]), "images must be a dict; got"),
+        (lambda e, _: e.search("a circle", where="foo:bar"), "a set of items is label:…"),
+        (lambda e, _: e.search("a circle")[:2].explain(1, 2), "a must be a SearchResult or text"),
+        (lambda e, _: e.difference("foo:bar"), "a set of items is label:…"),
+        (lambda e, _: e.figure(7), "recipe must be a dict or a path; got 7"),
+        (lambda _, __: sieve.prepare_folder(None), "directory must be a path; got None"),
+        (
+            lambda _, t: sieve.prepare_folder(t, t / "no.csv", out=t / "out"),
+            "no.csv; check captions=$",
+        ),
+        (
+            lambda _, t: sieve.prepare_folder(t, out=t),
+            "exists already; choose another out= or remove it first",
+        ),
+        (lambda _, t: sieve.train("x", t / "out", m="8"), "m must be a whole number; got '8'"),
+        (lambda _, t: sieve.train("x", t / "out", preset="big"), "preset must be one of compact,"),
+        (
+            lambda _, t: sieve.train("no-such", t / "out"),
+            r"`sieve.prepare_folder\(DIR, CSV, out=COLLECTION\)`",
+        ),
+        (lambda _, t: sieve.import_encoder(t, out=t / "out"), "add backbone=NAME or collection="),
+        (
+            lambda _, t: sieve.export_encoder("scenes", t / "out", "saelens"),
+            'give modality="image" or modality="text"$',
+        ),
+        (lambda _, t: sieve.export_encoder("x", t / "out", "onnx"), "format must be one of saele"),
+        (lambda e, _: sieve.launch(e, port="x"), "port must be a whole number; got 'x'"),
+        (
+            lambda _, __: sieve.Engine.open("scenes", text_encoder="os:system"),
+            'text_encoder="os:system" is a Python function.* add allow_code=True',
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_faults_name_arguments_and_leave_nothing(
+    engine: sieve.Engine,
+    tmp_path: Path,
+    scenes_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[sieve.Engine, Path], Any],
+    message: str,
+) -> None:
+    monkeypatch.setenv("SIEVE_HOME", str(scenes_home))
+    with pytest.raises((ValueError, FileNotFoundError, FileExistsError), match=message) as raised:
+        call(engine, tmp_path)
+    assert "\n" not in str(raised.value) and "--" not in str(raised.value)
+    ours = [entry for entry in raised.traceback if entry.path != Path(__file__)]
+    assert [entry.path.name for entry in ours] == ["errors.py"], "the traceback ends at the API"
+    assert raised.value.__cause__ is None and raised.value.__context__ is None
+    assert not [*tmp_path.iterdir()]
+
+
+def test_offline_hub_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=r"hf://a/b is not.*HF_HUB_OFFLINE") as raised:
+        sieve.Engine.open("hf://a/b")
+    assert "\n" not in str(raised.value)
+
+
+def test_options_in_messages_become_arguments() -> None:
+    for message, expected in {
+        "add --activation topk --k K, or --allow-code": (
+            'add activation="topk" k=K, or allow_code=True'
+        ),
+        "leave out --threshold": "leave out threshold=",
+        "use --tensors encode=NAME,bias=NAME": 'use tensors={"encode": NAME, "bias": NAME}',
+        "use `sieve x --to …` or `sieve train C`": "use `sieve x --to …` or `sieve.train(C)`",
+        "give --text-encoder NAME, not --k-means": "give text_encoder=NAME, not --k-means",
+    }.items():
+        assert python_terms(message) == expected
 
 
 def test_unknown_hyperparameter_is_a_type_error_with_a_suggestion() -> None:
