@@ -65,7 +65,7 @@ def test_search_toggles_and_items_work_without_a_backbone(
     expect(codes_page.get_by_role("button", name="Search by image")).to_be_hidden()
     search(codes_page, "a dog")
     assert found(codes_page) == ids(engine, [1, 2, 0, 5])
-    expect(codes_page.get_by_text("Compare with backbone")).to_be_hidden()
+    expect(codes_page.get_by_text("Show backbone")).to_be_hidden()
     search(codes_page, "a dog", "a beach")
     assert found(codes_page) == ids(engine, [1, 2, 5, 0, 4, 3])
     switches(codes_page, "off").first.check()

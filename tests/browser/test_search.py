@@ -280,7 +280,7 @@ def test_more_like_this_searches_by_the_image(page: Page, tiny_engine) -> None:
 
 def test_backbone_results_are_shown_side_by_side_on_request(page: Page, tiny_engine) -> None:
     go(page, "?q=a+circle&without=the+snow")
-    page.get_by_label("Compare with backbone").check()
+    page.get_by_label("Show backbone").check()
     settle(page)
     dense = tiny_engine.search_dense(tiny_engine.encode("a circle", "the snow"))
     shown = page.locator(".sv-dense .sv-tile")

@@ -55,7 +55,7 @@ def look(page: Page) -> list[str]:
 
 def test_share_is_beside_export_and_save_on_wide_screens(page: Page) -> None:
     beside = page.locator(".sv-results-actions").get_by_role("button", name="Share")
-    in_header = page.get_by_role("banner").get_by_role("button", name="Share")
+    in_header = page.locator(".sv-header").get_by_role("button", name="Share")
     go(page)
     expect(in_header).to_be_visible()
     search(page, "a circle")
