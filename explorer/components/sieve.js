@@ -227,7 +227,7 @@ window.Sieve ??= (() => {
     server = functions;
     addEventListener("popstate", () => open(location.search));
     // Chromium keeps the state also when the same address is entered again.
-    if (performance.getEntriesByType("navigation")[0].type === "navigate") history.replaceState(null, "");
+    if (performance.getEntriesByType("navigation")[0]?.type === "navigate") history.replaceState(null, "");
     return open(location.search);
   }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -83,10 +85,19 @@ def test_facets_select_the_items_that_have_them(tiny_engine: SearchEngine) -> No
 
 def test_a_concept_is_selected_by_its_probability(tiny_engine: SearchEngine) -> None:
     leading = tiny_engine.encode("a red circle").concepts[0].concept
-    likely, certain = (selected(tiny_engine, f"concept:{leading}>{p}") for p in (0.2, 0.8))
-    assert certain < likely
+
+    def likely(probability: float) -> set[int]:
+        try:
+            return selected(tiny_engine, f"concept:{leading}>{probability}")
+        except ValueError:  # no item is that likely
+            return set()
+
+    found = [likely(percent / 100) for percent in range(5, 100, 5)]
+    assert all(more >= fewer for more, fewer in pairwise(found))
+    assert len({len(rows) for rows in found}) > 2
     members = tiny_engine.concepts.members(leading)
     active = np.flatnonzero(tiny_engine.image_codes.by_dimension[:, members].sum(1))
+    certain = next(rows for rows in reversed(found) if rows)
     assert certain <= set(active.tolist())
 
 

@@ -207,7 +207,7 @@ def test_python_functions(tiny_collection: Collection, tmp_path: Path) -> None:
     one, other = (activations(Checkpoint.load(path), embeddings, IMAGE) for path in (made, again))
     # The first normalises the embeddings, which are rounded to float16.
     torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)
-    with pytest.raises(ValueError, match="leave out --k"):
+    with pytest.raises(ValueError, match="leave out k="):
         api.import_encoder(source, tiny_collection.path, k=K + 1, out=tmp_path / "wrong")
 
 

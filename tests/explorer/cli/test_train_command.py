@@ -19,6 +19,7 @@ from tiny_blip import tiny_blip
 from sieve.explorer.cli.experiments import Train
 from sieve.model.collection import Collection
 from sieve.model.training import PRESETS
+from sieve.model.training.validation import ValidationSchedule
 
 
 def test_prepare_works_with_blip(sieve: Sieve, pictures: Path, tmp_path: Path) -> None:
@@ -77,6 +78,8 @@ def test_training_is_logged_for_tensorboard(
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.chdir(tmp_path)
+    # Otherwise a slow validation is put off, until after such a short training.
+    monkeypatch.setattr(ValidationSchedule, "due", lambda *_: True)
     out = tmp_path / "codes"
     trained = sieve("train", tiny_collection.path, "--out", out, *SHORT, "--log", "tensorboard")
     assert trained.code == 0 and "tensorboard --logdir runs" in caplog.text

@@ -178,7 +178,7 @@ def test_api_texts_have_the_length_limit_of_the_page(web: httpx.Client) -> None:
         call_api("search", "a", "", None, long, 5, False, ""),
         call_api("search", "a", "", [0] * 5000, 1.0, 5, False, ""),
         call_api("search", "a", "", None, 1.0, long, False, ""),
-        call_api("dimension", long),
+        call_api("dimension", long, ""),
     ):
         assert "event: error" in reported and len(reported) < 400
     assert "event: complete" in call_api("search", long[:-1], "", None, 1.0, 5, False, "")
@@ -187,7 +187,7 @@ def test_api_texts_have_the_length_limit_of_the_page(web: httpx.Client) -> None:
 def test_unfetched_responses_are_limited(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call = {"data": [3]}
+    call = {"data": [3, ""]}
 
     def begin(**more: str) -> str:
         for _ in range(200):
