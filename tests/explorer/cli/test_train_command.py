@@ -133,6 +133,7 @@ def test_training_is_logged_for_weights_and_biases(
     wandb.init = init  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     out = tmp_path / "codes"
+    monkeypatch.setattr(ValidationSchedule, "due", lambda *_: True)
     assert sieve("train", tiny_collection.path, "--out", out, *SHORT, "--log", "wandb").code == 0
     names = {name for values, _ in logged for name in values}
     assert {"train/total", "validation/recall@10"} <= names and ended == [True]
