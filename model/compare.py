@@ -190,7 +190,7 @@ class Relevance:
         return self.among(others)
 
     def among(self, items: np.ndarray) -> Relevance:
-        """Leave out all items but some: (n,) bool."""
+        """Keep only the judgments of some items, (n,) bool."""
         return replace(self, relevant=self.relevant & items, violating=self.violating & items)
 
 

@@ -248,8 +248,8 @@ class SearchEngine:
     def dimension(self, dimension: int, seed: int = 0, where: str = "") -> DimensionPage:
         """Describe one dimension, with examples that pass a filter.
 
-        `seed` selects the random examples. Raises a ValueError if there is no such dimension, or a
-        facet of the filter is none or selects nothing.
+        `seed` selects the random examples. Raises a ValueError if there is no such dimension, the
+        filter is malformed, or one of its facets selects no item.
         """
         self.collection.check_unchanged()
         self.check_dimension(dimension)

@@ -202,8 +202,8 @@ def explain(
     """Explain why one item is ranked before another, by their ids.
 
     For `off`, `strictness`, `never`, `limit` and `where`, see `SearchEngine.search`. Raises a
-    ValueError if there is no such item or dimension, a number is out of range, or a facet of the
-    filter is none or selects nothing.
+    ValueError if there is no such item or dimension, a number is out of range, the filter is
+    malformed, or one of its facets selects no item.
     """
     weighted = engine.question(query, off, strictness, never, limit)
     weighted = replace(weighted, among=engine.facets.mask(where))

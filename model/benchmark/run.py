@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from itertools import count
+from itertools import chain, count
 from threading import Event
 
 import numpy as np
@@ -67,7 +67,8 @@ from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import concept_presence
 
 MOST_AT_ONCE = 4
-"""Maximum number of encoders trained at once on a CPU: small matrices use few threads well."""
+"""Maximum number of encoders trained concurrently on a CPU; their matrices are too small to
+keep many threads busy."""
 QUERIES = "queries"
 """Track of the queries of a file."""
 
@@ -270,7 +271,7 @@ class Benchmark:
             seeds = self.config.seeds
             jobs = {name: [pool.submit(train, name, seed) for seed in seeds] for name in trained}
             try:
-                for finished in as_completed(sum(jobs.values(), [])):
+                for finished in as_completed(chain.from_iterable(jobs.values())):
                     finished.result()
             except BaseException:
                 cancelled.set()

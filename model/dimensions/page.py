@@ -120,7 +120,7 @@ class DimensionPage:
     coactive: tuple[Neighbour, ...]
     """By cosine of activations over the images."""
     where: str = ""
-    """Filter of the images and captions that are shown as examples; all else covers all items."""
+    """Filter of the example images and captions; statistics cover all items."""
     passing: int | None = None
     """Number of images that have it and pass the filter; None without a filter."""
 
@@ -139,8 +139,8 @@ def describe_dimension(
 ) -> DimensionPage:
     """Describe one dimension.
 
-    `seed` draws the samples, and `measurements` are of all dimensions. The examples are only of the
-    items `among`, (n,) bool, that pass the filter `where`.
+    `seed` draws the samples, and `measurements` are of all dimensions. Examples are taken only from
+    the items `among`, (n,) bool, which pass the filter `where`.
     """
     rows, values = cache.image_codes.postings(dimension)
     order = np.argsort(-values, kind="stable")

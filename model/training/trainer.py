@@ -197,7 +197,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         idle = self.idle > _IDLE_STEPS
         dead = idle if idle.any() else None
-        # The cache of casts is shared by threads, so trainings at once would not be reproducible.
+        # Threads share the cache of casts, so concurrent trainings would not be reproducible.
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False
         ):
