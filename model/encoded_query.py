@@ -355,6 +355,8 @@ class QueryBuilder:
             encoded = self.index.code(row), partial(self._embedding_of, row)
             return EncodedTerm(term, label, excluded, *encoded)
         if term.kind == "image":
+            if not self.encoder.can.image_queries:  # rather than that an upload is not stored
+                raise ValueError(self.encoder.can.no_image)
             codes, embeddings = self.encoder.encode_images([open_image(term.value)])
             encoded = Encoded(codes.dense(0), embeddings[0])
             label = "like the image"

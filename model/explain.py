@@ -316,6 +316,9 @@ def encode_occluded(
     ValueError
         If the engine cannot encode images.
     """
+    if not engine.can.image_queries:
+        why = engine.can.no_image.partition(";")[0]
+        raise ValueError(f"concepts cannot be located in an image: {why}")
     image = image.convert("RGB")
     images = [image, *_occluded(image, grid)]
     parts = []

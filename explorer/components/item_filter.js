@@ -22,7 +22,7 @@ function words({ kind, value, above }) {
   return value;
 }
 function draw() {
-  opener.textContent = "Filter";
+  const focused = [...chips.querySelectorAll("button")].indexOf(document.activeElement);
   chips.replaceChildren(...active.map((one) => {
     const others = active.filter((other) => other !== one);
     const name = `${KINDS[one.kind]} ${words(one)}`;
@@ -38,6 +38,7 @@ function draw() {
         apply(written(others));
       } }, "×"));
   }));
+  chips.querySelectorAll("button")[focused]?.focus();
 }
 
 function toggle(one) {
@@ -72,7 +73,7 @@ function show(report) {
   const focused = groups.contains(document.activeElement) ? document.activeElement.dataset.facet : null;
   groups.replaceChildren(...Object.keys(KINDS).flatMap((kind) => {
     const values = report.facets.filter((one) => one.kind === kind);
-    return values.length ? [el("div", { class: "sv-facet-group", role: "group", "aria-label": KINDS[kind] }, el("h3", {}, KINDS[kind] + (kind === "concept" ? " (at least 50% likely)" : "")),
+    return values.length ? [el("div", { class: "sv-facet-group", role: "group", "aria-label": KINDS[kind] }, el("h2", {}, KINDS[kind] + (kind === "concept" ? " (at least 50% likely)" : "")),
       ...values.map((one) => el("button", {
         type: "button", class: "sv-facet", "data-facet": one.facet, "aria-pressed": String(pressed.has(one.facet)), title: one.value, onclick: () => toggle(one),
       }, el("span", {}, one.value), el("span", {}, whole(one.items)))))] : [];

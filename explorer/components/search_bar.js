@@ -16,7 +16,10 @@ const fields = [q, without].map((input) => {
 });
 const isText = (term) => term.kind === "text" && term.weight === 1;
 function drawTerms() {
-  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : "";
+  const focused = document.activeElement;
+  const key = element.contains(focused) ? focused.dataset.key : "";
+  const byKeyboard = key && focused.matches(":focus-visible");
+  const { input: next } = fields.find(({ list }) => list.contains(focused)) ?? {};
   for (const field of fields) {
     const own = terms.filter((term) => term.excluded === field.excluded);
     const stays = own.length === 1 && (isText(own[0]) || (!field.excluded && !viewState.q));
@@ -28,12 +31,20 @@ function drawTerms() {
     field.input.placeholder = own.length && !(stays && isText(own[0])) ? "add" : field.hint;
   }
   moveText.hidden = !terms.some((term) => term.excluded) || fields[1].chips.length > 0;
-  if (key) [...element.querySelectorAll("[data-key]")].find((node) => node.dataset.key === key)?.focus();
+  const same = key && [...element.querySelectorAll("[data-key]")].find((node) => node.dataset.key === key);
+  if (same) same.focus();
+  else if (byKeyboard) next?.focus(); // its term was removed
+}
+// The chips stay until the answer, so that the focus does too.
+function searchTerms(all) {
+  own = all.some((term) => !term.excluded);
+  return Sieve.searchTerms(all);
 }
 function chip(term) {
-  const { text, label, kind, weight, value } = term;
+  const { label, kind, weight, value } = term;
+  const id = `${kind} ${label}`;
   const others = terms.filter((one) => one !== term);
-  const change = (values) => Sieve.searchTerms(terms.map((one) => (one === term ? { ...one, ...values } : one)));
+  const change = (values) => searchTerms(terms.map((one) => (one === term ? { ...one, ...values } : one)));
   const edit = () => {
     const field = fields[Number(term.excluded)];
     terms = others;
@@ -45,7 +56,7 @@ function chip(term) {
   };
   const pressed = (event) => {
     const steps = { ArrowUp: 2, ArrowDown: 0.5 };
-    if (event.key === "Delete" || event.key === "Backspace") Sieve.searchTerms(others);
+    if (event.key === "Delete" || event.key === "Backspace") searchTerms(others);
     else if (steps[event.key]) change({ weight: Math.min(Math.max(weight * steps[event.key], 0.06), 64) });
     else return;
     event.preventDefault();
@@ -54,11 +65,11 @@ function chip(term) {
   const picture = src ? el("img", { src, alt: "", width: 24, height: 24, draggable: "false" }) : kind === "image" && el("span", { "aria-hidden": "true" }, PICTURE);
   const times = weight === 1 ? "" : `${weight} × `;
   const node = el("li", { class: `sv-query-term${term.excluded ? " sv-query-term-off" : ""}`, draggable: "true", ondragstart: (event) => drag(event, term) },
-    el("button", { type: "button", class: "sv-chip-label", "data-key": `edit ${text}`, onclick: edit, onkeydown: pressed,
+    el("button", { type: "button", class: "sv-chip-label", "data-key": `edit ${id}`, onclick: edit, onkeydown: pressed,
       title: "Press to edit, or ↑ and ↓ to change its weight. Drag it to the other field." }, picture, el("span", {}, `${times}${label}`)),
-    el("button", { type: "button", class: "sv-icon", "data-key": `move ${text}`, "aria-label": term.excluded ? `Find ${label}` : `Exclude ${label}`,
+    el("button", { type: "button", class: "sv-icon", "data-key": `move ${id}`, "aria-label": term.excluded ? `Find ${label}` : `Exclude ${label}`,
       title: term.excluded ? "Find it instead" : "Exclude it instead", onclick: () => change({ excluded: !term.excluded }) }, "⇄"),
-    el("button", { type: "button", class: "sv-icon", "data-key": `remove ${text}`, "aria-label": `Remove ${label}`, title: "Remove", onclick: () => Sieve.searchTerms(others) }, "×"));
+    el("button", { type: "button", class: "sv-icon", "data-key": `remove ${id}`, "aria-label": `Remove ${label}`, title: "Remove", onclick: () => searchTerms(others) }, "×"));
   return node;
 }
 // Dragging between the fields.
@@ -71,7 +82,7 @@ function drag(event, term) {
 }
 const moveText = find(".sv-move-text");
 const onlyExcluded = () => terms.find((term) => term.excluded);
-const moved = (term) => Sieve.searchTerms(terms.map((one) => (one === term ? { ...one, excluded: !one.excluded } : one)));
+const moved = (term) => searchTerms(terms.map((one) => (one === term ? { ...one, excluded: !one.excluded } : one)));
 moveText.addEventListener("click", () => moved(onlyExcluded()));
 moveText.addEventListener("dragstart", (event) => drag(event, onlyExcluded()));
 for (const { input, excluded } of fields) {

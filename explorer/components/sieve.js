@@ -308,6 +308,21 @@ window.Sieve ??= (() => {
     });
     return library;
   }
+  // Plotly prevents any touch from scrolling the page, so it gets only those that start sideways.
+  let touched = null;
+  addEventListener("touchstart", (event) => {
+    touched = event.isTrusted && event.target.closest?.(".js-plotly-plot") ? event : null;
+    if (touched) event.stopPropagation();
+  }, { capture: true, passive: true });
+  addEventListener("touchmove", ({ changedTouches: [now] }) => {
+    if (!touched) return;
+    const { target, touches, targetTouches, changedTouches } = touched;
+    const [first] = changedTouches;
+    touched = null;
+    if (Math.abs(now.clientX - first.clientX) <= Math.abs(now.clientY - first.clientY)) return;
+    const lists = { touches: [...touches], targetTouches: [...targetTouches], changedTouches: [...changedTouches] };
+    target.dispatchEvent(new TouchEvent("touchstart", { ...lists, bubbles: true, cancelable: true }));
+  }, { capture: true, passive: true });
 
   let used = false; // whether the user has interacted with this page
   for (const kind of ["keydown", "pointerdown"]) addEventListener(kind, () => { used = true; }, { once: true, capture: true });

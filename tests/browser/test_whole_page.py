@@ -29,10 +29,26 @@ PLACES = {
         ".sv-pair .sv-group .sv-dim",
     ),
     "compare": ("?q=a+circle&without=the+snow&tab=compare", ".sv-compare-columns dd"),
+    "terms": (
+        "?q=2:a+circle+%2B+a+square&without=the+snow,night&where=split:test+not+caption:rain",
+        ".sv-facets li",
+    ),
+    "filtered pair": (
+        "?q=a+circle&tab=inspect&inspect=left:a+circle&where=split:test",
+        ".sv-one .sv-grid img",
+    ),
+    "filtered compare": ("?q=a+circle&tab=compare&where=split:test", ".sv-compare-grid img"),
     "figure": ("?q=a+circle&without=the+snow&tab=figure", ""),
+    "figure rows": (
+        '?tab=figure&figure={"rows":[{"query":"a circle"},{"dimensions":[1,2]},'
+        '{"difference":["label:snow","not label:snow"],"concepts":2}],"columns":4}',
+        "",
+    ),
     "benchmark": ("?tab=benchmark", ".sv-bench-empty"),
 }
 """Address of each page, and a selector to wait for."""
+WITH_FILTER = ("terms", "filtered dimension", "filtered pair", "filtered compare")
+"""Pages that are checked again with the panel of the filter open."""
 COLOURS = {"runOnly": ["color-contrast"]}
 """The only checks that dark mode can change."""
 
@@ -43,7 +59,7 @@ def test_page_is_accessible_without_horizontal_scrolling(page: Page, place: str)
     go(page, address)
     if shown:
         page.locator(shown).first.wait_for(state="attached")
-    if place == "figure":
+    if place.startswith("figure"):
         preview(page)
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 844})
@@ -53,6 +69,22 @@ def test_page_is_accessible_without_horizontal_scrolling(page: Page, place: str)
         assert not violations(page)
         page.locator(".sv-tile-open").first.click()
         page.get_by_role("dialog").wait_for()
+    if place in WITH_FILTER:
+        assert not violations(page)
+        page.get_by_role("button", name="Filter", exact=True).press("Enter")
+        page.locator(".sv-filter-panel .sv-facet").first.wait_for()
+    if place == "figure rows":
+        assert page.get_by_role("alert").locator("visible=true").all_inner_texts() == []
+        page.get_by_label("Zoom of the preview").select_option("200%")
+    if place == "search":
+        page.keyboard.press("Escape")
+        for opener in (
+            page.get_by_role("button", name="Export", exact=True),
+            page.locator("summary", has_text="Save"),
+        ):
+            opener.locator("visible=true").click()
+            assert not violations(page)
+            page.keyboard.press("Escape")
     if place == "map":
         page.locator("summary", has_text="Filters").click()
     assert not violations(page)

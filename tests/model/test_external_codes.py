@@ -20,6 +20,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import find_checkpoint
 from sieve.model.collection import Collection, file_sha256
 from sieve.model.engine import SearchEngine
+from sieve.model.explain import encode_occluded
 from sieve.model.interpretability import interpretability_report
 from sieve.model.query_encoder import Capabilities
 from sieve.model.training import train
@@ -107,6 +108,14 @@ def test_image_and_dense_search_are_rejected_with_one_line(engine: SearchEngine)
     with pytest.raises(ValueError, match="no backbone that could encode an image") as raised:
         engine.encode(image=Image.new("RGB", (8, 8)))
     assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="no backbone that could encode an image"):
+        engine.encode("image:missing.png")
+    with pytest.raises(ValueError) as raised:
+        encode_occluded(engine, Image.new("RGB", (8, 8)))
+    assert str(raised.value) == (
+        "concepts cannot be located in an image: external codes have no backbone that could encode "
+        "an image"
+    )
     with pytest.raises(ValueError, match="has no backbone"):
         engine.search_dense(engine.encode("dog"))
 

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from sieve.model.explain import encode_occluded
+from sieve.model.query_encoder import Capabilities
 
 
 def colours(images: list[Image.Image]) -> Any:
@@ -21,7 +22,7 @@ def colours(images: list[Image.Image]) -> Any:
     return SimpleNamespace(by_row=csr_array(np.stack(rows, 1)))
 
 
-ENGINE: Any = SimpleNamespace(encode_images=colours)
+ENGINE: Any = SimpleNamespace(encode_images=colours, can=Capabilities())
 
 
 def picture(**boxes: tuple[int, int, int, int]) -> Image.Image:
