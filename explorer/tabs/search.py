@@ -29,6 +29,7 @@ from sieve.explorer.serialize import (
     backbone_name,
     facets_report,
     item_summaries,
+    notes_view,
     query_rows,
     results_view,
     terms_json,
@@ -216,7 +217,7 @@ class SearchHandlers:
             "upload": _only_upload(query),
             "like": self._caption(query.item),
             "without": query.without,
-            "notes": list(query.notes),
+            **notes_view(query),
             "suggestion": query.suggested,
             "link": "" if _has_upload(query) else self._link(request, query, outcome),
         }
