@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-from browser.steps import go, has_sideways_scroll, preview, settle
+from browser.steps import go, has_sideways_scroll, preview, search, settle
 
 PLACES = {
     "landing": ("", ""),
@@ -80,6 +80,15 @@ def test_page_loads_nothing_from_other_hosts(page: Page, address: str) -> None:
     settle(page)
     outside = [url for url in requested if not url.startswith((address, "data:", "blob:"))]
     assert requested and not outside
+
+
+def test_images_of_the_next_results_are_loaded_in_advance(page: Page) -> None:
+    go(page)
+    with page.expect_response(lambda one: "sieve_ask" in (one.request.post_data or "")) as found:
+        search(page, "a circle")
+    answer = found.value.json()
+    with page.expect_response(f"**/{answer['next'][-1]}.webp"):
+        pass
 
 
 def test_results_do_not_shift(page: Page) -> None:
