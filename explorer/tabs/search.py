@@ -184,8 +184,11 @@ class SearchHandlers:
 
     def _search(self, state: SearchRequest) -> tuple[EncodedQuery, SearchOutcome]:
         query = self.encode(state.q, state.without, state.item, state.upload)
-        settings = (state.off, state.strictness, state.never, N_RESULTS)
-        return query, self.engine.search(query, *settings, limit=state.limit, where=state.where)
+        return query, self._results(state, query, N_RESULTS)
+
+    def _results(self, state: SearchRequest, query: EncodedQuery, top: int) -> SearchOutcome:
+        settings = (state.off, state.strictness, state.never, top)
+        return self.engine.search(query, *settings, limit=state.limit, where=state.where)
 
     def encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
         """Encode a query, or reuse a cached one; `upload` is the key of an uploaded image."""
@@ -223,6 +226,8 @@ class SearchHandlers:
         if request.list:
             answer |= query_rows(self.engine, query, request.off)
             answer["proposed"] = list(query.proposed)
+            more = self._results(request, query, 2 * N_RESULTS)
+            answer["next"] = [result.id for result in more.results[N_RESULTS:]]
         return answer
 
     def _link(self, request: SearchRequest, query: EncodedQuery, outcome: SearchOutcome) -> str:

@@ -6,9 +6,12 @@ import copy
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +150,18 @@ def page(shared_context: BrowserContext) -> Iterator[Page]:
             tab.close()
     shared_context.clear_cookies()
     shared_context.clear_permissions()
+
+
+@contextmanager
+def website(folder: Path) -> Iterator[int]:
+    """Serve the files of a folder as another website, and return its port."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import shutil
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Locator, Page, TimeoutError
+from playwright.sync_api import BrowserContext, Frame, Locator, Page, TimeoutError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 COLOURS = {"runOnly": ["color-contrast"]}
@@ -28,7 +28,7 @@ def installed_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def settle(page: Page) -> None:
+def settle(page: Page | Frame) -> None:
     """Wait until no request is pending and the response is on the page."""
     page.wait_for_function("window.Sieve && Sieve.idle")
 
@@ -43,20 +43,20 @@ def saved(page: Page) -> None:
     page.wait_for_function("document.querySelector('.sv-save-status')?.textContent === 'Saved'")
 
 
-def search(page: Page, text: str, without: str = "") -> None:
+def search(page: Page | Frame, text: str, without: str = "") -> None:
     page.get_by_role("textbox", name="Find").fill(text)
     page.get_by_role("textbox", name="without").fill(without)
     page.get_by_role("button", name="Search", exact=True).click()
     settle(page)
 
 
-def found(page: Page) -> list[str]:
+def found(page: Page | Frame) -> list[str]:
     """Return the ids of the results in order."""
     tiles = page.locator(".sv-columns > .sv-grid > .sv-tile")
     return tiles.evaluate_all("tiles => tiles.map(tile => tile.dataset.id)")
 
 
-def switches(page: Page, group: str = "on") -> Locator:
+def switches(page: Page | Frame, group: str = "on") -> Locator:
     """Locate the checkboxes of the proposed concepts, or of the others."""
     return page.locator(f".sv-group-{group} .sv-dim > label > input[type=checkbox]")
 

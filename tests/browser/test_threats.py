@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -17,7 +14,7 @@ from playwright.sync_api import FilePayload, Page, Playwright, Route, expect
 from processes import FIRST_PORT
 from tiny_evaluation import save_small_evaluation
 
-from browser.conftest import PAYLOAD
+from browser.conftest import PAYLOAD, website
 from browser.steps import found, preview, saved, search, settle, skip_guide, switches
 from sieve.explorer.app import start
 from sieve.explorer.security.access import Access
@@ -111,13 +108,8 @@ def test_markup_in_a_file_name_is_escaped(page: Page, markup_address: str) -> No
 @pytest.fixture
 def malicious_site(tmp_path: Path) -> Iterator[str]:
     """Serve another website that sends requests to the explorer of its visitors."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://evil.localhost:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with website(tmp_path) as port:
+        yield f"http://evil.localhost:{port}"
 
 
 ATTACK = """

@@ -10,6 +10,7 @@ from browser.steps import (
     go,
     has_sideways_scroll,
     preview,
+    search,
     settle,
     use_dark_mode,
     violations,
@@ -72,6 +73,15 @@ def test_page_loads_nothing_from_other_hosts(page: Page, address: str) -> None:
     settle(page)
     outside = [url for url in requested if not url.startswith((address, "data:", "blob:"))]
     assert requested and not outside
+
+
+def test_images_of_the_next_results_are_loaded_in_advance(page: Page) -> None:
+    go(page)
+    with page.expect_response(lambda one: "sieve_ask" in (one.request.post_data or "")) as found:
+        search(page, "a circle")
+    answer = found.value.json()
+    with page.expect_response(f"**/{answer['next'][-1]}.webp"):
+        pass
 
 
 def test_results_do_not_shift(page: Page) -> None:
