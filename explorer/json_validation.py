@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from sieve.data_prep.captions.caption_text import tidy
-from sieve.model.hyperparameters import PRESENCE_LIMIT
+from sieve.model.exclusion import PRESENCE_LIMIT
 
 T = TypeVar("T")
 
@@ -69,7 +69,8 @@ def validate(kind: type[T], value: Any, what: str) -> T:
         known = "" if outer else ", ".join(sorted(getattr(kind, "__pydantic_fields__", ())))
         owner = place.rstrip(": ") or what
         raise ValueError(f"{owner} has no field {field!r:.40}" + (known and f"; it has: {known}"))
-    expected = _EXPECTED.get(fault["type"]) or re.sub(r"^\w+ should ", "must ", fault["msg"])
+    message = re.sub(r" after validation, not .*", "", fault["msg"])
+    expected = _EXPECTED.get(fault["type"]) or re.sub(r"^\w+ should ", "must ", message)
     raise ValueError(f"{place}{field} {expected}; got {short_repr(fault['input'])}")
 
 

@@ -8,10 +8,11 @@ one is left out with a note, so that the rest of the link still works.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from itertools import filterfalse
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from pydantic import AfterValidator, Field, PlainValidator
 from pydantic.dataclasses import dataclass
@@ -27,7 +28,7 @@ from sieve.explorer.json_validation import (
     split_list,
     validate,
 )
-from sieve.model.hyperparameters import PRESENCE_LIMIT
+from sieve.model.exclusion import PRESENCE_LIMIT
 from sieve.model.item_filter import ItemFilter
 from sieve.model.query_parser import ParsedQuery, Term, parse_query
 
@@ -193,23 +194,39 @@ def _check_origin(
 
 def _drop_dimensions(values: dict[str, Any]) -> bool:
     """Remove all references to dimensions; return whether there were any."""
-    named = values.keys() & {"off", "dimension", "atlas"}
-    for name in named:
-        del values[name]
-    where = ItemFilter.parse(values.get("where", ""))
-    facets = tuple(one for one in where.facets if not one.of_checkpoint)
-    if facets != where.facets:
-        values["where"] = str(ItemFilter(facets))
-        named |= {"where"}
-    query = parse_query(values.get("q", ""), values.get("without", ""))
+    kept = _drop_numbers(values)
+    for name, drop in _WITH_DIMENSIONS.items():
+        if name in kept:
+            kept[name] = drop(kept[name])
+    changed = kept != values
+    values.clear()
+    values |= kept
+    return changed
+
+
+def _drop_numbers(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields of a link, a tab or a figure's row without references to dimensions."""
+    kept = {name: value for name, value in fields.items() if name not in _NUMBERS}
+    for name in _FILTERS & kept.keys():
+        kept[name] = _drop_facets(kept[name])
+    if isinstance(kept.get("difference"), list):
+        kept["difference"] = list(map(_drop_facets, kept["difference"]))
+    for find in ("left", "right"):
+        if rest := _drop_terms(kept.get(find, "")):
+            kept[find] = str(rest)
+    for find in ("q", "query"):
+        if rest := _drop_terms(kept.get(find, ""), kept.get("without", "")):
+            kept |= {find: rest.find_field, "without": rest.without_field}
+    return kept
+
+
+def _drop_terms(text: Any, without: Any = "") -> ParsedQuery | None:
+    """Return a query without concepts that are identified by a number; None if it has none."""
+    if not (isinstance(text, str) and isinstance(without, str)):
+        return None
+    query = parse_query(text, without)
     find, exclude = (tuple(filterfalse(_is_numbered, t)) for t in (query.find, query.exclude))
-    kept = ParsedQuery(find, exclude)
-    if kept != ParsedQuery(query.find, query.exclude):
-        values |= {"q": kept.find_field, "without": kept.without_field}
-        named |= {"q"}
-    texts = {name: values[name] for name in _WITH_DIMENSIONS if name in values}
-    values |= {name: _WITH_DIMENSIONS[name](text) for name, text in texts.items()}
-    return bool(named) or any(values[name] != text for name, text in texts.items())
+    return None if (find, exclude) == (query.find, query.exclude) else ParsedQuery(find, exclude)
 
 
 def _is_numbered(term: Term) -> bool:
@@ -217,25 +234,56 @@ def _is_numbered(term: Term) -> bool:
     return term.kind == "concept" and term.value.isdecimal()
 
 
-def _drop_off(text: str) -> str:
-    """Remove the dimensions that are off from the state of a tab, `q:a dog,off:3 17,…`."""
-    parts = (part.partition(":") for part in text.split(","))
-    return ",".join("".join(part) for part in parts if part[0] not in ("off", "why-off"))
+def _drop_facets(text: Any) -> Any:
+    """Return a filter without facets of dimensions and of the map; unchanged if it is invalid."""
+    try:
+        facets = ItemFilter.parse(text).facets
+    except (ValueError, TypeError):
+        return text
+    kept = tuple(
+        one
+        for one in facets
+        if not (one.of_checkpoint or (one.kind == "search" and _drop_terms(one.value)))
+    )
+    return text if kept == facets else str(ItemFilter(kept))
+
+
+def _drop_from_tab(text: str) -> str:
+    """Remove the dimensions from the state of a tab, `q:a dog,off:3 17,…`."""
+    parts = {name: value for name, _, value in (part.partition(":") for part in text.split(","))}
+    given = {name: unquote(value) for name, value in parts.items()}
+    kept = _drop_numbers(given)
+    if kept == given:
+        return text
+    packed = {name: re.sub("[%,:]", lambda sign: quote(sign[0]), kept[name]) for name in kept}
+    return ",".join(f"{name}:{value}" for name, value in packed.items() if value)
 
 
 def _drop_from_figure(text: str) -> str:
-    """Remove rows of dimensions, and the `off` of other rows, from the recipe of a figure."""
+    """Remove rows of dimensions, and the dimensions of other rows, from the recipe of a figure."""
     try:
         recipe = json.loads(text)
-        rows = list(recipe["rows"])
-        searches = (row for row in rows if "dimension" not in row)
-        kept = [{name: row[name] for name in row if name != "off"} for row in searches]
-        if kept == rows:
+        rows = [(row, _drop_numbers(row)) for row in recipe["rows"]]
+        names = recipe.pop("names", None)
+        if not names and all(row == rest for row, rest in rows):
             return text
+        kept = [rest for _, rest in rows if _has_content(rest)]
         return json.dumps({**recipe, "rows": kept}, ensure_ascii=False) if kept else ""
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return text  # the Figure tab shows the error
 
 
-_WITH_DIMENSIONS = {"inspect": _drop_off, "versus": _drop_off, "figure": _drop_from_figure}
+def _has_content(row: dict[str, Any]) -> bool:
+    """Return whether a row of a figure still shows something."""
+    sets = row.get("difference")
+    return bool(sets[0]) if sets else bool(row.keys() & {"image", "sample"} or row.get("query"))
+
+
+_NUMBERS = {"off", "why-off", "dimension", "dimensions", "atlas"}
+"""Fields that hold dimensions."""
+_FILTERS = {"where", "set", "other"}
+"""Fields that hold a filter of items."""
+_WITH_DIMENSIONS = {
+    "inspect": _drop_from_tab, "versus": _drop_from_tab, "figure": _drop_from_figure,
+}  # fmt: skip
 """Functions that remove the dimensions from the fields of tabs."""

@@ -65,8 +65,9 @@ class Figure:
     """Draw a paper figure from a recipe; the same recipe gives the same file, byte for byte.
 
     Minimal recipe: {"collection": "scenes", "rows": [{"query": "a dog"}, {"query": "a dog",
-    "without": "a beach"}], "columns": 6, "width_cm": 17}. A contact sheet of 25 random dimensions:
-    {"collection": "scenes", "rows": [{"sample": 25, "seed": 0}], "columns": 8}
+    "without": "a beach"}], "columns": 6, "width_cm": 17}. A row for each of some dimensions:
+    "rows": [{"dimensions": [17, 20]}]. A contact sheet of 25 random dimensions: {"collection":
+    "scenes", "rows": [{"sample": 25, "seed": 0}], "columns": 8}
 
     Example: sieve figure recipe.json -o figure.pdf --latex --recipe
     """

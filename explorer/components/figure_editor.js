@@ -10,6 +10,7 @@ const DEFAULTS = {
   columns: 6, width_cm: 17.78, marks: ["violations", "names"], labels: "auto", tiles: "crop", font: "sans",
   font_size: 8, caption: "", label: "fig:sieve", names: null,
 };
+const MAX_ROWS = 40;
 const PX_PER_CM = 96 / 2.54;
 let recipe = { ...DEFAULTS, rows: [] };
 let untouched = true;
@@ -18,7 +19,7 @@ let printedWidth = 0;
 
 // Omit default values, so that links and recipes stay short.
 function currentRecipe() {
-  const rows = recipe.rows.filter((row) => row.query || row.image || Number.isInteger(row.dimension) || row.difference?.[0]);
+  const rows = recipe.rows.filter((row) => row.query || row.image || Number.isInteger(row.dimension) || row.dimensions || row.difference?.[0]);
   const looks = Object.entries(recipe).filter(([name, value]) => name !== "rows" && !same(value, DEFAULTS[name]));
   return { rows, ...Object.fromEntries(looks) };
 }
@@ -91,13 +92,25 @@ function strictInput(row, number) {
   input.value = now;
   return input;
 }
+// "17, 20-25" are seven dimensions. The server refuses what is no number.
+function readDimensions(text) {
+  const listed = text.split(/[\s,]+/).filter(Boolean).flatMap((part) => {
+    const [, first, last] = part.match(/^(\d{1,9})-(\d{1,9})$/) ?? [];
+    const length = last - first + 1;
+    if (length > 0 && length <= MAX_ROWS) return Array.from({ length }, (_, at) => Number(first) + at);
+    return /^\d{1,9}$/.test(part) ? Number(part) : part;
+  });
+  const [only] = listed;
+  return listed.length > 1 || typeof only === "string" ? { dimensions: listed, dimension: undefined } : { dimension: only ?? null, dimensions: undefined };
+}
 function dimensionInput(row, number) {
   const input = el("input", {
-    type: "number", min: "0", max: String(Sieve.about.dimensions - 1), step: "1", "aria-label": `Dimension of row ${number}`,
-    oninput: () => setRow(row, { dimension: input.value === "" ? null : Number(input.value) }),
+    type: "text", "aria-label": `Dimensions of row ${number}`, placeholder: "17, 20-25", title: "Numbers of dimensions, such as 17, 20-25",
+    maxlength: "400", autocomplete: "off", spellcheck: "false",
+    oninput: () => setRow(row, readDimensions(input.value)),
   });
-  input.value = row.dimension ?? "";
-  return el("div", { class: "sv-row-dimension" }, el("span", {}, "dimension"), input, el("span", { class: "sv-row-name" }));
+  input.value = row.dimensions?.join(", ") ?? row.dimension ?? "";
+  return el("div", { class: "sv-row-dimension" }, el("span", {}, "dimensions"), input, el("span", { class: "sv-row-name" }));
 }
 function setInput(row, at, words, about) {
   const input = el("input", {
@@ -109,7 +122,7 @@ function setInput(row, at, words, about) {
   return input;
 }
 function fieldsOf(row, number) {
-  if ("dimension" in row) return [dimensionInput(row, number)];
+  if ("dimension" in row || row.dimensions) return [dimensionInput(row, number)];
   if (row.difference) return [setInput(row, 0, "label:dog", `First set of row ${number}`), setInput(row, 1, "all others", `Second set of row ${number}`)];
   const first = row.image
     ? el("div", { class: "sv-row-image" }, Sieve.image(row.image), el("span", {}, "images like this"))
@@ -142,11 +155,12 @@ function fillRows() {
   nameDimensions();
 }
 function nameDimensions() {
-  const shown = recipe.rows.filter((row) => currentRecipe().rows.includes(row));
-  if (shown.some((row) => row.difference)) return; // each is drawn as several rows
+  const shown = currentRecipe().rows;
   recipe.rows.forEach((row, at) => {
     const name = list.children[at]?.querySelector(".sv-row-name");
-    if (name) name.textContent = drawnRows[shown.indexOf(row)]?.title ?? "";
+    if (!name) return;
+    const drawn = drawnRows.filter(({ number }) => number === shown.indexOf(row));
+    name.textContent = name.title = drawn.map(({ title }) => title).join(", ");
   });
 }
 function add(row, focus = true) {

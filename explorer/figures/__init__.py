@@ -56,8 +56,8 @@ _STRICT = ConfigDict(extra="forbid", validate_default=True)
 class Row:
     """One row of a figure: a query, an image of the collection to search by, or a dimension.
 
-    A row with `sample` stands for several rows of random dimensions (a contact sheet), and one with
-    `difference` for several concepts.
+    A row with `dimensions` stands for a row of each, one with `sample` for several rows of random
+    dimensions (a contact sheet), and one with `difference` for several concepts.
     """
 
     query: Line = ""
@@ -66,6 +66,10 @@ class Row:
     """Id of an item to search by, instead of `query`."""
     dimension: Dimension | None = None
     """Dimension whose top images are shown, instead of search results."""
+    dimensions: (
+        Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=MAX_ROWS)] | None
+    ) = None
+    """Several dimensions, each with a row of its own, in this order."""
     sample: Annotated[int, Field(ge=1, le=MAX_ROWS)] | None = None
     """Number of live dimensions to draw at random. The complete recipe lists them instead."""
     difference: tuple[Line, Line] | None = None
@@ -92,6 +96,7 @@ class Row:
             "query": bool(self.query),
             "image": bool(self.image),
             "dimension": self.dimension is not None,
+            "dimensions": self.dimensions is not None,
             "sample": self.sample is not None,
             "difference": self.difference is not None,
         }
@@ -100,6 +105,9 @@ class Row:
             raise ValueError(
                 f"a row needs exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}"
             )
+        listed = self.dimensions or ()
+        if twice := [j for j in listed if listed.count(j) > 1]:
+            raise ValueError(f"dimensions must differ; {twice[0]} is listed twice")
         excludes = self.without or self.off is not None or self.strictness != 1
         if (excludes or self.where) and not self.searches:
             raise ValueError(
@@ -110,6 +118,11 @@ class Row:
     def searches(self) -> bool:
         """Whether the row shows the results of a search."""
         return bool(self.query or self.image)
+
+    @property
+    def n_drawn(self) -> int:
+        """Number of rows in print; a difference, whose concepts are not known yet, counts as 1."""
+        return self.sample or len(self.dimensions or (0,))
 
     @property
     def level(self) -> Strictness:
@@ -155,6 +168,10 @@ class Recipe:
     names: Annotated[dict[Dimension, Line], Field(max_length=MAX_OFF)] | None = None
     """User's names of dimensions, which override the checkpoint's; None for the current ones."""
 
+    def __post_init__(self) -> None:
+        if (drawn := sum(row.n_drawn for row in self.rows)) > MAX_ROWS:
+            raise ValueError(f"a figure has at most {MAX_ROWS} rows; got {drawn:,}")
+
     @property
     def needs_regions(self) -> bool:
         """Whether the regions of concepts are located, which takes seconds for each image."""
@@ -175,7 +192,7 @@ class Recipe:
         defaults = {field.name: field.default for field in fields(Row)}
         rows = [
             {
-                name: list(value) if name == "difference" else value
+                name: list(value) if isinstance(value, tuple) else value
                 for name, value in asdict(row).items()
                 if value != defaults[name]
             }

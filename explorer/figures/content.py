@@ -63,6 +63,8 @@ class Content(NamedTuple):
     """The sets that the row's concept distinguishes."""
     concept: int | None = None
     """The row's concept, or the strongest one of its query."""
+    number: int = 0
+    """Index of the recipe's row that it belongs to."""
 
 
 def recipe_checkpoint(sha256: str) -> str | None:
@@ -117,19 +119,20 @@ def complete_recipe(engine: SearchEngine, recipe: Recipe) -> Recipe:
 
 
 def _expand_samples(engine: SearchEngine, rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Replace each sample by rows of its dimensions, in ascending order."""
+    """Replace each sample by its dimensions, in ascending order."""
     live = np.flatnonzero(np.diff(engine.image_codes.by_dimension.indptr))
     found: list[Row] = []
-    for row in rows:
+    for number, row in enumerate(rows, 1):
         if row.sample is None:
             found.append(row)
             continue
         if row.sample > len(live):
             raise ValueError(
-                f"a sample of {row.sample} dimensions is too large: {len(live)} are live"
+                f"row {number}: a sample of {row.sample} dimensions is too large: "
+                f"{len(live)} are live"
             )
         chosen = np.random.default_rng(row.seed).choice(live, row.sample, replace=False)
-        found += [Row(dimension=int(j)) for j in sorted(chosen)]
+        found.append(Row(dimensions=tuple(sorted(chosen.tolist()))))
     return tuple(found)
 
 
@@ -164,23 +167,24 @@ def figure_content(
         if row.searches:
             with _row_errors(number):
                 queries[number] = encode(row.query, row.without, row.image)
-    content = []
+    content: list[Content] = []
     for number, row in enumerate(recipe.rows, 1):
         with _row_errors(number):
-            if row.dimension is not None:
-                content.append(_dimension_row(engine, row.dimension, recipe.columns, names))
-                continue
             if row.difference is not None:
-                content += _difference_rows(engine, row, row.difference, recipe.columns, names)
-                continue
-            query = queries[number]
-            # A row without exclusion has the violations of the rows with the same A, so that
-            # readers can compare their number.
-            a = (query.text, query.item)
-            same = [other for other in queries.values() if (other.text, other.item) == a]
-            phrases = [phrase for other in same for phrase in other.excluded]
-            excluded = query.excluded or tuple(dict.fromkeys(phrases))
-            content.append(_search_row(engine, row, query, excluded, recipe.columns, names))
+                drawn = _difference_rows(engine, row, row.difference, recipe.columns, names)
+            elif row.searches:
+                query = queries[number]
+                # A row without exclusion has the violations of the rows with the same A, so that
+                # readers can compare their number.
+                a = (query.text, query.item)
+                same = [other for other in queries.values() if (other.text, other.item) == a]
+                phrases = [phrase for other in same for phrase in other.excluded]
+                excluded = query.excluded or tuple(dict.fromkeys(phrases))
+                drawn = [_search_row(engine, row, query, excluded, recipe.columns, names)]
+            else:
+                listed = row.dimensions or (() if row.dimension is None else (row.dimension,))
+                drawn = [_dimension_row(engine, j, recipe.columns, names) for j in listed]
+        content += [one._replace(number=number - 1) for one in drawn]
     return (
         tuple(_located(engine, row) for row in content) if recipe.needs_regions else tuple(content)
     )

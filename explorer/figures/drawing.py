@@ -35,10 +35,10 @@ from sieve.explorer.figures.content import (
     figure_content,
     keep_names,
 )
+from sieve.explorer.figures.fonts import FontMetrics
 from sieve.explorer.figures.layout import (
     INK,
     POINTS_PER_INCH,
-    FontMetrics,
     Layout,
     Picture,
     lay_out,
@@ -154,7 +154,7 @@ def draw_figure(
         face = FontMetrics(full.font, full.font_size)
         layout = lay_out(full, content, face, _shape(engine, full, content))
         figure = _compose(layout, face, read, dpi)
-        data = _save(figure, kind if kind in KINDS else "pdf", dpi, engine, full)
+        data = _save(figure, kind if kind in KINDS else "pdf", dpi, engine, full, len(content))
     if kind == "tex":
         data = latex_block(full, content, f"{file_stem(content)}.pdf").encode()
     elif kind == "json":
@@ -264,10 +264,12 @@ def _shape(engine: SearchEngine, recipe: Recipe, content: tuple[Content, ...]) -
     return float(np.clip((items["height"] / items["width"]).max(), 0.25, 1))
 
 
-def _save(figure: Figure, kind: str, dpi: int, engine: SearchEngine, recipe: Recipe) -> bytes:
+def _save(
+    figure: Figure, kind: str, dpi: int, engine: SearchEngine, recipe: Recipe, rows: int
+) -> bytes:
     """Return the file's bytes, with the origin as metadata and without a date."""
     collection = engine.collection
-    title = f"{collection.name}: {len(recipe.rows)} × {recipe.columns} images"
+    title = f"{collection.name}: {rows} × {recipe.columns} images"
     description = (
         f"collection {collection.name} {collection.sha256}, checkpoint {recipe.checkpoint}, "
         f"sieve {recipe.version}"

@@ -482,7 +482,8 @@ class Engine:
             Format; by default that of `out`, else "png".
         **fields
             Fields of the recipe, which replace those of `recipe`: `rows` (each a text, a dimension,
-            or a mapping with `query`, `image` or `dimension`, and `without`, `off`, `strictness`),
+            or a mapping with `query` or `image`, and `without`, `off`, `strictness`, or with
+            `dimension`, `dimensions`, `sample` or `difference`),
             `columns` (images per row), `width_cm`, `marks`, `tiles`, `font`, `font_size`,
             `caption`, `label`.
 

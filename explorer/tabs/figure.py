@@ -22,7 +22,10 @@ def figure_tab(handlers: SearchHandlers) -> None:
             "width_cm": drawn.width_cm,
             "height_cm": drawn.height_cm,
             "notes": list(drawn.notes),
-            "rows": [{"title": row.title, "without": row.without} for row in drawn.content],
+            "rows": [
+                {"title": row.title, "without": row.without, "number": row.number}
+                for row in drawn.content
+            ],
             "recipe": drawn.recipe.as_json(),
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -103,8 +104,8 @@ def test_rows_can_be_added_moved_and_removed(page: Page, tiny_engine, tmp_path: 
     page.get_by_role("button", name="+ Query").click()
     page.keyboard.type("a square")
     expect(preview(page)).to_have_attribute("alt", "Figure: a circle; a square")
-    page.get_by_role("button", name="+ Dimension").click()
-    page.get_by_label("Dimension of row 3").fill("5")
+    page.get_by_role("button", name="+ Dimensions").click()
+    page.get_by_label("Dimensions of row 3").fill("5")
     preview(page)
     expect(page.locator(".sv-row-name")).to_have_text(tiny_engine.name_of(5))
     page.get_by_role("button", name="Move up row 3").click()
@@ -113,6 +114,46 @@ def test_rows_can_be_added_moved_and_removed(page: Page, tiny_engine, tmp_path: 
     page.get_by_role("button", name="Remove row 2").click()
     preview(page)
     assert recipe_of(page, tmp_path).rows == (Row(dimension=5), Row("a square"))
+
+
+def test_row_may_list_several_dimensions(page: Page, tiny_engine, tmp_path: Path) -> None:
+    go(page, "?q=a+circle")
+    to_figure(page)
+    page.get_by_role("button", name="+ Dimensions").click()
+    listed = page.get_by_label("Dimensions of row 2")
+    listed.fill("7, 2-4")
+    preview(page)
+    names = ", ".join(tiny_engine.name_of(j) for j in (7, 2, 3, 4))
+    expect(page.locator(".sv-row-name")).to_have_text(names)
+    assert recipe_of(page, tmp_path).rows == (Row("a circle"), Row(dimensions=(7, 2, 3, 4)))
+    page.reload()
+    preview(page)
+    expect(listed).to_have_value("7, 2, 3, 4")
+    fault = page.locator(".sv-paper .sv-fault")
+    for wrong, line in {
+        "7, x": "Row 2.dimension 2: a dimension is a whole number of at least 0; got 'x'",
+        "99999": "Row 2: there is no dimension 99999",
+        "7, 7": "Row 2: dimensions must differ; 7 is listed twice",
+    }.items():
+        listed.fill(wrong)
+        expect(fault).to_contain_text(line)
+    listed.fill("7")
+    preview(page)
+    expect(fault).to_be_empty()
+    assert recipe_of(page, tmp_path).rows[1] == Row(dimension=7)
+
+
+def test_contact_sheet_is_one_row_of_random_dimensions(page: Page, tmp_path: Path) -> None:
+    go(page, "?q=a+circle")
+    to_figure(page)
+    page.get_by_role("button", name="Contact sheet").click()
+    listed = page.get_by_label("Dimensions of row 1")
+    expect(listed).to_have_value(re.compile(r"(\d+, ){24}\d+"))
+    preview(page)
+    (row,) = recipe_of(page, tmp_path).rows
+    assert list(row.dimensions or ()) == [
+        int(number) for number in listed.input_value().split(", ")
+    ]
 
 
 def test_dimension_can_be_added_to_the_figure(page: Page, tiny_engine, tmp_path: Path) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from browser.conftest import fresh_page
-from browser.steps import go, has_sideways_scroll, settle
+from browser.steps import go, has_sideways_scroll, settle, violations
 from sieve.explorer.app import start
 from sieve.explorer.tabs import search
 from sieve.explorer.tabs.search import ExampleQuery
@@ -73,7 +72,7 @@ def test_guide_leads_to_a_first_exclusion(new_page: Page) -> None:
     check_step(page, 1)
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)
-        assert not Axe().run(page).response["violations"]
+        assert not violations(page)
     # From the keyboard: the card follows the “?” of the header.
     page.get_by_role("button", name="Show how it works").press("Enter")
     for number in (2, 3, 4):

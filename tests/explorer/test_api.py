@@ -171,6 +171,7 @@ def test_figure_is_a_file(url: str, tiny_engine, tmp_path: Path) -> None:
     for bad, line in (
         ({}, "rows must have at least 1 item"),
         ([], "a recipe must be a JSON object"),
+        ({"rows": [{"dimensions": [3, 9999]}]}, "row 1: there is no dimension 9999"),
     ):
         with pytest.raises(Exception, match=line):
             client.predict(bad, "pdf", api_name="/figure")

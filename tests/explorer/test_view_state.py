@@ -123,7 +123,25 @@ def test_any_text_can_be_parsed(query: str) -> None:
         ("tab=dimensions&dimension=7", {"dimension": None}),
         ("tab=inspect&inspect=left:a+dog,off:3", {"inspect": "left:a dog"}),
         ("tab=compare&versus=q:a+dog,off:3", {"versus": "q:a dog"}),
+        (
+            "tab=inspect&inspect=left:concept%253A7,q:concept%253A7 %2B a dog",
+            {"inspect": "q:a dog"},
+        ),
+        (
+            "tab=compare&versus=set:label%253Adog concept%253A7>0.5,other:tag%253Ax",
+            {
+                "versus": "set:label%3Adog",
+            },
+        ),
+        ("q=a+cat&without=concept:7,snow", {"q": "a cat", "without": "snow"}),
+        ("where=search:%22concept:7%22 label:dog", {"where": "label:dog"}),
         ('figure={"rows":[{"dimension":7}]}', {"figure": ""}),
+        ('figure={"rows":[{"dimensions":[7,8]}]}', {"figure": ""}),
+        ('figure={"rows":[{"difference":["tag:x","all"]}]}', {"figure": ""}),
+        (
+            'figure={"rows":[{"query":"a","where":"concept:7"}],"names":{"7":"mine"}}',
+            {"figure": '{"rows": [{"query": "a", "where": ""}]}'},
+        ),
         (
             'figure={"rows":[{"query":"a+dog","off":[3]},{"dimension":7}],"columns":2}',
             {"figure": '{"rows": [{"query": "a dog"}], "columns": 2}'},

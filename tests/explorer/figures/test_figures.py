@@ -15,7 +15,8 @@ from PIL import Image
 from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.content import figure_content
 from sieve.explorer.figures.drawing import draw_figure, latex_block, preview_figure
-from sieve.explorer.figures.layout import FontMetrics, lay_out
+from sieve.explorer.figures.fonts import FontMetrics
+from sieve.explorer.figures.layout import lay_out
 from sieve.model.set_difference import compare_sets
 
 
@@ -58,6 +59,23 @@ def test_rows_equal_the_results_of_the_engine(tiny_engine) -> None:
     assert "never, from 50%" in by_image.small
     assert by_words.small == ()
     assert draw_figure(tiny_engine, recipe(rows=rows, tiles="whole"), "svg").data
+
+
+def test_dimensions_have_a_row_each_in_their_order(tiny_engine) -> None:
+    table = tiny_engine.dimension_table()
+    listed = table["firing_images"].to_numpy().argsort()[::-1][:3].tolist()
+    together = recipe(rows=[ROWS[0], {"dimensions": listed}])
+    apart = recipe(rows=[ROWS[0], *({"dimension": j} for j in listed)])
+    first, *content = figure_content(tiny_engine, together)
+    assert (first.number, {row.number for row in content}) == (0, {1})
+    assert [row.dimensions for row in content] == [(j,) for j in listed]
+    assert [row.tiles for row in content] == [
+        row.tiles for row in figure_content(tiny_engine, apart)[1:]
+    ]
+    drawn = draw_figure(tiny_engine, together, "svg")
+    assert drawn.recipe.rows == together.rows, "the complete recipe has the row as it was given"
+    assert draw_figure(tiny_engine, drawn.recipe, "svg").data == drawn.data
+    assert {f"dimension {j}" for j in listed} <= set(lines_of(ElementTree.fromstring(drawn.data)))
 
 
 def test_difference_has_a_row_for_each_concept(tiny_engine) -> None:
@@ -106,6 +124,10 @@ def test_narrow_figure_has_labels_above_its_images(tiny_engine) -> None:
     [
         ({"columns": 24, "width_cm": 6}, "24 columns do not fit into 6 cm: an image would be "),
         ({"rows": ROWS * 20, "columns": 1, "width_cm": 40}, "cm high, the maximum is 60 cm"),
+        (
+            {"rows": [{"dimensions": [3, 4]}, {"dimensions": [5, 640]}]},
+            "row 2: there is no dimension 640",
+        ),
         ({"rows": [{"dimension": 640}]}, "row 1: there is no dimension 640; this checkpoint has"),
         ({"rows": [ROWS[0], {"image": "0" * 16}]}, "row 2: collection tiny has no item '0000"),
         ({"font": "No Such"}, "font: no TrueType family 'No Such' is installed"),
@@ -168,18 +190,19 @@ def test_nothing_is_clipped(tiny_engine) -> None:
 
 
 def test_sample_is_a_contact_sheet_of_random_live_dimensions(tiny_engine) -> None:
-    def dimensions(seed: int) -> list[int | None]:
+    def dimensions(seed: int) -> list[int]:
         asked = Recipe.from_json({"rows": [{"sample": 5, "seed": seed}], "columns": 8})
         drawn = draw_figure(tiny_engine, asked, "svg")
-        assert [row.sample for row in drawn.recipe.rows] == [None] * 5
+        (row,) = drawn.recipe.rows
+        assert row.sample is None and row.dimensions and len(row.dimensions) == 5
         again = draw_figure(tiny_engine, drawn.recipe, "svg")
         assert again.data == drawn.data
-        for row, shown in zip(drawn.recipe.rows, drawn.content, strict=True):
-            assert row.dimension is not None and shown.tiles
-            named = tiny_engine.checkpoint.names.get(row.dimension)
+        for dimension, shown in zip(row.dimensions, drawn.content, strict=True):
+            assert shown.tiles
+            named = tiny_engine.checkpoint.names.get(dimension)
             tested = [] if named is None or named.auc is None else [f"name AUC {named.auc:.2f}"]
-            assert shown.small == (f"dimension {row.dimension}", *tested)
-        return [row.dimension for row in drawn.recipe.rows]
+            assert shown.small == (f"dimension {dimension}", *tested)
+        return list(row.dimensions)
 
     assert dimensions(0) == dimensions(0) != dimensions(1)
     with pytest.raises(ValueError, match='a row with "sample" cannot have'):

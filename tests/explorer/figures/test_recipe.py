@@ -28,6 +28,10 @@ some_rows = st.one_of(
     st.builds(Row, query=texts.filter(bool), without=texts, off=off, strictness=strictness),
     st.builds(Row, image=st.from_regex(r"[0-9a-f]{16}", fullmatch=True), without=texts, off=off),
     st.builds(Row, dimension=st.integers(0, 2000)),
+    st.builds(
+        Row,
+        dimensions=st.lists(st.integers(0, 2000), min_size=1, max_size=9, unique=True).map(tuple),
+    ),
 )
 recipes = st.builds(
     Recipe,
@@ -95,10 +99,33 @@ HOSTILE = {
     "10,000 rows": ({"rows": [{"query": "a"}] * 10_000}, "rows must have at most 40 items"),
     "two things": (
         with_row(dimension=3),
-        "row 1: a row needs exactly one of query, image, dimension, sample, difference; got query, "
-        "dimension",
+        "row 1: a row needs exactly one of query, image, dimension, dimensions, sample, "
+        "difference; got query, dimension",
     ),
     "no thing": ({"rows": [{"without": "x"}]}, "row 1: a row needs exactly one of query"),
+    "dimensions no list": (
+        {"rows": [{"dimensions": "17, 20"}]}, "row 1: dimensions must be a list; got '17, 20'"
+    ),
+    "dimensions empty": (
+        {"rows": [{"dimensions": []}]}, "row 1: dimensions must have at least 1 item; got []"
+    ),
+    "41 dimensions": (
+        {"rows": [{"dimensions": list(range(41))}]}, "row 1: dimensions must have at most 40 items"
+    ),
+    "dimension of several": (
+        {"rows": [{"query": "a"}, {"dimensions": [17, -1]}]},
+        "row 2.dimension 2: a dimension is a whole number of at least 0; got -1",
+    ),
+    "dimension twice": (
+        {"rows": [{"dimensions": [17, 20, 17]}]}, "row 1: dimensions must differ; 17 is listed"
+    ),
+    "dimensions without": (
+        {"rows": [{"dimensions": [17], "without": "x"}]}, 'row 1: a row with "dimensions" cannot'
+    ),
+    "50 dimensions": (
+        {"rows": [{"dimensions": list(range(25))}, {"sample": 25}]},
+        "a figure has at most 40 rows; got 50",
+    ),
     "one set": ({"rows": [{"difference": ["label:dog"]}]}, "row 1.difference.2: it is required"),
     "style": (SHORT | {"style": "icml"}, "style must be one of acl column, "),
     "huge columns": (SHORT | {"columns": 10**9}, "columns must be less than or equal to 24; got"),
