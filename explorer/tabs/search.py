@@ -29,11 +29,12 @@ from sieve.explorer.serialize import (
     backbone_name,
     facets_report,
     item_summaries,
+    notes_view,
     query_rows,
     results_view,
     terms_json,
 )
-from sieve.explorer.uploads import Uploads
+from sieve.explorer.uploads import MAX_BYTES, Uploads
 from sieve.explorer.view_state import Dimension, ViewState, Where, read_link, write_link
 from sieve.model.checkpoint_choice import CheckpointChoice, explain_choice
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
@@ -126,6 +127,7 @@ class SearchHandlers:
             "dimensions": self.engine.image_codes.m,
             "thumbnails": THUMBNAILS,
             "plotly": PLOTLY,
+            "upload_bytes": MAX_BYTES,
             "aspect": self._aspect,
             "examples": self._examples,
             "can": asdict(self.engine.can) | (_NO_UPLOADS if self.public else {}),
@@ -219,7 +221,7 @@ class SearchHandlers:
             "upload": _only_upload(query),
             "like": self._caption(query.item),
             "without": query.without,
-            "notes": list(query.notes),
+            **notes_view(query),
             "suggestion": query.suggested,
             "link": "" if _has_upload(query) else self._link(request, query, outcome),
         }
