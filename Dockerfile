@@ -24,6 +24,6 @@ RUN sieve dimensions scenes --csv > /dev/null
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=90s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/')"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/favicon.ico')"]
 ENTRYPOINT ["sieve"]
 CMD ["explore", "scenes", "--host", "0.0.0.0", "--public-safe"]

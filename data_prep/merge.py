@@ -25,7 +25,6 @@ from sieve.data_prep.images import read_thumbnail, thumbnail_file
 from sieve.data_prep.pipeline.embed import Embedder
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
 from sieve.data_prep.pipeline.plan import PreparationPlan, Shard
-from sieve.data_prep.pipeline.record_table import read_records
 from sieve.data_prep.pipeline.write import ITEMS_SCHEMA, ItemBlock, write_items
 from sieve.data_prep.precomputed import read_rows
 from sieve.data_prep.prepare import prepare
@@ -34,6 +33,7 @@ from sieve.data_prep.records import (
     Skipped,
     SkippedRows,
     Source,
+    read_records,
     read_skipped,
     skipped_rows,
     write_skipped,

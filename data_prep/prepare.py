@@ -22,10 +22,17 @@ from sieve.data_prep.pipeline.decode import (
 )
 from sieve.data_prep.pipeline.embed import IMAGE_BATCH, Embedder
 from sieve.data_prep.pipeline.plan import Chunk, PreparationPlan, Shard, WorkDir, split_range
-from sieve.data_prep.pipeline.record_table import RecordTable, read_records
 from sieve.data_prep.pipeline.write import write_collection
 from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
-from sieve.data_prep.records import MAX_BAD_SHARE, Source, Tally, hash64, skipped_rows
+from sieve.data_prep.records import (
+    MAX_BAD_SHARE,
+    RecordTable,
+    Source,
+    Tally,
+    hash64,
+    read_records,
+    skipped_rows,
+)
 from sieve.model.backbone.checked_files import trust_if_possible
 from sieve.model.backbone.clip import Backbone
 from sieve.model.collection import BackboneIdentity, Collection

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from sieve.data_prep.captions.caption_text import tidy
-from sieve.model.hyperparameters import PRESENCE_LIMIT
+from sieve.model.exclusion import PRESENCE_LIMIT
 
 T = TypeVar("T")
 

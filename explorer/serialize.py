@@ -223,6 +223,18 @@ def query_json(query: EncodedQuery) -> dict[str, Any]:
     }
 
 
+def notes_view(*queries: EncodedQuery) -> dict[str, Any]:
+    """Serialise the notes on queries for the page.
+
+    The `reading_note`, which would be repeated with each query, is separate: the page shows it
+    once.
+    """
+    notes = dict.fromkeys(chain.from_iterable(query.notes for query in queries))
+    reading_note = next((query.reading_note for query in queries if query.reading_note), "")
+    notes.pop(reading_note, None)
+    return {"notes": list(notes), "reading_note": reading_note}
+
+
 def page_json(page: DimensionPage) -> dict[str, Any]:
     """Serialise a dimension for the API."""
     fields = {name: part for name, part in vars(page).items() if name != "histogram"}

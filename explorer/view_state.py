@@ -28,7 +28,7 @@ from sieve.explorer.json_validation import (
     split_list,
     validate,
 )
-from sieve.model.hyperparameters import PRESENCE_LIMIT
+from sieve.model.exclusion import PRESENCE_LIMIT
 from sieve.model.item_filter import ItemFilter
 from sieve.model.query_parser import ParsedQuery, Term, parse_query
 

@@ -22,8 +22,8 @@ from sieve.model.evaluation import PairCriteria, TrackName
 from sieve.model.evaluation.metrics import TOP, average_precision, marks_of, ranked_rows
 from sieve.model.evaluation.pairs import Concepts, caption_concepts, label_concepts
 from sieve.model.evaluation.rules import Range, Rule, Space, unit
-from sieve.model.exclusion import best, scores
-from sieve.model.hyperparameters import IMAGE, MODALITIES, PRESENCE_LIMIT, TEXT
+from sieve.model.exclusion import PRESENCE_LIMIT, best, scores
+from sieve.model.hyperparameters import IMAGE, MODALITIES, TEXT
 from sieve.model.words.nouns import NounTable, bare_phrase, benchmark_nouns
 from sieve.model.words.text import lemma
 

@@ -121,11 +121,13 @@ class EncodedQuery:
     dimensions: tuple[ActiveDimension, ...]
     """Dimensions proposed to be off first, then by activation in A."""
     notes: tuple[str, ...]
-    """Notes for the user: unknown words, a split query, a truncated text."""
+    """Notes for the user: unknown words, a split query, a truncated text, and `reading_note`."""
     terms: tuple[EncodedTerm, ...] = ()
     """The terms of A, then those of B."""
     suggested: Mapping[str, str] | None = None
     """Another reading of an ambiguous query, as `query` and `without`."""
+    reading_note: str = ""
+    """The note, the same for all queries, that texts are encoded by captions."""
 
     @property
     def title(self) -> str:
@@ -304,7 +306,8 @@ class QueryBuilder:
             raise ValueError(self.encoder.empty_code_reason(" + ".join(texts)))
         excluded = tuple(encode(term, excluded=True) for term in parsed.exclude)
         terms = (*found, *excluded)
-        notes += filter(None, [self.encoder.reading_note(f"{' '.join(texts)} {without}")])
+        reading_note = self.encoder.reading_note(f"{' '.join(texts)} {without}")
+        notes += filter(None, [reading_note])
         codes = np.array([one.code for one in excluded]).reshape(len(excluded), len(code))
         embeddings = [one.read_embedding() for one in excluded]
         unknown = np.zeros(max(map(len, embeddings), default=0), np.float32)
@@ -336,6 +339,7 @@ class QueryBuilder:
             tuple(dict.fromkeys(notes)),
             terms,
             None if is_image else parsed.suggested_fields,
+            reading_note,
         )
 
     def _encode_term(

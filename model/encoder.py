@@ -84,8 +84,14 @@ class SparseEncoder(nn.Module):
 
     def activations(self, inputs: Tensor, modality: str) -> Tensor:
         """Return all activations: (B, d) from `read` → (B, m), non-negative unless `dense`."""
-        bias = self.bias[MODALITIES.index(modality)]
-        linear = functional.linear(inputs, self.encode_md, bias)
+        return self.activate(self.linear(inputs, modality))
+
+    def linear(self, inputs: Tensor, modality: str) -> Tensor:
+        """Return the pre-activations: (B, d) from `read` → (B, m)."""
+        return functional.linear(inputs, self.encode_md, self.bias[MODALITIES.index(modality)])
+
+    def activate(self, linear: Tensor) -> Tensor:
+        """Apply the activation function to pre-activations: (B, m) → (B, m)."""
         if self.config.activation == "jumprelu":
             return functional.relu(linear) * (linear > self.threshold)
         if self.config.activation == "dense":

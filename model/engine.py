@@ -43,8 +43,8 @@ from sieve.model.dimensions.statistics import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.encoded_query import EncodedQuery, QueryBuilder, list_active
-from sieve.model.exclusion import Query, off_weights
-from sieve.model.hyperparameters import IMAGE, PRESENCE_LIMIT
+from sieve.model.exclusion import PRESENCE_LIMIT, Query, off_weights
+from sieve.model.hyperparameters import IMAGE
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
 from sieve.model.item_filter import Facet, ItemFacets, ItemFilter, inside_polygon, rows_mask

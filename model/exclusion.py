@@ -19,6 +19,8 @@ from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
 
+PRESENCE_LIMIT = 0.5
+"""Default probability from which `never` hides an image: see `sieve.model.dimensions.presence`."""
 MIN_EVIDENCE = 0.6
 """Dimensions with a smaller AUC for B are not proposed; 0.5 is chance."""
 MEMBER_SHARE = 0.4

@@ -24,8 +24,7 @@ from PIL import Image, ImageFilter
 from scipy.sparse import csr_array, vstack
 
 from sieve.model.engine import SearchEngine
-from sieve.model.exclusion import Query, contributions, scores
-from sieve.model.hyperparameters import PRESENCE_LIMIT
+from sieve.model.exclusion import PRESENCE_LIMIT, Query, contributions, scores
 
 if TYPE_CHECKING:
     from sieve.model.codes import SparseCodes

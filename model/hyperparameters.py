@@ -18,9 +18,6 @@ InputNorm = Literal["centred", "none", "unit", "layer"]
 """Normalisation of the embeddings: `centred`, minus the mean of the modality and renormalised;
 `none`; `unit`, L2-normalised; `layer`, to mean 0 and standard deviation 1."""
 
-PRESENCE_LIMIT = 0.5
-"""Default probability from which `never` hides an image: see `sieve.model.dimensions.presence`."""
-
 IMAGE = "image"
 TEXT = "text"
 MODALITIES = (IMAGE, TEXT)

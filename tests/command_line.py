@@ -35,7 +35,7 @@ Sieve = Callable[..., CommandResult]
 @pytest.fixture
 def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
     """Run a command in this process, with a temporary $SIEVE_HOME."""
-    assert [path.name for path in home.iterdir()] == ["trusted_backbones.json"]
+    assert {path.name for path in home.iterdir()} == {"trusted_backbones.json", "words"}
     handler = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments: str | Path) -> CommandResult:

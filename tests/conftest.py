@@ -74,22 +74,40 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         fork_server()
 
 
+@pytest.fixture(scope="session")
+def word_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of word embeddings, which take seconds, for the $SIEVE_HOME of most tests."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "words"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def no_home(tmp_path_factory: pytest.TempPathFactory, word_cache: Path) -> Iterator[None]:
     """Set a temporary $SIEVE_HOME for tests that set none."""
     before = os.environ.get("SIEVE_HOME")
-    os.environ["SIEVE_HOME"] = str(tmp_path_factory.mktemp("empty-home"))
+    folder = tmp_path_factory.mktemp("empty-home")
+    (folder / "words").symlink_to(word_cache)
+    os.environ["SIEVE_HOME"] = str(folder)
     yield
     os.environ.pop("SIEVE_HOME") if before is None else os.environ.update(SIEVE_HOME=before)
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone_dir: Path) -> Path:
-    """A $SIEVE_HOME for this test, empty except for the trust in the tiny backbone."""
+def home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone_dir: Path, word_cache: Path
+) -> Path:
+    """A $SIEVE_HOME for this test, empty except for the trust in the tiny backbone.
+
+    It shares the cache of word embeddings with other tests.
+    """
     from sieve.model.backbone.checked_files import find_files, trust
     from sieve.model.backbone.names import parse_name
 
     folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "words").symlink_to(word_cache)
     monkeypatch.setenv("SIEVE_HOME", str(folder))
     trust(find_files(parse_name(f"local-dir:{tiny_backbone_dir}")))
     return folder

@@ -28,8 +28,7 @@ from sieve.data_prep.images import (
     original_size,
     share_decoding_lock,
 )
-from sieve.data_prep.pipeline.record_table import RecordTable
-from sieve.data_prep.records import Record, Source, image_hash
+from sieve.data_prep.records import Record, RecordTable, Source, image_hash
 from sieve.model.backbone.clip import ImageTransform
 from sieve.model.collection import thumbnail_path
 from sieve.model.files import reason_of

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from sieve.data_prep.pipeline.record_table import RecordTable
 from sieve.data_prep.precomputed import PrecomputedEmbeddings, RowArray, read_rows
+from sieve.data_prep.records import RecordTable
 from sieve.model.backbone.clip import Backbone, ImageTransform
 from sieve.model.collection import BackboneIdentity
 

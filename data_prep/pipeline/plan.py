@@ -32,8 +32,8 @@ from sieve.data_prep.records import Skipped, Source
 
 if TYPE_CHECKING:
     from sieve.data_prep.pipeline.embed import Embedder
-    from sieve.data_prep.pipeline.record_table import RecordTable
     from sieve.data_prep.precomputed import PrecomputedCodes
+    from sieve.data_prep.records import RecordTable
 
 try:
     import fcntl

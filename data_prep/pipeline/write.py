@@ -18,8 +18,13 @@ import pyarrow.parquet as pq
 
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
 from sieve.data_prep.pipeline.plan import PreparationPlan, Shard, WorkDir
-from sieve.data_prep.pipeline.record_table import RECORD_SCHEMA
-from sieve.data_prep.records import Skipped, skipped_rows, split_from_hash, write_skipped
+from sieve.data_prep.records import (
+    RECORD_SCHEMA,
+    Skipped,
+    skipped_rows,
+    split_from_hash,
+    write_skipped,
+)
 from sieve.model import collection as layout
 from sieve.model.collection import write_manifest
 

@@ -20,8 +20,8 @@ from sieve.explorer.errors import json_errors
 
 FOLDER = Path(str(files(__name__)))
 SHARED = (
-    "csrf_token.js", "sieve.js", "request.js", "format.js", "concept_rows.js", "popover.js",
-    "image_input.js", "tab_keys.js", "methods_plot.js",
+    "csrf_token.js", "sieve.js", "request.js", "format.js", "measures.js", "concept_rows.js",
+    "popover.js", "image_input.js", "tab_keys.js", "methods_plot.js",
 )  # fmt: skip
 """Scripts shared by all components, in execution order."""
 _PART = re.compile(r"<!-- (\w+) (\{.*?\}) -->", re.DOTALL)

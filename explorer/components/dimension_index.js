@@ -6,14 +6,7 @@ const fault = find(".sv-fault");
 const clear = find("[data-clear]");
 const views = [...element.querySelectorAll("[name=sv-view]")];
 const MAX_TEXT = 6000;
-const COLUMNS = {
-  images: { name: "Images", share: true, about: "Share of images in which the dimension is active" },
-  texts: { name: "Captions", share: true, about: "Share of captions in which the dimension is active" },
-  agreement: { name: "Agreement", about: "How often the dimension is active in an image and its captions together, 0 to 1" },
-  mono: { name: "Monosemanticity", about: "Similarity of the images in which the dimension is active, relative to random images; at most 1" },
-  auc: { name: "Label AUC", about: "How well it separates images with its best label from others; 0.5 is chance" },
-  stability: { name: "Seed stability", about: "Correlation with the most similar dimension of trainings with other random seeds; at least 0.7 counts as the same dimension" },
-};
+const COLUMNS = Sieve.MEASURES;
 const TEXT_COLUMNS = ["name", "word"];
 const NAMED_FIRST = "named"; // the default order: most frequent first, dimensions without a certain name last
 const CONFIDENT = "Training images chose the names, validation images test them. A name is certain if, of an image that has the name and one that does not, the first is expected to activate the dimension more in at least 80 of 100 pairs.";

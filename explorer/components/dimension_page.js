@@ -25,12 +25,9 @@ function links(title, note, near, nameOf = (one) => one.name) {
 function fact(name, value, title) {
   return el("div", { title }, el("dt", {}, name), el("dd", {}, value));
 }
-const AGREEMENT = "How often the dimension is active in an image and its captions together: 1 always together, 0 never.";
-const MEANING = "Similarity of the images in which the dimension is active, relative to random images: 1 is a single meaning, 0 is none.";
 const FALLS = "Change of the activation when this is removed from an otherwise identical image.";
 const OTHERS = "Change of the activation when another object is removed, or the place changes.";
-const STABILITY = "Correlation with the most similar dimension of another training with another random seed: 1 is identical, and at least 0.7 counts as the same dimension.";
-const AUC = "How well the dimension separates test images with this label from others: 0.5 is chance, 1 is perfect.";
+const about = (measure) => Sieve.MEASURES[measure].about;
 
 const title = (name, dimension) => [Sieve.nameNode(name), name.startsWith(`#${dimension},`) ? null : el("span", {}, `#${dimension}`)].filter(Boolean);
 const step = (by) => emit("walk", by, { keep: false });
@@ -87,14 +84,14 @@ function suggestions({ naming: n }) {
 const change = (fall) => `${fall > 0 ? "−" : "+"}${percent(Math.abs(fall))}`;
 function statistics({ statistics: s, label }) {
   return el("dl", { class: "sv-facts" },
-    fact("Active in images", percent(s.firing_images), "Share of images in which the dimension is active"),
-    s.firing_texts !== undefined && fact("Active in captions", percent(s.firing_texts), "Share of captions in which the dimension is active"),
-    s.agreement !== undefined && fact(Sieve.term("Agreement", AGREEMENT), number(s.agreement)),
-    s.monosemanticity !== undefined && fact(Sieve.term("Monosemanticity", MEANING), number(s.monosemanticity)),
-    label && s.label_auc !== undefined && fact(Sieve.term(`AUC for “${label}”`, AUC), number(s.label_auc)),
+    fact("Active in images", percent(s.firing_images), about("images")),
+    s.firing_texts !== undefined && fact("Active in captions", percent(s.firing_texts), about("texts")),
+    s.agreement !== undefined && fact(Sieve.term("Agreement", about("agreement")), number(s.agreement)),
+    s.monosemanticity !== undefined && fact(Sieve.term("Monosemanticity", about("mono")), number(s.monosemanticity)),
+    label && s.label_auc !== undefined && fact(Sieve.term(`AUC for “${label}”`, about("auc")), number(s.label_auc)),
     s.own_fall !== undefined && fact(Sieve.term(`Without “${label}”`, FALLS), change(s.own_fall)),
     s.other_fall !== undefined && fact(Sieve.term("Without another object", OTHERS), change(s.other_fall)),
-    s.stability !== undefined && fact(Sieve.term("Seed stability", STABILITY), number(s.stability)),
+    s.stability !== undefined && fact(Sieve.term("Seed stability", about("stability")), number(s.stability)),
     fact("Mean activation", number(s.mean), "Over the images in which the dimension is active"),
     fact("Max. activation", number(s.max), "Over all images"));
 }

@@ -3,6 +3,7 @@ const { body, scroll, space, grid, none } = Sieve.parts(element, {
   body: "tbody", scroll: ".sv-scroll", space: ".sv-rows", grid: "table", none: ".sv-none",
 });
 const heads = [...element.querySelectorAll("th")];
+for (const { firstElementChild: button } of heads) button.title ||= Sieve.MEASURES[button.dataset.sort]?.about ?? "";
 const AHEAD = 60;
 let table = null;
 let labelled = false;
@@ -69,7 +70,7 @@ function prepare() {
   if (labelled) {
     const last = heads.at(-1).firstElementChild;
     last.dataset.sort = "auc";
-    last.title = "How well it separates test images with its best label from others; 0.5 is chance";
+    last.title = Sieve.MEASURES.auc.about;
     last.textContent = "AUC";
   }
   for (const column of ["images", "texts"]) most[column] = table[column].reduce((a, b) => Math.max(a, b ?? 0), 0);

@@ -14,10 +14,10 @@ on("about", (facts) => {
   ].filter(Boolean));
 });
 
-// Messages shown on every tab: parts of a link that could not be used, and the open checkpoint if
-// another could be expected.
+// Messages shown on every tab: parts of a link that could not be used, the open checkpoint if
+// another could be expected, and once, why texts are not encoded by the backbone.
 const banner = element.querySelector(".sv-banner");
-const shown = { link: [], checkpoint: [] };
+const shown = { link: [], checkpoint: [], reading: [] };
 function showMessages(kind, lines) {
   shown[kind] = lines;
   banner.replaceChildren(...Object.entries(shown).flatMap(([of, texts]) => texts.map(([text, ...offer]) => el("li", {},
@@ -25,6 +25,12 @@ function showMessages(kind, lines) {
     el("button", { type: "button", class: "sv-icon", "aria-label": "Dismiss", onclick: () => showMessages(of, shown[of].filter(([one]) => one !== text)) }, "×")))));
 }
 on("link-notes", (lines) => showMessages("link", lines.map((line) => [line])));
+const readingNotes = new Set();
+on("reading-note", (line) => {
+  if (readingNotes.has(line)) return; // it is shown already, or was dismissed
+  readingNotes.add(line);
+  showMessages("reading", [[line]]);
+});
 on("about", ({ collection, checkpoint_choice: choice }) => {
   const { reason, other } = choice ?? {};
   const canOpen = server?.sieve_checkpoint_open;

@@ -1,11 +1,12 @@
 // Query forms, and their image input: choose, drop or paste an image and upload it.
 Object.assign(window.Sieve, (() => {
   const { sentence } = window.Sieve;
-  const MOST_MB = 20;
   const imageOf = (list) => [...(list ?? [])].find((one) => one.type.startsWith("image/"));
 
   async function uploadImage(image, upload) {
-    if (image.size > MOST_MB * 2 ** 20) return { error: `This image file is ${Math.round(image.size / 2 ** 20)} MB; the limit is ${MOST_MB} MB` };
+    const megabytes = (bytes) => `${Math.round(bytes / 2 ** 20)} MB`;
+    const most = Sieve.about.upload_bytes;
+    if (image.size > most) return { error: `This image file is ${megabytes(image.size)}; the limit is ${megabytes(most)}` };
     try {
       const received = await upload(image);
       return await Sieve.call(Sieve.server.sieve_upload, received.path);

@@ -12,6 +12,8 @@ Object.assign(Sieve, (() => {
   async function answered(method, data) {
     try {
       const answer = await method(data);
+      const readingNote = answer?.reading_note || answer?.answer?.reading_note;
+      if (readingNote) Sieve.emit("reading-note", readingNote);
       if (answer) return answer;
     } catch (fault) {
       console.error(fault);

@@ -174,7 +174,22 @@ function showDense(answer) {
   }));
 }
 
+// Load the images that are likely to enter the results when a concept is switched off, one at a time, so
+// that they delay nothing else.
+let waiting = [];
+let preloading = 0;
+function preload() {
+  if (!waiting.length || element.hasAttribute("aria-busy")) return;
+  const [next, ...rest] = waiting;
+  waiting = rest;
+  const image = Sieve.image(next);
+  image.loading = "eager";
+  image.onload = preload;
+}
 on("answer", (answer) => {
+  if (answer.next && !navigator.connection?.saveData) waiting = answer.next;
+  clearTimeout(preloading);
+  preloading = setTimeout(preload, 300);
   const off = new Set(answer.off);
   summary.textContent = answer.summary;
   find(".sv-switch").hidden = !Sieve.about.can.dense_search;

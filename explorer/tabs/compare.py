@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
 from sieve.explorer.json_validation import Line, check_choice, validate
-from sieve.explorer.serialize import difference_json, format_number, item_summaries
+from sieve.explorer.serialize import difference_json, format_number, item_summaries, notes_view
 from sieve.explorer.tabs.search import SearchHandlers, SearchRequest
 from sieve.model import compare as comparison
 from sieve.model.checkpoint import Checkpoint
@@ -223,7 +223,7 @@ class CompareHandlers:
             "without": query.without,
             "off": list(off),
             "proposed": list(query.proposed),
-            "notes": list(query.notes),
+            **notes_view(query),
             "columns": [
                 self._column(column, rows, relevance)
                 for column, rows in zip(columns, hits, strict=True)

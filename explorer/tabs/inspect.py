@@ -17,6 +17,7 @@ from sieve.explorer.serialize import (
     describe_difference,
     format_number,
     item_summaries,
+    notes_view,
     query_rows,
     regions_json,
     results_view,
@@ -116,8 +117,7 @@ def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     for side, query in queries.items():
         item = item_summaries(engine, [engine.row_of(query.item)])[0] if query.item else None
         shown[side] = {"text": query.text, "without": query.without, "item": item}
-    notes = dict.fromkeys(note for query in queries.values() for note in query.notes)
-    view = {"slots": shown, "notes": list(notes)}
+    view = {"slots": shown, **notes_view(*queries.values())}
     if len(queries) == 2:
         return view | {"pair": _pair_view(engine, *queries.values())}
     (query,) = queries.values()
@@ -199,7 +199,7 @@ def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
         "q": query.text,
         "without": query.without,
         "item": query.item,
-        "notes": list(query.notes),
+        **notes_view(query),
         "off": [part.dimension for part in outcome.off],
         "proposed": list(query.proposed),
         "choices": [

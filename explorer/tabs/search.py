@@ -29,11 +29,12 @@ from sieve.explorer.serialize import (
     backbone_name,
     facets_report,
     item_summaries,
+    notes_view,
     query_rows,
     results_view,
     terms_json,
 )
-from sieve.explorer.uploads import Uploads
+from sieve.explorer.uploads import MAX_BYTES, Uploads
 from sieve.explorer.view_state import Dimension, ViewState, Where, read_link, write_link
 from sieve.model.checkpoint_choice import CheckpointChoice, explain_choice
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
@@ -126,6 +127,7 @@ class SearchHandlers:
             "dimensions": self.engine.image_codes.m,
             "thumbnails": THUMBNAILS,
             "plotly": PLOTLY,
+            "upload_bytes": MAX_BYTES,
             "aspect": self._aspect,
             "examples": self._examples,
             "can": asdict(self.engine.can) | (_NO_UPLOADS if self.public else {}),
@@ -184,8 +186,11 @@ class SearchHandlers:
 
     def _search(self, state: SearchRequest) -> tuple[EncodedQuery, SearchOutcome]:
         query = self.encode(state.q, state.without, state.item, state.upload)
-        settings = (state.off, state.strictness, state.never, N_RESULTS)
-        return query, self.engine.search(query, *settings, limit=state.limit, where=state.where)
+        return query, self._results(state, query, N_RESULTS)
+
+    def _results(self, state: SearchRequest, query: EncodedQuery, top: int) -> SearchOutcome:
+        settings = (state.off, state.strictness, state.never, top)
+        return self.engine.search(query, *settings, limit=state.limit, where=state.where)
 
     def encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
         """Encode a query, or reuse a cached one; `upload` is the key of an uploaded image."""
@@ -216,13 +221,15 @@ class SearchHandlers:
             "upload": _only_upload(query),
             "like": self._caption(query.item),
             "without": query.without,
-            "notes": list(query.notes),
+            **notes_view(query),
             "suggestion": query.suggested,
             "link": "" if _has_upload(query) else self._link(request, query, outcome),
         }
         if request.list:
             answer |= query_rows(self.engine, query, request.off)
             answer["proposed"] = list(query.proposed)
+            more = self._results(request, query, 2 * N_RESULTS)
+            answer["next"] = [result.id for result in more.results[N_RESULTS:]]
         return answer
 
     def _link(self, request: SearchRequest, query: EncodedQuery, outcome: SearchOutcome) -> str:

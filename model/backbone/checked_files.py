@@ -16,6 +16,7 @@ folder need not.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
 import re
@@ -130,14 +131,11 @@ def find_files(name: BackboneName) -> BackboneFiles:
     Raises a FileNotFoundError if a local folder, or a file in it, is missing, and a ValueError of
     one line if the Hub is unreachable or lacks a file, or a library is missing.
     """
-    if name.is_blip:
-        try:
-            import transformers  # noqa: F401
-        except ImportError as error:
-            raise ValueError(
-                f"backbone {name.text!r} needs the library transformers; install it with "
-                '`pip install "sieve-explorer[blip]"`'
-            ) from error
+    if name.is_blip and importlib.util.find_spec("transformers") is None:
+        raise ValueError(
+            f"backbone {name.text!r} needs the library transformers; install it with "
+            '`pip install "sieve-explorer[blip]"`'
+        )
     if name.kind == "file":
         return BackboneFiles(name, {"weights": name.path})
     if name.kind in ("bundled", "folder"):

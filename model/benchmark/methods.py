@@ -67,7 +67,7 @@ from sieve.model.words.text import presence_in
 
 log = logging.getLogger(__name__)
 
-RECIPE = 5
+RECIPE = 6
 """Cache version; increase it when the same configuration no longer trains the same encoder."""
 SIEVE, CONTROL = "Sieve", "dense control"
 TRAINING_FREE: Mapping[str, Rule] = {

@@ -1,4 +1,7 @@
-"""Losses of the sparse encoder, as pure functions."""
+"""Losses of the sparse encoder, as pure functions.
+
+Most compare unit codes: rows of Euclidean norm 1, or 0 where no dimension is active.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,13 @@ def info_nce(images: Tensor, texts: Tensor, items: Tensor, log_scale: Tensor) ->
     r"""Return the symmetric InfoNCE loss; all captions of one image are positives.
 
         L = -½ mean_i log Σ_{j ∈ P(i)} p_ij - ½ mean_j log Σ_{i ∈ P(j)} p_ji,
-        p_i· = softmax(e^t cos(u_i, v_·))
+        p_i· = softmax(e^t u_i · v_·)
 
     (InfoNCE: van den Oord et al. 2018, arXiv 1807.03748; CLIP's symmetric form.) u, v: (B, m)
-    codes of pairs. `items` : (B,) int64; equal items are positives of each other. t: learned, ().
+    unit codes of pairs. `items` : (B,) int64; equal items are positives of each other. t: (),
+    learned.
     """
-    logits = _logits(images, texts, log_scale)
+    logits = log_scale.exp() * images @ texts.T
     positive = items[:, None] == items[None, :]
     return (_negative_log_share(logits, positive, 1) + _negative_log_share(logits, positive, 0)) / 2
 
@@ -38,15 +42,10 @@ def info_nce_share(
     The mean over equal shares is the `info_nce` of the batch.
     """
     positive = items[:, None] == all_items[None, :]
-    of_images = _negative_log_share(_logits(images, all_texts, log_scale), positive, 1)
-    of_texts = _negative_log_share(_logits(texts, all_images, log_scale), positive, 1)
+    scale = log_scale.exp()
+    of_images = _negative_log_share(scale * images @ all_texts.T, positive, 1)
+    of_texts = _negative_log_share(scale * texts @ all_images.T, positive, 1)
     return (of_images + of_texts) / 2
-
-
-def _logits(codes: Tensor, others: Tensor, log_scale: Tensor) -> Tensor:
-    """Return the scaled cosines of codes: (b, m), (B, m) → (b, B)."""
-    codes, others = functional.normalize(codes, dim=1), functional.normalize(others, dim=1)
-    return log_scale.exp() * codes @ others.T
 
 
 def _negative_log_share(logits: Tensor, positive: Tensor, dim: int) -> Tensor:
@@ -75,13 +74,12 @@ def reconstruction(decoded: Tensor, target: Tensor) -> Tensor:
     return (decoded - target).square().sum(1).mean()
 
 
-def presence(codes: Tensor, words: Tensor, targets: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Return the word presence loss: L = mean_{i,w} BCE(σ(e^s cos(z_i, z_w) + b), y_iw).
+def presence(cosines: Tensor, targets: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Return the word presence loss: L = mean_{i,w} BCE(σ(e^s c_iw + b), y_iw).
 
-    z: (B, m) codes of images or captions, and of the words in prompts, (W, m). y: (B, W), 1 if a
-    caption of the item has w, else 0. s, b: learned, ().
+    c: (B, W) cosines of the codes of images or captions with those of words in prompts. y: (B, W),
+    1 if a caption of the item has w, else 0. s, b: learned, ().
     """
-    cosines = functional.normalize(codes, dim=1) @ functional.normalize(words, dim=1).T
     return functional.binary_cross_entropy_with_logits(scale.exp() * cosines + bias, targets)
 
 
@@ -126,10 +124,9 @@ def concentration(words: Tensor, dimensions: Tensor) -> Tensor:
         L = mean_w -log(z̄²_w,j(w)), over words w with a dimension j(w)
 
     The share of the energy is limited to [`_LEAST_SHARE`, `_ENOUGH_SHARE`], so that a word may keep
-    related dimensions. z̄: unit rows of `words`, (W, m). `dimensions` : (W,) int64, or -1 for none.
+    related dimensions. z̄: unit codes of words, (W, m). `dimensions` : (W,) int64, or -1 for none.
     """
-    unit = functional.normalize(words.float(), dim=1)
-    share = unit.gather(1, dimensions.clamp(min=0)[:, None]).squeeze(1).square()
+    share = words.gather(1, dimensions.clamp(min=0)[:, None]).squeeze(1).square()
     return _mean_of_assigned(-share.clamp(_LEAST_SHARE, _ENOUGH_SHARE).log(), dimensions)
 
 
@@ -144,11 +141,11 @@ def exclusion(images: Tensor, queries: Tensor, relevant: Tensor, scale: Tensor) 
 
         L = -mean_p mean_{i ∈ P(p)} log softmax_i(e^s u_p · z̄_i)
 
-    z: (B, m) codes of images. u: (P, m), "A without B" as a signed query: see
+    z̄: (B, m) unit codes of images. u: (P, m), "A without B" as a signed query: see
     `sieve.model.training.objectives`. `relevant` : (P, B) bool, whether the captions of the image
     have A and not B; at least one per row. s: learned, ().
     """
-    logits = scale.exp() * queries @ functional.normalize(images, dim=1).T
+    logits = scale.exp() * queries @ images.T
     share = relevant.float() / relevant.sum(1, keepdim=True)
     return -(functional.log_softmax(logits.float(), 1) * share).sum(1).mean()
 
@@ -156,9 +153,9 @@ def exclusion(images: Tensor, queries: Tensor, relevant: Tensor, scale: Tensor) 
 def balance(images: Tensor, texts: Tensor) -> Tensor:
     """Return the imbalance between the use of dimensions by images and by texts.
 
-    L = |ū - v̄|² / (|ū|² + |v̄|²), ū and v̄ the mean unit codes of the batch, (B, m); in [0, 1]
+    L = |ū - v̄|² / (|ū|² + |v̄|²), in [0, 1]; ū and v̄: means of the unit codes of a batch, (B, m)
     """
-    image, text = (functional.normalize(codes, dim=1).mean(0) for codes in (images, texts))
+    image, text = images.mean(0), texts.mean(0)
     return (image - text).square().sum() / (image.square().sum() + text.square().sum() + 1e-12)
 
 

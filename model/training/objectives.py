@@ -36,8 +36,6 @@ from sieve.model.training.losses import (
 
 WIDE = 4
 """k is annealed from `WIDE` * k, where reconstruction is also measured."""
-NARROW = 1
-"""Number of strongest dimensions of a word that must predict its presence alone."""
 ASSIGN_FROM = 0.15
 """Share of the steps before words are assigned to dimensions for the first time."""
 ASSIGN_EVERY = 0.05
@@ -122,10 +120,14 @@ class _Side(NamedTuple):
 
     target: Tensor
     """(B, d): centred embeddings"""
-    raw: Tensor
+    linear: Tensor
+    """(B, m): pre-activations"""
+    active: Tensor
     """(B, m): activations before TopK"""
     code: Tensor
     """(B, m)"""
+    unit: Tensor
+    """(B, m): unit rows of `code`"""
     decoded: Tensor
     """(B, d): reconstruction"""
 
@@ -189,16 +191,20 @@ class Compact(Objective):
         directions = functional.normalize(encoder.decode_md, dim=1)
         image = _encode(encoder, batch.images, IMAGE, k, directions)
         text = _encode(encoder, batch.texts, TEXT, k, directions)
-        words = encoder.keep(
-            encoder.activations(encoder.centred(batch.words, TEXT), TEXT), _active(encoder, TEXT, k)
+        words = functional.normalize(
+            encoder.keep(
+                encoder.activations(encoder.centred(batch.words, TEXT), TEXT),
+                _active(encoder, TEXT, k),
+            ),
+            dim=1,
         )
-        all_images, all_texts = _whole(image.code, text.code, world)
+        all_images, all_texts = _whole(image.unit, text.unit, world)
 
         def contrast() -> Tensor:
             scale = module.contrast_scale
             if world.size == 1:
-                return info_nce(image.code, text.code, batch.items, scale)
-            own = (image.code, text.code, world.mine(batch.items))
+                return info_nce(image.unit, text.unit, batch.items, scale)
+            own = (image.unit, text.unit, world.mine(batch.items))
             return info_nce_share(*own, all_images, all_texts, batch.items, scale)
 
         def cross() -> Tensor:
@@ -207,12 +213,14 @@ class Compact(Objective):
 
         def present() -> Tensor:
             learned = (module.presence_scale, module.presence_bias)
-            of_images = presence(image.code, words, targets, *learned)
-            return (of_images + presence(text.code, words, text_targets, *learned)) / 2
+            of_images = presence(image.unit @ words.T, targets, *learned)
+            return (of_images + presence(text.unit @ words.T, text_targets, *learned)) / 2
 
         def narrow() -> Tensor:
-            few = keep_top(words, NARROW)
-            return presence(image.code, few, targets, module.narrow_scale, module.narrow_bias)
+            # The cosine with a word of which only the strongest dimension is kept.
+            largest, strongest = words.max(1)
+            cosines = image.unit[:, strongest] * (largest > 0)
+            return presence(cosines, targets, module.narrow_scale, module.narrow_bias)
 
         terms: dict[str, Callable[[], Tensor]] = {
             "contrast": contrast,
@@ -235,7 +243,7 @@ class Compact(Objective):
         if len(batch.frequent_ids):
             terms["assign"] = lambda: _assign(module, batch, image, world)
         if dead is not None:
-            linear = functional.linear(image.target, encoder.encode_md)
+            linear = image.linear - encoder.bias[MODALITIES.index(IMAGE)]
             residual = image.target - image.decoded
             terms["revive"] = lambda: revive(linear, residual, dead, directions)
         losses = {name: term() for name, term in terms.items() if name in self.wanted}
@@ -253,10 +261,8 @@ def _whole(images: Tensor, texts: Tensor, world: World) -> tuple[Tensor, Tensor]
 
 def _assign(module: TrainingModule, batch: Batch, image: _Side, world: World) -> Tensor:
     """Compute the presence loss of the frequent words from activations before ReLU and TopK."""
-    encoder, dimensions = module.encoder, module.word_dimension[batch.frequent_ids]
-    chosen = dimensions.clamp(min=0)
-    bias = encoder.bias[MODALITIES.index(IMAGE)][chosen]
-    activations = functional.linear(image.target, encoder.encode_md[chosen], bias)
+    dimensions = module.word_dimension[batch.frequent_ids]
+    activations = image.linear[:, dimensions.clamp(min=0)]
     targets = world.mine(batch.frequent_presence)
     similar = image.target @ batch.frequent_directions.T > batch.frequent_similarity
     return assigned_presence(
@@ -270,7 +276,7 @@ def _assign(module: TrainingModule, batch: Batch, image: _Side, world: World) ->
 
 
 def _exclude(module: TrainingModule, batch: Batch, images: Tensor, words: Tensor) -> Tensor:
-    """Compute the exclusion loss over all images of the batch: codes (B, m), words (W, m).
+    """Compute the exclusion loss over all images of the batch: unit codes (B, m), words (W, m).
 
     The signed query of "A without B" is as in search at strictness 1: a dimension stronger in B
     than in A gets the negative activation of B; the others keep the activation of A. For dense
@@ -278,7 +284,7 @@ def _exclude(module: TrainingModule, batch: Batch, images: Tensor, words: Tensor
     """
     a, b = batch.exclusions.unbind(1)
     relevant = (batch.presence[:, a] > 0) & (batch.presence[:, b] == 0)
-    code_a, code_b = (functional.normalize(words[one], dim=1) for one in (a, b))
+    code_a, code_b = words[a], words[b]
     if module.encoder.config.activation == "dense":
         queries = code_a - code_b
     else:
@@ -295,9 +301,10 @@ def _encode(
     encoder: SparseEncoder, embeddings: Tensor, modality: str, k: int, directions: Tensor
 ) -> _Side:
     target = encoder.centred(embeddings, modality)
-    raw = encoder.activations(target, modality)
-    code = encoder.keep(raw, _active(encoder, modality, k))
-    return _Side(target, raw, code, code @ directions)
+    linear = encoder.linear(target, modality)
+    active = encoder.activate(linear)
+    code = encoder.keep(active, _active(encoder, modality, k))
+    return _Side(target, linear, active, code, functional.normalize(code, dim=1), code @ directions)
 
 
 def _rebuilding(encoder: SparseEncoder, side: _Side, directions: Tensor) -> Tensor:
@@ -305,7 +312,7 @@ def _rebuilding(encoder: SparseEncoder, side: _Side, directions: Tensor) -> Tens
     wide_decoded = side.decoded
     if encoder.config.activation != "dense":  # which keeps all activations for any k
         wide = min(WIDE * encoder.config.k, encoder.config.m)
-        wide_decoded = encoder.keep(side.raw, wide) @ directions
+        wide_decoded = encoder.keep(side.active, wide) @ directions
     return (
         reconstruction(side.decoded, side.target) / 2
         + reconstruction(wide_decoded, side.target) / 16
@@ -419,11 +426,13 @@ class Vocabulary(Objective):
         """Compute contrast between image, text and the set of words of the captions."""
         encoder = module.encoder
         image, text = (
-            encoder.keep(encoder.activations(encoder.centred(embeddings, name), name), k)
+            functional.normalize(
+                encoder.keep(encoder.activations(encoder.centred(embeddings, name), name), k), dim=1
+            )
             for name, embeddings in ((IMAGE, batch.images), (TEXT, batch.texts))
         )
         present = self.data.words.presence[batch.items.cpu().numpy()].toarray()
-        words = torch.from_numpy(present).to(image)
+        words = functional.normalize(torch.from_numpy(present).to(image), dim=1)
         fired = (image > 0).any(0) | (text > 0).any(0)
         image, text = world.gather(image), world.gather(text)
         pairs = ((image, text), (image, words), (text, words))

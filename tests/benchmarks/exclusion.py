@@ -15,7 +15,7 @@ import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.engine import Result, SearchEngine
-from sieve.model.hyperparameters import PRESENCE_LIMIT
+from sieve.model.exclusion import PRESENCE_LIMIT
 from sieve.model.words.nouns import with_article
 
 TOP = 10

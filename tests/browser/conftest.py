@@ -82,10 +82,11 @@ def training_address(
 
 
 @pytest.fixture(scope="module")
-def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def module_home(tmp_path_factory: pytest.TempPathFactory, word_cache: Path) -> Iterator[Path]:
     """A $SIEVE_HOME for all tests of a module."""
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("module-home")
+        (home / "words").symlink_to(word_cache)
         patch.setenv("SIEVE_HOME", str(home))
         yield home
 

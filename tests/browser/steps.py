@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Frame, Locator, Page, TimeoutError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+COLOURS = {"runOnly": ["color-contrast"]}
+"""The only checks that dark mode can change."""
+_REPEATED = (
+    ".sv-table tbody tr:nth-child(n+8)", ".sv-tile:nth-child(n+8)", ".sv-dim:nth-child(n+8)",
+    ".main-svg g.points",
+)  # fmt: skip
+"""Elements like those before them, which need not be checked."""
 
 
 def skip_guide(context: BrowserContext) -> None:
@@ -72,3 +81,16 @@ def preview(page: Page) -> Locator:
     """Wait until the preview is up to date and return its image."""
     page.locator(".sv-figure:not([aria-busy])").wait_for()
     return page.locator(".sv-sheet img")
+
+
+def violations(page: Page, options: dict[str, Any] | None = None) -> list[str]:
+    """Check the accessibility of the page and return what is wrong."""
+    options = {"resultTypes": ["violations"], **(options or {})}
+    checked = Axe().run(page, {"exclude": [[one] for one in _REPEATED]}, options)
+    found = checked.response["violations"]
+    return [f"{one['id']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
+
+
+def use_dark_mode(page: Page) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("document.body.classList.contains('dark')")

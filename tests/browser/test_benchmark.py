@@ -10,8 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from tiny_evaluation import save_small_evaluation
 
-from browser.steps import go, has_sideways_scroll, settle
-from browser.test_whole_page import violations
+from browser.steps import go, has_sideways_scroll, settle, violations
 from sieve.model.engine import SearchEngine
 
 PATIENCE = 240_000

@@ -52,22 +52,9 @@ def most_isolated(positions: np.ndarray) -> int:
     return int((apart + 9 * np.eye(len(apart))).min(1).argmax())
 
 
-def test_click_on_the_map_opens_the_dimension(page: Page, tiny_engine) -> None:
-    go(page, MAP)
-    drawn(page)
-    known = layout(tiny_engine)
-    one = most_isolated(known.positions)
-    dimension = int(known.dimensions[one])
-    page.mouse.move(*at(page, known.positions[one]))
-    expect(page.locator(".sv-map-tip")).to_have_text(re.compile(rf"#{dimension} .*· agreement"))
-    page.mouse.down()
-    page.mouse.up()
-    page.wait_for_url(f"**dimension={dimension}&**")
-    name = tiny_engine.name_of(dimension)
-    expect(page.get_by_role("heading", level=2, name=name)).to_be_visible()
-
-
-def test_selection_on_the_map_is_listed_and_restored(page: Page, tiny_engine) -> None:
+def test_selection_on_the_map_is_listed_and_restored_and_a_click_opens(
+    page: Page, tiny_engine
+) -> None:
     go(page, MAP)
     drawn(page)
     known = layout(tiny_engine)
@@ -87,14 +74,11 @@ def test_selection_on_the_map_is_listed_and_restored(page: Page, tiny_engine) ->
     drawn(page)
     assert sorted(rows(page)) == inside
     expect(page.get_by_role("combobox", name="Coloured by")).to_have_value("agreement")
-    page.get_by_role("button", name="Clear", exact=True).click()
+    clear = page.get_by_role("button", name="Clear", exact=True)
+    clear.click()
     assert len(rows(page)) == len(tiny_engine.dimension_table())
 
-
-def test_lasso_selects_dimensions(page: Page, tiny_engine) -> None:
-    go(page, MAP)
-    drawn(page)
-    known = layout(tiny_engine)
+    page.get_by_text("Lasso", exact=True).click()
     low = widest_gap(known.positions[:, 1])
     page.mouse.move(*at(page, (-1.04, low)))
     page.mouse.down()
@@ -104,6 +88,26 @@ def test_lasso_selects_dimensions(page: Page, tiny_engine) -> None:
     inside = known.dimensions[known.positions[:, 1] > low].tolist()
     expect(page.locator(".sv-found")).to_contain_text(f"{len(inside)} selected on the map")
     assert sorted(rows(page)) == inside
+    clear.click()
+
+    one = most_isolated(known.positions)
+    dimension = int(known.dimensions[one])
+    page.mouse.move(*at(page, known.positions[one]))
+    expect(page.locator(".sv-map-tip")).to_have_text(re.compile(rf"#{dimension} .*· agreement"))
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_url(f"**dimension={dimension}&**")
+    name = tiny_engine.name_of(dimension)
+    expect(page.get_by_role("heading", level=2, name=name)).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "atlas", ["map:nonsense+images:a..b+sort:toString+x:1", "only:99999999-999999999", "only:"]
+)
+def test_invalid_filters_in_the_url_are_ignored(page: Page, tiny_engine, atlas: str) -> None:
+    go(page, f"?tab=dimensions&atlas={atlas}")
+    page.locator(".sv-found", has_text="64 dimensions").wait_for()
+    assert len(tiny_engine.dimension_table()) == 64
 
 
 def test_filters_narrow_the_list_and_are_stored_in_the_url(page: Page, tiny_engine) -> None:
@@ -126,15 +130,6 @@ def test_filters_narrow_the_list_and_are_stored_in_the_url(page: Page, tiny_engi
     expect(page.get_by_text("No dimension matches all filters.")).to_be_visible()
     page.get_by_role("button", name="Clear all filters").click()
     assert len(rows(page)) == len(table)
-
-
-@pytest.mark.parametrize(
-    "atlas", ["map:nonsense+images:a..b", "only:99999999-999999999", "only:+sort:toString", "x:1"]
-)
-def test_invalid_filters_in_the_url_are_ignored(page: Page, tiny_engine, atlas: str) -> None:
-    go(page, f"?tab=dimensions&atlas={atlas}")
-    page.locator(".sv-found", has_text="64 dimensions").wait_for()
-    assert len(tiny_engine.dimension_table()) == 64
 
 
 def test_map_can_be_navigated_by_keyboard(page: Page) -> None:
@@ -193,23 +188,6 @@ def test_page_shows_the_effect_of_switching_a_dimension_off(page: Page, tiny_eng
     page.wait_for_url(f"**off={dimension}&**")
     settle(page)
     assert found(page)
-
-
-def test_another_sample_shows_other_images(page: Page, tiny_engine) -> None:
-    dimension = live(tiny_engine)
-    go(page, f"?tab=dimensions&dimension={dimension}")
-    images = page.locator(".sv-sample img")
-    images.first.wait_for()
-    first = images.evaluate_all("i => i.map(x => x.src)")
-    page.get_by_role("button", name="Another sample").click()
-    page.wait_for_function(
-        "first => document.querySelector('.sv-sample img')?.src !== first[0]"
-        " || [...document.querySelectorAll('.sv-sample img')].some((x, i) => x.src !== first[i])",
-        arg=first,
-    )
-    shown = [src.rsplit("/", 1)[1] for src in images.evaluate_all("i => i.map(x => x.src)")]
-    wanted = tiny_engine.dimension(dimension, seed=1).random_images
-    assert shown == [f"{one.id}.webp" for one in wanted]
 
 
 def test_pages_of_dimensions_list_searches_of_the_session(page: Page, tiny_engine) -> None:

@@ -26,11 +26,32 @@ def rows(page: Page) -> list[int]:
     ]
 
 
-def test_table_sorts_and_filters(page: Page, tiny_engine) -> None:
+def test_table_fits_sorts_filters_and_orders_the_pages(page: Page, tiny_engine) -> None:
     go(page, "?tab=dimensions")
     page.locator(".sv-table tbody tr").first.wait_for()
+    scroll = page.locator(".sv-scroll")
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert scroll.evaluate("e => e.scrollWidth <= e.clientWidth")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for head in page.locator(".sv-table thead button:visible").all():
+            assert head.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), head.inner_text()
+
     table = tiny_engine.dimension_table()
-    assert rows(page) == by_images(tiny_engine)["dimension"].tolist()
+    order = rows(page)
+    assert order == by_images(tiny_engine)["dimension"].tolist()
+    page.locator(f".sv-table tr[data-d='{order[0]}'] a").click()
+    page.get_by_role("button", name="Next dimension").click()
+    page.wait_for_url(f"**dimension={order[1]}&**")
+    page.get_by_role("button", name="Previous dimension").click()
+    page.wait_for_url(f"**dimension={order[0]}&**")
+    expect(page.get_by_role("heading", level=2, name=tiny_engine.name_of(order[0]))).to_be_visible()
+
+    page.locator(".sv-table").get_by_role("button", name="Monosemanticity").click()
+    by_mono = table.sort_values("monosemanticity", ascending=False, kind="stable")
+    measured = by_mono["dimension"][by_mono["monosemanticity"].notna()].tolist()
+    assert 0 < len(measured) < len(table), "missing values are last"
+    assert set(rows(page)[: len(measured)]) == set(measured)
     page.get_by_role("button", name="#", exact=True).click()
     assert rows(page) == table["dimension"].tolist()
     page.get_by_role("button", name="#", exact=True).click()
@@ -39,6 +60,41 @@ def test_table_sorts_and_filters(page: Page, tiny_engine) -> None:
     assert 7 in rows(page) and len(rows(page)) < len(table)
     page.get_by_role("searchbox", name="Filter by name").fill("no such thing")
     expect(page.get_by_text("No dimension matches by name")).to_be_visible()
+
+
+def test_page_shows_statistics_samples_name_and_clarity(page: Page, tiny_engine) -> None:
+    table = tiny_engine.dimension_table()
+    measured = table[(table["runner_up"] != "") & table["monosemanticity"].notna()]
+    dimension = int(measured.loc[measured["firing_images"].idxmax(), "dimension"])
+    go(page, f"?tab=dimensions&dimension={dimension}")
+    known = tiny_engine.dimension(dimension)
+    expect(page.get_by_role("heading", level=2, name=known.name)).to_be_visible()
+    captions = page.locator(".sv-top-captions li > span:first-child").all_inner_texts()
+    assert captions == [caption.text for caption in known.top_captions]
+    tops = page.locator(".sv-two .sv-example img").evaluate_all("i => i.map(x => x.src)")
+    assert [src.rsplit("/", 1)[1] for src in tops] == [f"{e.id}.webp" for e in known.top_images]
+    page.locator(".sv-plot .main-svg").first.wait_for()
+    expect(page.get_by_text("Named from caption words")).to_be_visible()
+    suggested = page.locator(".sv-suggestions li", has_text=table["runner_up"][dimension])
+    expect(suggested.first).to_contain_text("captions")
+    expect(page.locator(".sv-facts").get_by_text("Monosemanticity")).to_be_visible()
+    expect(page.get_by_text(f"AUC for “{table['label'][dimension]}”")).to_be_visible()
+
+    images = page.locator(".sv-sample img")
+    first = images.evaluate_all("i => i.map(x => x.src)")
+    page.get_by_role("button", name="Another sample").click()
+    page.wait_for_function(
+        "first => document.querySelector('.sv-sample img')?.src !== first[0]"
+        " || [...document.querySelectorAll('.sv-sample img')].some((x, i) => x.src !== first[i])",
+        arg=first,
+    )
+    shown = [src.rsplit("/", 1)[1] for src in images.evaluate_all("i => i.map(x => x.src)")]
+    assert shown == [f"{e.id}.webp" for e in tiny_engine.dimension(dimension, seed=1).random_images]
+
+    page.locator(".sv-page-actions button").first.click()
+    settle(page)
+    expect(page.get_by_role("tab", name="Search")).to_have_attribute("aria-selected", "true")
+    assert found(page) and page.get_by_role("textbox", name="Find").input_value()
 
 
 def test_names_that_failed_their_test_are_grey_guesses_listed_last(page: Page, tiny_engine) -> None:
@@ -101,30 +157,6 @@ def test_clearest_dimension_opens_by_default_unless_a_link_names_one(
         expect(head).to_contain_text(f"#{rows(page)[0] if shown is None else shown}")
 
 
-def test_page_shows_the_statistics_of_the_engine(page: Page, tiny_engine) -> None:
-    dimension = live(tiny_engine)
-    go(page, f"?tab=dimensions&dimension={dimension}")
-    known = tiny_engine.dimension(dimension)
-    expect(page.get_by_role("heading", level=2, name=known.name)).to_be_visible()
-    captions = page.locator(".sv-top-captions li > span:first-child").all_inner_texts()
-    assert captions == [caption.text for caption in known.top_captions]
-    tops = page.locator(".sv-two .sv-example img").evaluate_all("i => i.map(x => x.src)")
-    assert [src.rsplit("/", 1)[1] for src in tops] == [f"{e.id}.webp" for e in known.top_images]
-    page.locator(".sv-plot .main-svg").first.wait_for()
-
-
-def test_next_and_previous_follow_the_order_of_the_table(page: Page, tiny_engine) -> None:
-    go(page, "?tab=dimensions")
-    page.locator(".sv-table tbody tr").first.wait_for()
-    order = rows(page)
-    page.locator(f".sv-table tr[data-d='{order[0]}'] a").click()
-    page.get_by_role("button", name="Next dimension").click()
-    page.wait_for_url(f"**dimension={order[1]}&**")
-    page.get_by_role("button", name="Previous dimension").click()
-    page.wait_for_url(f"**dimension={order[0]}&**")
-    expect(page.get_by_role("heading", level=2, name=tiny_engine.name_of(order[0]))).to_be_visible()
-
-
 def test_keyboard_focus_is_preserved_between_list_and_page(page: Page, tiny_engine) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     go(page, "?tab=dimensions")
@@ -159,51 +191,9 @@ def test_exclude_button_switches_the_dimension_off_in_the_search(page: Page, tin
     assert found(page) == [r.id for r in tiny_engine.search(query, ()).results]
 
 
-def test_search_button_fills_the_query_box(page: Page, tiny_engine) -> None:
-    go(page, f"?tab=dimensions&dimension={live(tiny_engine)}")
-    page.locator(".sv-page-actions button").first.click()
-    settle(page)
-    expect(page.get_by_role("tab", name="Search")).to_have_attribute("aria-selected", "true")
-    assert found(page) and page.get_by_role("textbox", name="Find").input_value()
-
-
 def test_page_reports_a_dimension_that_never_fires(page: Page, tiny_engine) -> None:
     table = tiny_engine.dimension_table()
     silent = table[(table["firing_images"] == 0) & (table["firing_texts"] == 0)]["dimension"]
     assert len(silent), "the tiny checkpoint has no dead dimension to show"
     go(page, f"?tab=dimensions&dimension={silent.iloc[0]}")
     expect(page.get_by_text("This dimension is not active in any image")).to_be_visible()
-
-
-def test_page_shows_the_source_of_the_name_and_the_clarity(page: Page, tiny_engine) -> None:
-    table = tiny_engine.dimension_table()
-    measured = table[(table["runner_up"] != "") & table["monosemanticity"].notna()]
-    dimension = int(measured.loc[measured["firing_images"].idxmax(), "dimension"])
-    go(page, f"?tab=dimensions&dimension={dimension}")
-    expect(page.get_by_text("Named from caption words")).to_be_visible()
-    suggested = page.locator(".sv-suggestions li", has_text=table["runner_up"][dimension])
-    expect(suggested.first).to_contain_text("captions")
-    expect(page.locator(".sv-facts").get_by_text("Monosemanticity")).to_be_visible()
-    expect(page.get_by_text(f"AUC for “{table['label'][dimension]}”")).to_be_visible()
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-def test_table_fits_its_width(page: Page, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 800})
-    go(page, "?tab=dimensions")
-    page.locator(".sv-table tbody tr").first.wait_for()
-    scroll = page.locator(".sv-scroll")
-    assert scroll.evaluate("e => e.scrollWidth <= e.clientWidth")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    for head in page.locator(".sv-table thead button:visible").all():
-        assert head.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), head.inner_text()
-
-
-def test_table_sorts_missing_values_last(page: Page, tiny_engine) -> None:
-    go(page, "?tab=dimensions")
-    page.locator(".sv-table tbody tr").first.wait_for()
-    page.locator(".sv-table").get_by_role("button", name="Monosemanticity").click()
-    table = tiny_engine.dimension_table()
-    by_mono = table.sort_values("monosemanticity", ascending=False, kind="stable")
-    measured = by_mono["dimension"][by_mono["monosemanticity"].notna()].tolist()
-    assert set(rows(page)[: len(measured)]) == set(measured)

@@ -38,6 +38,7 @@ REFUSED = {
     "truncated.jpg": (jpeg()[:-40], "damaged"),
     "text.png": (b"not an image at all", "not an image of a known format"),
     "empty.png": (b"", "empty"),
+    "large.png": (bytes(21 << 20), "21 MB; the limit is 20 MB"),
     "bomb.png": (png_bomb(60_000, 60_000), "too large"),
     "script.svg": (
         b"<svg xmlns='http://www.w3.org/2000/svg' onload='pwned=1'/>",

@@ -32,10 +32,11 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
 
 
 @pytest.fixture
-def crowd(many: SearchEngine, browser: Browser) -> Iterator[Page]:
-    """A page of this engine."""
+def crowd(many: SearchEngine, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    """A page of this engine, whose map takes a second instead of twenty."""
     from sieve.explorer.app import start
 
+    monkeypatch.setattr("sieve.model.dimensions.map.MOST", 500)
     served = start(many, port=FIRST_PORT)
     with fresh_page(browser, served.url, guide=True, timeout=60_000) as page:
         yield page

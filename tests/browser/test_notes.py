@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from page_api import serve
 from playwright.sync_api import Locator, Page, expect
 from processes import FIRST_PORT
 
 from browser.conftest import PAYLOAD
-from browser.steps import found, has_sideways_scroll, saved, search, settle
+from browser.steps import found, has_sideways_scroll, saved, search, settle, violations
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +38,6 @@ def name(page: Page) -> Locator:
 def say(box: Locator, text: str) -> None:
     box.fill(text)
     box.press("Tab")
-
-
-def violations(page: Page) -> list[str]:
-    return [one["id"] for one in Axe().run(page).response["violations"]]
 
 
 def leading_alone(engine, text: str) -> int:

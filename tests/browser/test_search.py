@@ -6,11 +6,10 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from conftest import PLACES, SHAPES
 from playwright.sync_api import Locator, Page, expect
 
-from browser.steps import dimensions_of, found, go, search, settle, switches
+from browser.steps import dimensions_of, found, go, search, settle, switches, violations
 
 
 def test_toggle_changes_the_results_and_second_toggle_restores_them(page: Page) -> None:
@@ -27,12 +26,16 @@ def test_toggle_changes_the_results_and_second_toggle_restores_them(page: Page) 
     assert found(page) == before
 
 
-def test_toggle_does_not_move_the_list_or_the_tiles(page: Page) -> None:
+def test_toggle_counts_and_does_not_move_the_list_or_the_tiles(page: Page) -> None:
     go(page, "?q=a+red+circle")
+    title = page.locator(".sv-group-on h3")
+    n = page.locator(".sv-group-on .sv-dim").count()
+    expect(title).to_have_text(f"In “a red circle” · {n}")
     page.evaluate("for (const n of document.querySelectorAll('.sv-dim, .sv-tile')) n.marked = true")
     shown = set(found(page))
     switches(page).first.uncheck()
     settle(page)
+    expect(title).to_have_text(f"In “a red circle” · {n - 1} of {n} on")
     rows = "[...document.querySelectorAll('.sv-dim')].every(row => row.marked)"
     assert page.evaluate(rows)
     saved = page.locator(".sv-columns > .sv-grid > .sv-tile").evaluate_all(
@@ -41,7 +44,60 @@ def test_toggle_does_not_move_the_list_or_the_tiles(page: Page) -> None:
     assert set(saved) == shown & set(found(page))
 
 
-def test_a_change_without_effect_rewrites_no_result(page: Page) -> None:
+def test_results_badges_scores_and_backbone_equal_the_engine(page: Page, tiny_engine) -> None:
+    go(page, "?q=a+circle&without=the+snow")
+    query = tiny_engine.encode("a circle", "the snow")
+    outcome = tiny_engine.search(query)
+    assert found(page) == [result.id for result in outcome.results]
+    badges = page.locator(".sv-columns > .sv-grid .sv-badge").all_inner_texts()
+    for badge, result in zip(badges, outcome.results, strict=True):
+        up = None if result.rank_before is None else result.rank_before - result.rank
+        expected = "new" if up is None else "=" if up == 0 else f"{'▲' if up > 0 else '▼'}{abs(up)}"
+        assert badge == expected
+
+    page.locator(".sv-columns > .sv-grid .sv-tile-open").first.click()
+    detail = page.get_by_role("dialog")
+    section = detail.locator("section").first
+    more = section.get_by_role("button", name="Show all")
+    if more.count():
+        more.click()
+    shown = section.locator(".sv-bars > li:not(.sv-bars-member) > .sv-value").all_inner_texts()
+    values = [float(text.replace("−", "-")) for text in shown]
+    concepts = outcome.results[0].concepts
+    assert len(values) == len(concepts)
+    assert abs(sum(values) - outcome.results[0].score) < 0.005 * len(values)
+    page.keyboard.press("Escape")
+    expect(detail).to_be_hidden()
+
+    page.get_by_label("Show backbone").check()
+    settle(page)
+    dense = tiny_engine.search_dense(query)
+    tiles = page.locator(".sv-dense .sv-tile")
+    assert tiles.evaluate_all("t => t.map(x => x.dataset.id)") == [r.id for r in dense]
+    both = {result.id for result in dense} & set(found(page))
+    assert page.locator(".sv-dense .sv-badge-both").count() == len(both)
+
+
+def test_never_drops_results_and_all_off_leaves_none(page: Page, tiny_engine) -> None:
+    go(page, "?q=a+circle&without=the+snow&strictness=never")
+    outcome = tiny_engine.search(tiny_engine.encode("a circle", "the snow"), None, never=True)
+    assert found(page) == [result.id for result in outcome.results]
+    gone = page.locator(".sv-dropped")
+    assert gone.count() == len(outcome.left)
+    summary = page.get_by_role("status").filter(has_text="off")
+    entered = sum(result.rank_before is None for result in outcome.results)
+    assert f"{entered} new, {len(outcome.left)} dropped" in summary.inner_text()
+    search(page, "a circle")
+    page.get_by_role("button", name="All off").first.click()
+    settle(page)
+    expect(page.locator(".sv-results .sv-columns .sv-tile")).to_have_count(0)
+    expect(page.locator(".sv-results .sv-empty")).to_contain_text(
+        "All dimensions of the query are off"
+    )
+    expect(page.get_by_text("Switch at least one on")).to_be_visible()
+
+
+def test_all_on_all_off_and_reset_change_the_results(page: Page) -> None:
     go(page, "?q=a+circle&without=the+snow")
     page.evaluate(
         "window.writes = 0; new MutationObserver((all) => { writes += all.length; })"
@@ -50,10 +106,48 @@ def test_a_change_without_effect_rewrites_no_result(page: Page) -> None:
     )
     page.evaluate("Sieve.change({ off: [...Sieve.query().off] })")
     settle(page)
-    assert page.evaluate("writes") == 0
-    switches(page).first.uncheck()
+    assert page.evaluate("writes") == 0, "a change without effect rewrites no result"
+    every = page.locator(".sv-dim input[type=checkbox]")
+    start, before = [box.is_checked() for box in every.all()], found(page)
+    page.get_by_role("button", name="All on").click()
     settle(page)
-    assert page.evaluate("writes") > 0
+    assert all(box.is_checked() for box in every.all())
+    assert page.evaluate("writes") > 0 and found(page) != before
+    page.get_by_role("button", name="All off").click()
+    assert not any(box.is_checked() for box in every.all())
+    page.get_by_role("button", name="Reset").click()
+    settle(page)
+    assert [box.is_checked() for box in every.all()] == start
+    assert found(page) == before
+
+
+def test_wording_is_split_explained_or_rejected(page: Page) -> None:
+    go(page)
+    search(page, "", "snow")
+    expect(page.get_by_role("alert").filter(has_text="Enter something to find")).to_be_visible()
+    find, without = (page.get_by_role("textbox", name=name) for name in ("Find", "without"))
+    search(page, "a circle but not in the snow")
+    expect(without).to_have_value("the snow")
+    expect(page.get_by_text("Read as “a circle” without “the snow”.")).to_be_visible()
+    search(page, "a circle - snow")
+    expect(
+        page.get_by_text("“-” was searched as written, not read as an exclusion.")
+    ).to_be_visible()
+    page.get_by_role("button", name="Search a circle without snow").click()
+    expect(without).to_have_value("snow")
+    expect(page.locator(".sv-suggestion")).to_be_hidden()
+    settle(page)
+    assert found(page)
+    find.fill("")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.get_by_text("Enter something to find; “without” only excludes.")).to_be_visible()
+    expect(page.locator(".sv-results .sv-tile")).to_have_count(0)
+    search(page, "a circle")
+    assert found(page)
+    find.fill("not a circle")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator(".sv-fault").first).to_contain_text("Nothing to search for")
+    expect(page.locator(".sv-results .sv-tile")).to_have_count(0)
 
 
 def test_search_by_upload_survives_a_reload_and_an_error_marks_old_results(
@@ -104,28 +198,6 @@ def test_without_proposes_off_dimensions_at_the_top(page: Page, tiny_engine) -> 
     assert all(row.is_checked() for row in switches(page).all())
 
 
-def test_page_shows_the_results_of_the_engine(page: Page, tiny_engine) -> None:
-    go(page, "?q=a+circle&without=the+snow&strictness=never")
-    query = tiny_engine.encode("a circle", "the snow")
-    outcome = tiny_engine.search(query, None, never=True)
-    assert found(page) == [result.id for result in outcome.results]
-    gone = page.locator(".sv-dropped")
-    assert gone.count() == len(outcome.left)
-    summary = page.get_by_role("status").filter(has_text="off")
-    entered = sum(result.rank_before is None for result in outcome.results)
-    assert f"{entered} new, {len(outcome.left)} dropped" in summary.inner_text()
-
-
-def test_badges_mark_new_and_moved_results(page: Page, tiny_engine) -> None:
-    go(page, "?q=a+circle&without=the+snow")
-    outcome = tiny_engine.search(tiny_engine.encode("a circle", "the snow"))
-    badges = page.locator(".sv-columns > .sv-grid .sv-badge").all_inner_texts()
-    for badge, result in zip(badges, outcome.results, strict=True):
-        up = None if result.rank_before is None else result.rank_before - result.rank
-        expected = "new" if up is None else "=" if up == 0 else f"{'▲' if up > 0 else '▼'}{abs(up)}"
-        assert badge == expected
-
-
 def test_fast_clicks_end_in_the_last_state(page: Page, tiny_engine) -> None:
     go(page, "?q=a+red+circle")
     boxes = switches(page)
@@ -174,19 +246,6 @@ def test_strictness_ignores_subtracts_or_removes(page: Page, tiny_engine) -> Non
     assert "strictness=0.4" in page.url
 
 
-def test_all_on_all_off_and_reset_buttons_work(page: Page) -> None:
-    go(page, "?q=a+circle&without=the+snow")
-    every = page.locator(".sv-dim input[type=checkbox]")
-    start = [box.is_checked() for box in every.all()]
-    page.get_by_role("button", name="All on").click()
-    assert all(box.is_checked() for box in every.all())
-    page.get_by_role("button", name="All off").click()
-    assert not any(box.is_checked() for box in every.all())
-    page.get_by_role("button", name="Reset").click()
-    settle(page)
-    assert [box.is_checked() for box in every.all()] == start
-
-
 def test_reload_and_back_restore_the_state(page: Page) -> None:
     go(page)
     search(page, "a red circle")
@@ -210,56 +269,6 @@ def test_reload_and_back_restore_the_state(page: Page) -> None:
     assert found(page) == second
 
 
-def test_query_with_an_exclusion_is_split_and_shown(page: Page) -> None:
-    go(page)
-    search(page, "a circle but not in the snow")
-    expect(page.get_by_role("textbox", name="without")).to_have_value("the snow")
-    expect(page.get_by_text("Read as “a circle” without “the snow”.")).to_be_visible()
-
-
-def test_ambiguous_wording_offers_the_exclusion(page: Page) -> None:
-    go(page)
-    search(page, "a circle - snow")
-    expect(
-        page.get_by_text("“-” was searched as written, not read as an exclusion.")
-    ).to_be_visible()
-    page.get_by_role("button", name="Search a circle without snow").click()
-    expect(page.get_by_role("textbox", name="without")).to_have_value("snow")
-    expect(page.locator(".sv-suggestion")).to_be_hidden()
-
-
-def test_rejected_query_clears_the_results(page: Page) -> None:
-    go(page, "?q=a+circle&without=the+snow")
-    page.get_by_role("textbox", name="Find").fill("")
-    page.get_by_role("button", name="Search", exact=True).click()
-    expect(page.get_by_text("Enter something to find; “without” only excludes.")).to_be_visible()
-    expect(page.locator(".sv-results .sv-tile")).to_have_count(0)
-    search(page, "a circle")
-    assert found(page)
-    page.get_by_role("textbox", name="Find").fill("not a circle")
-    page.get_by_role("button", name="Search", exact=True).click()
-    expect(page.locator(".sv-fault").first).to_contain_text("Nothing to search for")
-    expect(page.locator(".sv-results .sv-tile")).to_have_count(0)
-
-
-def test_group_counts_follow_the_switches(page: Page) -> None:
-    go(page, "?q=a+circle")
-    title = page.locator(".sv-group-on h3")
-    n = page.locator(".sv-group-on .sv-dim").count()
-    expect(title).to_have_text(f"In “a circle” · {n}")
-    switches(page).first.click()
-    expect(title).to_have_text(f"In “a circle” · {n - 1} of {n} on")
-
-
-def test_no_results_are_listed_with_every_dimension_off(page: Page) -> None:
-    go(page, "?q=a+circle&strictness=never")
-    page.get_by_role("button", name="All off").first.click()
-    expect(page.locator(".sv-results .sv-columns .sv-tile")).to_have_count(0)
-    expect(page.locator(".sv-results .sv-empty")).to_contain_text(
-        "All dimensions of the query are off"
-    )
-
-
 def test_more_like_this_searches_by_the_image(page: Page, tiny_engine) -> None:
     go(page, "?q=a+red+circle")
     item = found(page)[2]
@@ -278,17 +287,6 @@ def test_more_like_this_searches_by_the_image(page: Page, tiny_engine) -> None:
     assert found(page) == [result.id for result in outcome.results]
 
 
-def test_backbone_results_are_shown_side_by_side_on_request(page: Page, tiny_engine) -> None:
-    go(page, "?q=a+circle&without=the+snow")
-    page.get_by_label("Show backbone").check()
-    settle(page)
-    dense = tiny_engine.search_dense(tiny_engine.encode("a circle", "the snow"))
-    shown = page.locator(".sv-dense .sv-tile")
-    assert shown.evaluate_all("t => t.map(x => x.dataset.id)") == [r.id for r in dense]
-    both = {result.id for result in dense} & set(found(page))
-    assert page.locator(".sv-dense .sv-badge-both").count() == len(both)
-
-
 def test_search_tab_works_by_keyboard(page: Page) -> None:
     go(page)
     page.get_by_role("textbox", name="Find").focus()
@@ -305,20 +303,6 @@ def test_search_tab_works_by_keyboard(page: Page) -> None:
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
-
-
-def test_empty_search_explains_what_is_missing(page: Page) -> None:
-    go(page)
-    search(page, "", "snow")
-    expect(page.get_by_role("alert").filter(has_text="Enter something to find")).to_be_visible()
-
-
-def test_empty_results_explain_what_to_do(page: Page) -> None:
-    go(page, "?q=a+red+circle&strictness=never")
-    page.get_by_role("button", name="All off").click()
-    settle(page)
-    assert found(page) == []
-    expect(page.get_by_text("Switch at least one on")).to_be_visible()
 
 
 def test_concept_switches_its_dimensions_and_opens_to_them(page: Page, tiny_engine) -> None:
@@ -410,22 +394,6 @@ def test_terms_are_chips_that_move_between_the_fields(page: Page, tiny_engine) -
     expect(to_exclude.locator("img")).to_be_visible()
 
 
-def test_chips_add_up_by_concept(page: Page, tiny_engine) -> None:
-    go(page, "?q=a+circle&without=the+snow")
-    outcome = tiny_engine.search(tiny_engine.encode("a circle", "the snow"))
-    page.locator(".sv-columns > .sv-grid .sv-tile-open").first.click()
-    detail = page.get_by_role("dialog")
-    section = detail.locator("section").first
-    more = section.get_by_role("button", name="Show all")
-    if more.count():
-        more.click()
-    shown = section.locator(".sv-bars > li:not(.sv-bars-member) > .sv-value").all_inner_texts()
-    values = [float(text.replace("−", "-")) for text in shown]
-    concepts = outcome.results[0].concepts
-    assert len(values) == len(concepts)
-    assert abs(sum(values) - outcome.results[0].score) < 0.005 * len(values)
-
-
 def test_filter_is_chosen_by_facet_and_kept_in_the_address(page: Page, tiny_engine) -> None:
     def expect_results(where: str) -> None:
         settle(page)
@@ -454,7 +422,7 @@ def test_filter_is_chosen_by_facet_and_kept_in_the_address(page: Page, tiny_engi
     chips = page.get_by_role("list", name="Active filters").get_by_role("listitem")
     expect(chips).to_have_text(["split test×", "not caption word snow×"])
     expect_results("split:test not caption:snow")
-    assert not Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
+    assert not violations(page, {"runOnly": ["wcag2a", "wcag2aa"]})
     page.keyboard.press("Escape")
     page.reload()
     expect_results("split:test not caption:snow")

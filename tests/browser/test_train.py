@@ -11,8 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from processes import FIRST_PORT
 
-from browser.steps import has_sideways_scroll, search, settle
-from browser.test_whole_page import COLOURS, use_dark_mode, violations
+from browser.steps import COLOURS, has_sideways_scroll, search, settle, use_dark_mode, violations
 from sieve.explorer.app import Server
 from sieve.model.collection import Collection
 from sieve.model.engine import SearchEngine
@@ -52,6 +51,7 @@ def fill(page: Page, epochs: int) -> None:
     page.get_by_label("Epochs").fill(str(epochs))
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_any_collection_can_be_opened_trained_and_searched(page: Page, server: Server) -> None:
     assert server.served
     page.set_default_timeout(60_000)
@@ -96,6 +96,7 @@ def test_any_collection_can_be_opened_trained_and_searched(page: Page, server: S
     expect(page.locator(".sv-train-detail")).to_contain_text("open in all tabs")
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_page_that_missed_the_server_change_follows_it(page: Page, server: Server) -> None:
     offer = server.served
     assert offer

@@ -49,8 +49,8 @@ def test_search_tab_works_with_captions_only(captions_page: Page) -> None:
     expect(captions_page.locator(".sv-about")).to_contain_text("own-clip (unavailable)")
     expect(captions_page.get_by_role("button", name="Search by image")).to_be_hidden()
     search(captions_page, "a dog", "a beach")
-    expect(captions_page.locator(".sv-notes")).to_contain_text(REASON)
-    expect(captions_page.locator(".sv-notes")).to_contain_text("--text-encoder")
+    expect(captions_page.locator(".sv-banner")).to_contain_text(REASON)
+    expect(captions_page.locator(".sv-banner")).to_contain_text("--text-encoder")
     best = texts(captions_page)[:15]
     assert len(best) == 15 and all("dog" in text and "beach" not in text for text in best)
     before = found(captions_page)
@@ -59,6 +59,36 @@ def test_search_tab_works_with_captions_only(captions_page: Page) -> None:
     assert found(captions_page) != before
     captions_page.set_viewport_size({"width": 390, "height": 800})
     assert not has_sideways_scroll(captions_page)
+
+
+def test_unavailable_backbone_is_noted_once(captions_page: Page) -> None:
+    go(captions_page)
+    note = captions_page.get_by_text("Texts are encoded by this collection's captions")
+    expect(note).to_have_count(0)
+    search(captions_page, "a dog")
+    expect(note).to_have_count(1)
+    captions_page.locator(".sv-group-on input[type=checkbox]").first.uncheck()
+    settle(captions_page)
+    search(captions_page, "a cat and a quokka")
+    expect(captions_page.locator(".sv-notes").first).to_contain_text("quokka")
+    expect(note).to_have_count(1)
+    captions_page.get_by_role("button", name="Dismiss").click()
+    expect(note).to_have_count(0)
+    search(captions_page, "a boat", "a beach")
+    for tab, shown in (
+        ("Inspect", ".sv-why-items li, .sv-why-items img"),
+        ("Compare", ".sv-compare-columns li button"),
+    ):
+        captions_page.get_by_role("tab", name=tab).click()
+        expect(captions_page.locator(shown).first).to_be_visible()
+        expect(note).to_have_count(0)
+
+
+def test_unavailable_backbone_is_noted_for_a_link_to_another_tab(captions_page: Page) -> None:
+    note = captions_page.get_by_text("Texts are encoded by this collection's captions")
+    for link in ("?q=a+dog", "?tab=inspect&inspect=left:a+dog", "?tab=compare&versus=q:a+dog"):
+        go(captions_page, link)
+        expect(note).to_have_count(1)
 
 
 def test_text_of_unknown_words_shows_one_line(captions_page: Page) -> None:

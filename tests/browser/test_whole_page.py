@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-from browser.steps import go, has_sideways_scroll, preview, settle
+from browser.steps import (
+    COLOURS,
+    go,
+    has_sideways_scroll,
+    preview,
+    search,
+    settle,
+    use_dark_mode,
+    violations,
+)
 
 PLACES = {
     "landing": ("", ""),
     "search": ("?q=a+circle&without=the+snow&compare=1", ""),
-    "dimensions": ("?tab=dimensions&dimension=0", ".sv-page-head"),
     "filtered dimension": (
         "?tab=dimensions&dimension=0&where=split:test+not+caption:snow",
         ".sv-page-body .sv-facets li",
@@ -49,8 +54,6 @@ PLACES = {
 """Address of each page, and a selector to wait for."""
 WITH_FILTER = ("terms", "filtered dimension", "filtered pair", "filtered compare")
 """Pages that are checked again with the panel of the filter open."""
-COLOURS = {"runOnly": ["color-contrast"]}
-"""The only checks that dark mode can change."""
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -67,6 +70,13 @@ def test_page_is_accessible_without_horizontal_scrolling(page: Page, place: str)
     page.set_viewport_size({"width": 1280, "height": 844})
     if place == "search":
         assert not violations(page)
+        for opener in (
+            page.get_by_role("button", name="Export", exact=True),
+            page.locator("summary", has_text="Save"),
+        ):
+            opener.locator("visible=true").click()
+            assert not violations(page)
+            page.keyboard.press("Escape")
         page.locator(".sv-tile-open").first.click()
         page.get_by_role("dialog").wait_for()
     if place in WITH_FILTER:
@@ -76,30 +86,11 @@ def test_page_is_accessible_without_horizontal_scrolling(page: Page, place: str)
     if place == "figure rows":
         assert page.get_by_role("alert").locator("visible=true").all_inner_texts() == []
         page.get_by_label("Zoom of the preview").select_option("200%")
-    if place == "search":
-        page.keyboard.press("Escape")
-        for opener in (
-            page.get_by_role("button", name="Export", exact=True),
-            page.locator("summary", has_text="Save"),
-        ):
-            opener.locator("visible=true").click()
-            assert not violations(page)
-            page.keyboard.press("Escape")
     if place == "map":
         page.locator("summary", has_text="Filters").click()
     assert not violations(page)
     use_dark_mode(page)
     assert not violations(page, COLOURS)
-
-
-def use_dark_mode(page: Page) -> None:
-    page.emulate_media(color_scheme="dark")
-    page.wait_for_function("document.body.classList.contains('dark')")
-
-
-def violations(page: Page, options: dict[str, Any] | None = None) -> list[str]:
-    found = Axe().run(page, options=options).response["violations"]
-    return [f"{one['id']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
 
 
 def test_page_loads_nothing_from_other_hosts(page: Page, address: str) -> None:
@@ -112,6 +103,15 @@ def test_page_loads_nothing_from_other_hosts(page: Page, address: str) -> None:
     settle(page)
     outside = [url for url in requested if not url.startswith((address, "data:", "blob:"))]
     assert requested and not outside
+
+
+def test_images_of_the_next_results_are_loaded_in_advance(page: Page) -> None:
+    go(page)
+    with page.expect_response(lambda one: "sieve_ask" in (one.request.post_data or "")) as found:
+        search(page, "a circle")
+    answer = found.value.json()
+    with page.expect_response(f"**/{answer['next'][-1]}.webp"):
+        pass
 
 
 def test_results_do_not_shift(page: Page) -> None:

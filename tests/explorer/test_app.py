@@ -87,6 +87,16 @@ def test_toggle_response_has_no_dimension_list(handlers: SearchHandlers) -> None
     assert "dimensions" in handlers.ask({**payload, "list": True})
 
 
+def test_new_query_names_the_items_after_the_results(
+    handlers: SearchHandlers,
+) -> None:
+    answer = handlers.ask({"q": "a circle", "list": True})
+    more = handlers.engine.search(handlers.engine.encode("a circle"), top=48).results
+    listed = [item["id"] for item in answer["results"]] + answer["next"]
+    assert len(listed) > 24 and listed == [result.id for result in more]
+    assert "next" not in handlers.ask({"q": "a circle"})
+
+
 def test_off_dimensions_outside_the_query_are_listed_first(handlers: SearchHandlers) -> None:
     mine = {row["d"] for row in handlers.ask({"q": "a circle", "list": True})["dimensions"]}
     other = next(j for j in range(64) if j not in mine)

@@ -240,7 +240,7 @@ def test_notes_contain_no_local_path(artifacts: tuple[Path, Path], tmp_path: Pat
     )
     handlers = SearchHandlers(engine, tmp_path, public=True)
     handlers.ask({"q": "a dog"})
-    output = json.dumps(
-        [handlers.ask({"q": "a dog", "list": True})["notes"], handlers.about()["can"]]
-    )
+    answer = handlers.ask({"q": "a dog", "list": True})
+    assert answer["reading_note"] and answer["notes"] == []
+    output = json.dumps([answer["reading_note"], handlers.about()["can"]])
     assert "/own" in output and str(tmp_path) not in output

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from page_api import RPC_URL, call_server, csrf_header, serve, web_client
-from processes import FIRST_PORT
+from processes import FIRST_PORT, ROOT
 
 from sieve.explorer.security.access import SESSION_SECONDS, Access
 
@@ -55,6 +55,12 @@ def test_no_request_is_answered_before_login(web: httpx.Client, method: str, pat
     for cookie in ("", f"sieve-session-{web.base_url.port}=x", "access-token-x=y"):
         answer = web.request(method, path, headers={"Cookie": cookie} if cookie else {})
         assert answer.status_code == 401 and answer.text.count("\n") == 1
+
+
+def test_health_check_of_the_container_needs_no_login(web: httpx.Client) -> None:
+    text = (ROOT / "Dockerfile").read_text("utf-8")
+    checked = re.search(r"HEALTHCHECK.*urlopen\('http://127\.0\.0\.1:7860(/[^']*)'\)", text, re.S)
+    assert checked and web.get(checked[1]).status_code == 200
 
 
 def test_no_body_is_read_before_login(web: httpx.Client) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, normalize
 
 from sieve.model.training.losses import (
     assigned_presence,
@@ -25,7 +25,7 @@ def rand(*shape: int) -> torch.Tensor:
 
 
 def test_info_nce_treats_all_captions_of_an_image_as_positives() -> None:
-    images, texts = rand(4, 6), rand(4, 6)
+    images, texts = normalize(rand(4, 6)), normalize(rand(4, 6))
     images[1] = images[0]
     items = torch.tensor([7, 7, 2, 3])
     t = torch.tensor(1.3)
@@ -40,11 +40,10 @@ def test_info_nce_treats_all_captions_of_an_image_as_positives() -> None:
 
 
 def test_presence_loss_is_low_if_cosines_match_the_words() -> None:
-    words = torch.eye(3)
     stands = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
     scale, bias = torch.tensor(math.log(20.0)), torch.tensor(-8.0)
-    right = presence(stands, words, stands, scale, bias)
-    wrong = presence(1 - stands, words, stands, scale, bias)
+    right = presence(stands, stands, scale, bias)
+    wrong = presence(1 - stands, stands, scale, bias)
     assert right < 0.1 < wrong
 
 
@@ -75,9 +74,9 @@ def test_assigned_presence_does_not_learn_from_words_that_captions_may_omit() ->
 def test_concentration_is_the_negative_log_share_of_energy_up_to_a_limit() -> None:
     words = torch.tensor([[3.0, 4.0], [1.0, 0.0], [2.0, 5.0]])
     expected = -(math.log(16 / 25) + math.log(0.8)) / 2  # the second has all, which counts as .8
-    found = concentration(words, torch.tensor([1, 0, -1]))
+    found = concentration(normalize(words), torch.tensor([1, 0, -1]))
     assert float(found) == pytest.approx(expected, rel=1e-5)
-    assert float(concentration(words, torch.tensor([-1, -1, -1]))) == 0
+    assert float(concentration(normalize(words), torch.tensor([-1, -1, -1]))) == 0
 
 
 def test_reconstruction_is_the_mean_squared_error_norm() -> None:

@@ -12,9 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sieve.data_prep.pipeline import record_table
-from sieve.data_prep.pipeline.record_table import RecordTable, read_records
-from sieve.data_prep.records import Record
+from sieve.data_prep.records import Record, RecordTable, read_records
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=3)
 
@@ -32,7 +30,7 @@ def test_records_round_trip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     texts: list[tuple[list[str], list[str]]], data: st.DataObject,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(record_table, "_GROUP_ROWS", 4)
+    monkeypatch.setattr("sieve.data_prep.records._GROUP_ROWS", 4)
     records = [
         Record(f"k{row}", f"{row}.jpg", tuple(captions), tuple(labels))
         for row, (captions, labels) in enumerate(texts)
@@ -46,7 +44,7 @@ def test_records_round_trip(
 def test_repeated_ids_are_skipped_in_any_row_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_table, "_GROUP_ROWS", 4)
+    monkeypatch.setattr("sieve.data_prep.records._GROUP_ROWS", 4)
     keys = ["a", "b", "c", "d", "a", "b", "a", "c", "e", "a", "f"]  # the second row group is empty
     records = [
         Record(key, f"{place}.jpg", (f"caption {place}",) * place) for place, key in enumerate(keys)
