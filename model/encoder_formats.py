@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -107,6 +107,10 @@ class ExternalEncoder:
                 raise ValueError(f"{self.path} has weights whose {name} is beyond float32")
         encoder.load_state_dict(state)
         return encoder.eval()
+
+
+def _supported(names: Iterable[str]) -> str:
+    return f"choose an encoder with {' or '.join(names)}"
 
 
 def _refuse(file: TensorFile, what: str, remedy: str = "") -> ValueError:
@@ -220,6 +224,7 @@ _SAELENS_NORMS: dict[str, InputNorm] = {
     "constant_norm_rescale": "unit",
     "layer_norm": "layer",
 }
+_SAELENS_ARCHITECTURES = ("standard", "topk", "jumprelu", "batchtopk", "matryoshka_batchtopk")
 
 
 def _read_saelens(file: TensorFile, width: int, settings: ImportSettings) -> ExternalEncoder:
@@ -245,16 +250,19 @@ def _read_saelens(file: TensorFile, width: int, settings: ImportSettings) -> Ext
             )
         norm = "none"
     if norm not in _SAELENS_NORMS:
-        raise _refuse(file, f"normalize_activations {norm[:40]!r} is not supported")
+        what = f"normalize_activations {norm[:40]!r} is not supported"
+        raise _refuse(file, what, _supported(_SAELENS_NORMS))
     m, d = config.d_sae, config.d_in
     old = config.activation_fn or config.activation_fn_str or "relu"
     architecture = config.architecture
     if architecture == "standard" and old == "topk":
         architecture = "topk"
     elif architecture == "standard" and old != "relu":
-        raise _refuse(file, f"its activation function {old[:40]!r} is not supported")
-    if architecture not in ("standard", "topk", "jumprelu", "batchtopk", "matryoshka_batchtopk"):
-        raise _refuse(file, f"the architecture {architecture[:60]!r} of SAELens is not supported")
+        remedy = _supported(("relu", "topk"))
+        raise _refuse(file, f"its activation function {old[:40]!r} is not supported", remedy)
+    if architecture not in _SAELENS_ARCHITECTURES:
+        what = f"the architecture {architecture[:60]!r} of SAELens is not supported"
+        raise _refuse(file, what, _supported(_SAELENS_ARCHITECTURES))
     extra = {
         "jumprelu": {"threshold", "log_threshold"},
         "batchtopk": {"topk_threshold"},
@@ -329,7 +337,8 @@ def _read_sparsify(file: TensorFile, width: int, settings: ImportSettings) -> Ex
         if getattr(config, name):
             raise _refuse(file, f"it is a transcoder of sparsify or has signed codes ({name})")
     if config.activation != "topk":
-        raise _refuse(file, f"the activation {config.activation[:40]!r} is not supported")
+        what = f"the activation {config.activation[:40]!r} is not supported"
+        raise _refuse(file, what, _supported(["topk"]))
     d, m = config.d_in, config.num_latents or config.d_in * config.expansion_factor
     _check_m(file, m)
     _check_names(file, {"encoder.weight", "encoder.bias", "W_dec", "b_dec"})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -184,17 +185,18 @@ def _load(place: Path | HubReference, subset: str, split: str) -> dict[str, Data
         datasets.disable_progress_bars()
     options: dict[str, Any] = {"split": split or None}
     try:
-        if isinstance(place, HubReference):
-            found = datasets.load_dataset(
-                place.repository, subset or None, revision=place.revision, **options
-            )
-        elif any((place / name).is_file() for name in _ON_DISK):
-            found = datasets.load_from_disk(str(place))
-            found = found[split] if split else found
-        elif place.is_file():
-            found = datasets.load_dataset("parquet", data_files=str(place), **options)
-        else:
-            found = datasets.load_dataset(str(place), subset or None, **options)
+        with _quiet_libraries():
+            if isinstance(place, HubReference):
+                found = datasets.load_dataset(
+                    place.repository, subset or None, revision=place.revision, **options
+                )
+            elif any((place / name).is_file() for name in _ON_DISK):
+                found = datasets.load_from_disk(str(place))
+                found = found[split] if split else found
+            elif place.is_file():
+                found = datasets.load_dataset("parquet", data_files=str(place), **options)
+            else:
+                found = datasets.load_dataset(str(place), subset or None, **options)
     except Exception as error:  # of datasets, of its builders, and of huggingface_hub
         check = "--subset and --split"
         if isinstance(place, HubReference):
@@ -206,6 +208,21 @@ def _load(place: Path | HubReference, subset: str, split: str) -> dict[str, Data
     if not any(len(part) for part in parts.values()):
         raise ValueError(f"data set {place} has no rows; give another --split")
     return {str(name): part for name, part in parts.items()}
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Suppress the warnings of libraries about each retry; the error says the same in one line."""
+    libraries = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [library.level for library in libraries]
+    try:
+        if not log.isEnabledFor(logging.DEBUG):
+            for library in libraries:
+                library.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for library, level in zip(libraries, levels, strict=True):
+            library.setLevel(level)
 
 
 def _cache_folders() -> tuple[Path, Path]:

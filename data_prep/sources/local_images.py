@@ -279,13 +279,21 @@ def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     if refused:
         example = tidy(next(iter(refused.values())))
         log.warning("%s images are shown as captions: %s", f"{len(refused):,}", example)
-    found = {}
+    found, outside = {}, []
     for name in names:
         key = resolver.key_of(name)
         if name not in refused and (key in files or os.path.isfile(folder / key)):
             path = folder / files.get(key, key)
             if path.resolve().is_relative_to(folder):
                 found[name] = path
+            else:
+                outside.append(name)
+    if outside:
+        log.warning(
+            "%s images, such as %s, are links to files outside %s, which are not read; copy them "
+            "into it, or give the folder that they are in",
+            f"{len(outside):,}", tidy(outside[0]), folder,
+        )  # fmt: skip
     return found
 
 

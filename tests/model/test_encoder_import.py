@@ -267,14 +267,14 @@ def test_stated_tensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"architecture": "gated"}, "the architecture 'gated' of SAELens is not supported"),
+        ({"architecture": "gated"}, "'gated' of SAELens is not supported; choose"),
         ({"architecture": "jumprelu_transcoder"}, "'jumprelu_transcoder' of SAELens is not"),
         ({"d_in": 2 * D}, f"width {2 * D}, but those of the backbone have {D}; give"),
         ({"d_sae": 1 << 30}, "1 to 131,072 can be explored"),
         ({"d_sae": M + 1}, r"'W_enc' has shape \(16, 48\); expected \(16, 49\)"),
-        ({"normalize_activations": "covariance_whitening"}, "'covariance_whitening' is not"),
+        ({"normalize_activations": "covariance_whitening"}, "whitening' is not supported; choose"),
         ({"reshape_activations": "hook_z"}, "its input is reshaped"),
-        ({"activation_fn": "tanh-relu"}, "'tanh-relu' is not supported"),
+        ({"activation_fn": "tanh-relu"}, "'tanh-relu' is not supported; choose"),
         (
             {"metadata": {"hook_name": "blocks.8.hook_resid_pre", "model_name": "gpt2-small"}},
             "it reads 'blocks.8.hook_resid_pre' of gpt2-small, not the image and text embeddings",
@@ -293,7 +293,10 @@ def test_unsupported_saelens_is_refused_by_name(
 def test_other_unsupported_encoders_are_refused_by_name(tmp_path: Path) -> None:
     for config, message in (
         ({"transcode": True}, "transcoder of sparsify"),
-        ({"activation": "groupmax"}, "activation 'groupmax' is not supported"),
+        (
+            {"activation": "groupmax"},
+            "'groupmax' is not supported; choose an encoder with topk",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             read_encoder(save_sparsify(tmp_path / "sae", **config), D)

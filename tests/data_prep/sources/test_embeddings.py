@@ -99,6 +99,18 @@ def test_missing_image_gets_a_caption_placeholder(
     }
 
 
+def test_links_to_other_folders_are_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "elsewhere" / "1.jpg", jpeg("red"))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "001.jpg").symlink_to(tmp_path / "elsewhere" / "1.jpg")
+    source = Embeddings(retrieval(tmp_path / "e"), tmp_path / "images")
+    with caplog.at_level(logging.WARNING):
+        prepared(source, tmp_path / "c")
+    assert any("links to files outside" in message for message in caplog.messages)
+
+
 def test_rows_of_one_image_become_one_item(tmp_path: Path) -> None:
     images = unit(5)[[0, 1, 0, 2, 3]]  # the last is a different image with the name of the first
     texts = unit(5, 1)

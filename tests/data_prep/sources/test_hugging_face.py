@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -182,6 +183,26 @@ def test_files_outside_a_data_set_are_not_read(
     made = prepare(sieve, tiny_backbone_dir, own, "--keep-going")
     assert made.n_items == 1
     assert "leaves the folder" in (made.path / "skipped.csv").read_text()
+
+
+def test_unreachable_hub_is_one_line(
+    sieve: Sieve,
+    hub_of_datasets: HubServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    with socket.socket() as closed:  # bound, but it accepts no connections
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+        template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", url)
+        message = fault(sieve("prepare", "hf", "me/photos"))
+    assert "data set hf://me/photos cannot be loaded" in message and "connection" in message
+    assert not hub_of_datasets.requests
+    assert not [record for record in caplog.records if record.name.startswith("huggingface_hub")]
 
 
 def test_data_set_that_cannot_be_used_is_one_line(
