@@ -32,8 +32,8 @@ settings.load_profile("sieve")
 STAGES = ("house", None, "slow", "browser")
 # The files of the last stage that take longest start first, so that all workers end together.
 LONG_FILES = (
-    "test_train", "test_whole_page", "test_hostile", "test_search", "test_dimension_map",
-    "test_dimensions", "test_notes", "test_threats", "test_figure",
+    "test_whole_page", "test_search", "test_threats", "test_notes", "test_dimension_map",
+    "test_figure", "test_train", "test_dimensions", "test_hostile", "test_space",
 )  # fmt: skip
 N_PICTURES = 60
 COLOURS = {"red": "#d03030", "blue": "#3050d0", "green": "#30a040"}

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
-from page_api import RPC_URL, request_body, server_functions
+from page_api import RPC_URL, request_body, server_functions, web_client
 from playwright.sync_api import Page, expect
 
 from browser.steps import dimensions_of, found, go, search, settle, switches
@@ -33,13 +32,15 @@ def release(tiny_engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.
 
 def send_until_busy(pool: ThreadPoolExecutor, address: str) -> None:
     """Send requests until one is refused as busy; the others wait."""
-    known = server_functions(httpx.get(f"{address}/config").json())
+    with web_client(address) as web:
+        known = server_functions(web.get("/config").json())
     busy = threading.Event()
 
     def ask(number: int) -> None:
         body = request_body(known, "sieve_ask", {"q": "a circle"}, session=f"crowd {number}")
-        if httpx.post(f"{address}{RPC_URL}", json=body, timeout=60).json() == BUSY:
-            busy.set()
+        with web_client(address, timeout=60) as web:
+            if web.post(RPC_URL, json=body).json() == BUSY:
+                busy.set()
 
     for number in range(80):
         pool.submit(ask, number)

@@ -56,7 +56,7 @@ def ids(engine: SearchEngine, rows: list[int]) -> list[str]:
     return engine.collection.items["id"].iloc[rows].tolist()
 
 
-def test_search_toggles_and_items_work_without_a_backbone(
+def test_search_toggles_items_and_dimensions_work_without_a_backbone(
     codes_page: Page, engine: SearchEngine
 ) -> None:
     go(codes_page)
@@ -77,8 +77,6 @@ def test_search_toggles_and_items_work_without_a_backbone(
     query = engine.encode(item=ids(engine, [0])[0])
     assert found(codes_page) == [result.id for result in engine.search(query).results]
 
-
-def test_page_reports_unknown_words(codes_page: Page) -> None:
     go(codes_page)
     search(codes_page, "a dog with a xylophone")
     expect(
@@ -89,8 +87,6 @@ def test_page_reports_unknown_words(codes_page: Page) -> None:
         "No word of “xylophone” has a code in this collection"
     )
 
-
-def test_dimensions_have_pages(codes_page: Page) -> None:
     go(codes_page, "?tab=dimensions&dimension=1")
     expect(codes_page.get_by_role("heading", name="beach")).to_be_visible()
     expect(codes_page.get_by_text("Named by the author of the codes")).to_be_visible()

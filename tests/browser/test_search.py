@@ -44,7 +44,7 @@ def test_toggle_counts_and_does_not_move_the_list_or_the_tiles(page: Page) -> No
     assert set(saved) == shown & set(found(page))
 
 
-def test_results_badges_scores_and_backbone_equal_the_engine(page: Page, tiny_engine) -> None:
+def test_results_are_those_of_the_engine_and_explained(page: Page, tiny_engine) -> None:
     go(page, "?q=a+circle&without=the+snow")
     query = tiny_engine.encode("a circle", "the snow")
     outcome = tiny_engine.search(query)
@@ -68,6 +68,14 @@ def test_results_badges_scores_and_backbone_equal_the_engine(page: Page, tiny_en
     assert abs(sum(values) - outcome.results[0].score) < 0.005 * len(values)
     page.keyboard.press("Escape")
     expect(detail).to_be_hidden()
+
+    word = page.get_by_role("button", name="Strictness")
+    word.press("Enter")
+    expect(page.locator(".sv-bubble")).to_contain_text("they lower the score of results")
+    expect(word).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("Escape")
+    expect(page.locator(".sv-bubble")).to_be_hidden()
+    expect(word).to_be_focused()
 
     page.get_by_label("Show backbone").check()
     settle(page)

@@ -53,7 +53,7 @@ def look(page: Page) -> list[str]:
     return found(page) + page.locator(".sv-dense .sv-text").all_inner_texts()
 
 
-def test_share_is_beside_export_and_save_on_wide_screens(page: Page) -> None:
+def test_share_is_beside_export_and_shows_the_link_without_clipboard_access(page: Page) -> None:
     beside = page.locator(".sv-results-actions").get_by_role("button", name="Share")
     in_header = page.locator(".sv-header").get_by_role("button", name="Share")
     go(page)
@@ -64,6 +64,12 @@ def test_share_is_beside_export_and_save_on_wide_screens(page: Page) -> None:
     expect(in_header).to_be_visible()
     page.get_by_role("tab", name="Search").click()
     expect(beside).to_be_visible()
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
+    beside.click()
+    link = page.get_by_role("textbox", name="Link to this view")
+    expect(link).to_have_value(page.url)
+    page.keyboard.press("Escape")
+    expect(link).to_be_hidden()
     page.set_viewport_size({"width": 390, "height": 844})
     expect(in_header).to_be_visible()
 
@@ -87,15 +93,6 @@ def test_shared_link_works_after_a_restart(granted: Page, tiny_engine) -> None:
     again.app.close()
 
 
-def test_without_clipboard_access_the_link_is_shown(page: Page) -> None:
-    go(page, "?q=a+circle")
-    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
-    page.get_by_role("button", name="Share").click()
-    expect(page.get_by_role("textbox", name="Link to this view")).to_have_value(page.url)
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("textbox", name="Link to this view")).to_be_hidden()
-
-
 def exported(page: Page, kind: str) -> Download:
     page.get_by_role("button", name="Export", exact=True).click()
     with page.expect_download() as download:
@@ -117,19 +114,6 @@ def test_results_and_dimensions_can_be_downloaded(page: Page) -> None:
     page.locator(".sv-table tbody tr").first.wait_for()
     whole = json.loads(Path(exported(page, "JSON").path()).read_text("utf-8"))
     assert len(whole["dimensions"]) == 64
-
-
-def test_term_is_explained_on_keyboard_focus(page: Page) -> None:
-    go(page, "?q=a+circle&without=the+snow")
-    word = page.get_by_role("button", name="Strictness")
-    word.focus()
-    page.keyboard.press("Enter")
-    expect(page.locator(".sv-bubble")).to_be_visible()
-    expect(page.locator(".sv-bubble")).to_contain_text("they lower the score of results")
-    expect(word).to_have_attribute("aria-expanded", "true")
-    page.keyboard.press("Escape")
-    expect(page.locator(".sv-bubble")).to_be_hidden()
-    expect(word).to_be_focused()
 
 
 @contextmanager
