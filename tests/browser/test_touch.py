@@ -136,6 +136,16 @@ def test_tab_fits_a_phone_and_its_chips_can_be_touched(phone: Page, tab: str) ->
     assert len(heights) == expected.get(tab, 0)
 
 
+def test_terms_take_one_row_that_scrolls(phone: Page) -> None:
+    go(phone, f"?{CHIPS}")
+    for name in ("Terms to find", "Terms to exclude"):
+        row = phone.get_by_role("list", name=name)
+        first, last = row.locator(".sv-query-term").first, row.locator(".sv-query-term").last
+        assert first.bounding_box()["y"] == last.bounding_box()["y"]  # type: ignore[index]
+        last.scroll_into_view_if_needed()
+        expect(last.get_by_role("button", name="Remove")).to_be_in_viewport()
+
+
 def test_values_of_the_filter_can_be_touched(phone: Page) -> None:
     go(phone, "?q=a+circle")
     phone.get_by_role("button", name="Filter", exact=True).tap()

@@ -319,12 +319,17 @@ def test_a_concept_is_found_and_excluded_with_all_its_dimensions(engine: SearchE
         ("a dog + item:dddddddddddddddd", "has no item 'dddddddddddddddd'"),
         ("a dog + concept:xyzzy", "there is none of this name; give its dimension"),
         ("a dog + concept:99999", "there is no dimension 99999"),
-        ("a dog + image:ball.jpg", "image 'ball.jpg' is not available here"),
+        ("a dog + image:ball.jpg", "this collection's backbone is unavailable"),
     ],
 )
 def test_terms_that_do_not_exist_are_refused(engine: SearchEngine, text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         engine.encode(text)
+
+
+def test_an_image_that_is_not_given_is_refused(tiny_engine: SearchEngine) -> None:
+    with pytest.raises(ValueError, match=r"image 'ball\.jpg' is not available here"):
+        tiny_engine.encode("a circle + image:ball.jpg")
 
 
 def test_a_query_that_no_image_is_likely_to_show_says_so(engine: SearchEngine) -> None:
