@@ -117,7 +117,11 @@ def test_names_that_failed_their_test_are_grey_guesses_listed_last(page: Page, t
     assert first["name"].startswith(f"#{first['dimension']}, perhaps ")
     go(page, f"?tab=dimensions&dimension={first['dimension']}")
     expect(page.get_by_role("heading", level=2, name=first["name"])).to_be_visible()
+    page.locator(".sv-table tbody tr").first.wait_for()
     page.get_by_role("button", name="Images", exact=True).click()
+    expect(page.get_by_role("columnheader", name="Images")).to_have_attribute(
+        "aria-sort", "descending"
+    )
     frequent = table.sort_values("firing_images", ascending=False, kind="stable")
     assert rows(page) == frequent["dimension"].tolist()
 
