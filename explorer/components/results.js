@@ -185,6 +185,7 @@ function preload() {
   const image = Sieve.image(next);
   image.loading = "eager";
   image.onload = preload;
+  image.onerror = preload;
 }
 on("answer", (answer) => {
   if (answer.next && !navigator.connection?.saveData) waiting = answer.next;

@@ -195,7 +195,7 @@ class Compact(Objective):
             encoder.keep(
                 encoder.activations(encoder.centred(batch.words, TEXT), TEXT),
                 _active(encoder, TEXT, k),
-            ),
+            ).float(),
             dim=1,
         )
         all_images, all_texts = _whole(image.unit, text.unit, world)
