@@ -18,9 +18,14 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoded_query import EncodedQuery, sum_embeddings
 from sieve.model.engine import SearchEngine
-from sieve.model.evaluation import PairCriteria, TrackName
 from sieve.model.evaluation.metrics import TOP, average_precision, marks_of, ranked_rows
-from sieve.model.evaluation.pairs import Concepts, caption_concepts, label_concepts
+from sieve.model.evaluation.pairs import (
+    Concepts,
+    PairCriteria,
+    TrackName,
+    caption_concepts,
+    label_concepts,
+)
 from sieve.model.evaluation.rules import Range, Rule, Space, unit
 from sieve.model.exclusion import PRESENCE_LIMIT, best, scores
 from sieve.model.hyperparameters import IMAGE, MODALITIES, TEXT

@@ -22,14 +22,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import find_checkpoint
 from sieve.model.codes import SparseCodes, encode_codes
 from sieve.model.collection import Collection, thumbnail_path
-from sieve.model.dimensions import (
-    CodeCache,
-    DimensionPage,
-    describe_dimension,
-    open_code_cache,
-    read_measurements,
-    rename_rows,
-)
+from sieve.model.dimensions.code_cache import CodeCache, open_code_cache, read_measurements
 from sieve.model.dimensions.concepts import (
     Concepts,
     DimensionNames,
@@ -38,8 +31,10 @@ from sieve.model.dimensions.concepts import (
     open_concepts,
 )
 from sieve.model.dimensions.map import project_items
+from sieve.model.dimensions.page import DimensionPage, describe_dimension
 from sieve.model.dimensions.presence import ExcludedConcepts, Phrase, Presence
 from sieve.model.dimensions.statistics import ZeroShotEvidence, sample_rows
+from sieve.model.dimensions.table import rename_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.encoded_query import EncodedQuery, QueryBuilder, list_active

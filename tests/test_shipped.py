@@ -12,7 +12,7 @@ from sieve import assets
 from sieve.data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings_path
 from sieve.data_prep.scenes import Scenes
 from sieve.model.backbone.clip import Backbone
-from sieve.model.benchmark import list_evaluations, read_evaluation
+from sieve.model.benchmark.results import list_evaluations, read_evaluation
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import encode_codes
 from sieve.model.collection import file_sha256

@@ -46,7 +46,7 @@ from sieve.data_prep.scenes import Scenes
 from sieve.data_prep.scenes.captions import full_caption
 from sieve.data_prep.scenes.compose import describe
 from sieve.model.backbone.clip import Backbone, ImageTransform
-from sieve.model.evaluation import measure_rankings, recall_at
+from sieve.model.evaluation.metrics import measure_rankings, recall_at
 
 logger = logging.getLogger(__name__)
 

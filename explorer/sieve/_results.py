@@ -31,7 +31,7 @@ from sieve.model.explain import explain, overlap
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sieve.model.dimensions import DimensionPage
+    from sieve.model.dimensions.page import DimensionPage
     from sieve.model.encoded_query import EncodedQuery
     from sieve.model.engine import SearchEngine
     from sieve.model.explain import ItemComparison, Overlap

@@ -26,7 +26,7 @@ from sieve.model.dimensions.concepts import encoder_concepts
 from sieve.model.dimensions.statistics import ZeroShotEvidence, live_shares
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import SparseEncoder
-from sieve.model.evaluation import measure_rankings, recall_at
+from sieve.model.evaluation.metrics import measure_rankings, recall_at
 from sieve.model.evaluation.pairs import (
     PairCriteria,
     PairSet,

@@ -23,7 +23,7 @@ from sieve.model.engine import SearchEngine
 from sieve.model.explain import encode_occluded
 from sieve.model.interpretability import interpretability_report
 from sieve.model.query_encoder import Capabilities
-from sieve.model.training import train
+from sieve.model.training.trainer import train
 
 UNIT = np.array(IMAGES) / np.linalg.norm(IMAGES, axis=1, keepdims=True)
 

@@ -5,7 +5,7 @@ from conftest import WordBackbone
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
-from sieve.model.evaluation import PairCriteria
+from sieve.model.evaluation.pairs import PairCriteria
 from sieve.model.exclusion import Calibration
 from sieve.model.training import validation
 from sieve.model.training.validation import LIMITS, PUSHES, RATIOS, calibrate
