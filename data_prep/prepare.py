@@ -107,12 +107,9 @@ def _embedder(
     precomputed: PrecomputedEmbeddings | PrecomputedCodes | None,
 ) -> tuple[Embedder, PrecomputedCodes | None]:  # fmt: skip
     if isinstance(precomputed, PrecomputedCodes):
-        n_captions = int(table.text_starts[-1])
-        precomputed.check(len(table.text_starts) - 1, n_captions, source.name)
-        no_backbone, nothing = BackboneIdentity("none", "", 0), precomputed.embeddings(n_captions)
-        return Embedder(no_backbone, nothing, table, source.name), precomputed
-    if backbone is None:
-        raise ValueError(f"embeddings of {source.name} need a backbone")
+        nothing = precomputed.embeddings(int(table.text_starts[-1]))
+        return Embedder(BackboneIdentity("none", "", 0), nothing, table, source.name), precomputed
+    assert backbone is not None
     return Embedder(backbone, precomputed, table, source.name), None
 
 

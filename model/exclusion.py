@@ -76,16 +76,8 @@ class Query:
     """(n,) bool: the rows that may be returned; None for all."""
 
     def __post_init__(self) -> None:
-        m = len(self.code)
-        if len(self.weights) != len(self.off):
-            raise ValueError(
-                f"expected one weight for each of {len(self.off)} off dimensions; got "
-                f"{len(self.weights)}"
-            )
-        if len(set(self.off)) != len(self.off) or not all(0 <= j < m for j in self.off):
-            raise ValueError(f"off must be distinct dimensions in [0, {m}); got {self.off}")
-        if not 0 <= self.strictness <= 1:
-            raise ValueError(f"strictness must be in [0, 1]; got {self.strictness}")
+        assert len(self.weights) == len(self.off) == len(set(self.off))
+        assert all(0 <= j < len(self.code) for j in self.off) and 0 <= self.strictness <= 1
 
     @property
     def never(self) -> bool:
@@ -290,10 +282,6 @@ def search(codes: SparseCodes, query: Query, top: int = 24) -> Hits:
 
 def _sums(codes: SparseCodes, query: Query) -> np.ndarray:
     """Return the score of every row without regard to `never`: (n,) float32, -inf if filtered."""
-    if len(query.code) != codes.m:
-        raise ValueError(
-            f"the query has {len(query.code)} dimensions, but the codes have {codes.m}"
-        )
     factors = query.factors
     active = np.flatnonzero(factors)
     total = np.asarray(codes.by_dimension[:, active] @ factors[active])
