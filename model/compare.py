@@ -27,7 +27,7 @@ from sieve.model.evaluation.pairs import (
     label_concepts,
 )
 from sieve.model.evaluation.rules import Range, Rule, Space, unit
-from sieve.model.exclusion import PRESENCE_LIMIT, best, scores
+from sieve.model.exclusion import DEFAULT_STRICTNESS, Strictness, best, scores
 from sieve.model.hyperparameters import IMAGE, MODALITIES, TEXT
 from sieve.model.words.nouns import NounTable, bare_phrase, benchmark_nouns
 from sieve.model.words.text import lemma
@@ -156,12 +156,10 @@ def sparse_scores(
     engine: SearchEngine,
     query: EncodedQuery,
     off: tuple[int, ...] | None = None,
-    strictness: float = 1.0,
-    never: bool = False,
-    limit: float = PRESENCE_LIMIT,
+    strictness: Strictness = DEFAULT_STRICTNESS,
 ) -> np.ndarray:
     """Score every item by its code, as `SearchEngine.search` does: (n,) float32."""
-    return scores(engine.image_codes, engine.question(query, off, strictness, never, limit))
+    return scores(engine.image_codes, engine.question(query, off, strictness))
 
 
 def shown_rows(total: np.ndarray, top: int) -> list[int]:

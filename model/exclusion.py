@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
 
+NEVER = "never"
 PRESENCE_LIMIT = 0.5
 """Default probability from which `never` hides an image: see `sieve.model.dimensions.presence`."""
 MIN_EVIDENCE = 0.6
@@ -35,6 +36,29 @@ RowFilter = Callable[[csr_array, np.ndarray], np.ndarray]
 """Codes of rows, (r, m), and their row numbers, (r,) int64 → which ones are left out, (r,) bool.
 
 See `sieve.model.dimensions.presence`."""
+
+
+class Strictness(NamedTuple):
+    """How strongly off dimensions count, as users choose it."""
+
+    value: float = 1.0
+    """s in [0, 1]"""
+    never: bool = False
+    """Also hide items that probably have something that is off."""
+    limit: float = PRESENCE_LIMIT
+    """Probability from which `never` hides an item, in (0, 1]."""
+
+    def __str__(self) -> str:
+        if not self.never:
+            return f"{self.value:g}"
+        return NEVER if self.limit == PRESENCE_LIMIT else f"{NEVER}:{self.limit:g}"
+
+    def as_json(self) -> float | str:
+        """Return the number, or "never", or "never:0.35" for a limit of 0.35."""
+        return str(self) if self.never else self.value
+
+
+DEFAULT_STRICTNESS = Strictness()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from sieve.model.codes import encode_codes
 from sieve.model.collection import file_sha256
 from sieve.model.dimensions.statistics import live_shares
 from sieve.model.engine import Result, SearchEngine
+from sieve.model.exclusion import Strictness
 from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.training.validation import recall_of_split
 from sieve.model.words.nouns import benchmark_nouns
@@ -86,7 +87,7 @@ def test_exclusion_keeps_a_and_drops_b(engine: SearchEngine) -> None:
         found = [
             engine.search(query, off=(), top=10).results,
             engine.search(query, top=10).results,
-            engine.search(query, never=True, top=10).results,
+            engine.search(query, strictness=Strictness(never=True), top=10).results,
         ]
         with_a.append([share(results, wanted) for results in found])
         with_b.append([share(results, unwanted) for results in found])

@@ -241,8 +241,7 @@ class CompareHandlers:
         query: EncodedQuery,
         off: tuple[int, ...],
     ) -> Column:
-        settings = (off, request.strictness, request.never, request.limit)
-        scores = comparison.sparse_scores(engine, query, *settings)
+        scores = comparison.sparse_scores(engine, query, off, request.level)
         trained = self._trained(engine.checkpoint, engine.collection)
         return Column(f"Sparse · {name}", self._describe_off(engine, off, request), scores, trained)
 
