@@ -23,8 +23,7 @@ from sieve.model.evaluation.pairs import (
     Concepts,
     PairCriteria,
     TrackName,
-    caption_concepts,
-    label_concepts,
+    track_concepts,
 )
 from sieve.model.evaluation.rules import Range, Rule, Space, unit
 from sieve.model.exclusion import DEFAULT_STRICTNESS, Strictness, best, scores
@@ -210,10 +209,7 @@ class Measures(NamedTuple):
 
 def load_concepts(collection: Collection, track: TrackName) -> Concepts:
     """Return which items show which concepts; raise a ValueError if a track has no data."""
-    nouns = benchmark_nouns()
-    if track == "label":
-        return label_concepts(collection, nouns, PairCriteria())
-    return caption_concepts(collection, nouns)
+    return track_concepts(collection, track, benchmark_nouns(), PairCriteria())
 
 
 def find_concept(text: str, names: tuple[str, ...], nouns: NounTable | None = None) -> str:
