@@ -128,10 +128,7 @@ Whole = Annotated[int, BeforeValidator(lambda value, info: read_whole(str(info.f
 
 def read_limit(value: Any) -> float:
     """Return the probability from which `never` hides items, given as a number or its digits."""
-    try:
-        limit = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        limit = math.nan
+    limit = _as_float(value)
     if not 0 < limit <= 1:
         raise ValueError(
             f"the limit of {NEVER} must be a number above 0 and at most 1, as in {NEVER}:0.35; "
@@ -145,14 +142,18 @@ def read_strictness(value: Any) -> Strictness:
     if isinstance(value, str) and value.partition(":")[0] == NEVER:
         _, colon, limit = value.partition(":")
         return Strictness(never=True, limit=read_limit(limit) if colon else PRESENCE_LIMIT)
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+    number = _as_float(value)
     if not 0 <= number <= 1:
         got = short_repr(value)
         raise ValueError(f"strictness must be a number from 0 to 1, or {NEVER}; got {got}")
     return Strictness(number)
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def read_off(value: Any) -> tuple[int, ...]:

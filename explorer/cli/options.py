@@ -70,7 +70,6 @@ CheckpointName = Annotated[
     ),
 ]
 File = Annotated[Path | None, arg(metavar="PATH")]
-OutputFile = Annotated[Path, arg(aliases=["-o"], metavar="PATH", help="Overwritten if it exists.")]
 Count = Annotated[int | None, arg(metavar="INT")]
 Workers = Annotated[Count, arg(help="Worker processes; by default one per core.")]
 Device = Annotated[Literal["auto", "cuda", "mps", "cpu"], arg(help="Device of the backbone.")]
