@@ -84,8 +84,8 @@ def prepare(
         If the disk is full or not writable, or another process prepares the same collection.
     ValueError
         If no record can be used; if more than 5 % of the records are bad or of the rows malformed;
-        if `precomputed` does not match the source; if a backbone embedding is not finite; or if
-        only a backbone's identity is given but the backbone has to run.
+        if a backbone embedding is not finite; or if only a backbone's identity is given but the
+        backbone has to run.
     """
     with report_full_disk(out.parent), report_killed_decoder(), WorkDir.acquire(out) as work:
         table = read_records(source, work.records)

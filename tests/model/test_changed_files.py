@@ -135,18 +135,19 @@ from pathlib import Path
 from sieve.data_prep.precomputed import PrecomputedEmbeddings
 from sieve.explorer.cli import main
 folder, out = Path(sys.argv[1]), sys.argv[2]
-check = PrecomputedEmbeddings.check
-def checked(*given):
+sha256 = PrecomputedEmbeddings.sha256
+def truncated(known):
     os.truncate(folder / "text_features.npy", 200)  # as a copy that is still being written
-    return check(*given)
-PrecomputedEmbeddings.check = checked
+    return sha256(known)
+PrecomputedEmbeddings.sha256 = truncated
 main(["prepare", "embeddings", str(folder), "--backbone", "my-lab/own", "--out", out])
 """
 TRUNCATED_TRAINING = """
 import os, sys
 from pathlib import Path
 from sieve.model.collection import Collection
-from sieve.model.training import TrainingConfig, train
+from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.training.trainer import train
 folder = Path(sys.argv[1])
 config = TrainingConfig(m=64, k=8, epochs=20, batch_size=32, n_words=8)
 def on_step(report):
