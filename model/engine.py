@@ -43,7 +43,7 @@ from sieve.model.dimensions.statistics import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.encoded_query import EncodedQuery, QueryBuilder, list_active
-from sieve.model.exclusion import PRESENCE_LIMIT, Query, off_weights
+from sieve.model.exclusion import PRESENCE_LIMIT, Query, never_filter, off_weights
 from sieve.model.hyperparameters import IMAGE
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
@@ -461,7 +461,8 @@ class SearchEngine:
         if not 0 < limit <= 1:
             raise ValueError(f"limit must be a probability above 0 and at most 1; got {limit}")
         wanted = np.maximum(pushing.factors, 0)
-        return replace(pushing, hides=self.excluded(query, off).filter(limit, wanted))
+        probabilities = self.excluded(query, off).probabilities
+        return replace(pushing, hides=never_filter(probabilities, limit, wanted))
 
     def excluded(self, query: EncodedQuery, off: tuple[int, ...]) -> ExcludedConcepts:
         """Return the phrases and concepts that off dimensions exclude: see `PresenceModel`."""
