@@ -38,7 +38,7 @@ from sieve.model.dimensions.table import rename_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.encoded_query import EncodedQuery, QueryBuilder, list_active
-from sieve.model.exclusion import DEFAULT_STRICTNESS, Query, Strictness, off_weights
+from sieve.model.exclusion import DEFAULT_STRICTNESS, Query, Strictness, never_filter, off_weights
 from sieve.model.hyperparameters import IMAGE
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
@@ -447,8 +447,8 @@ class SearchEngine:
         if not strictness.never:
             return pushing
         wanted = np.maximum(pushing.factors, 0)
-        hides = self.excluded(query, off).filter(strictness.limit, wanted)
-        return replace(pushing, hides=hides)
+        probabilities = self.excluded(query, off).probabilities
+        return replace(pushing, hides=never_filter(probabilities, strictness.limit, wanted))
 
     def excluded(self, query: EncodedQuery, off: tuple[int, ...]) -> ExcludedConcepts:
         """Return the phrases and concepts that off dimensions exclude: see `PresenceModel`."""

@@ -33,9 +33,7 @@ _OVERSAMPLING = 8
 
 
 RowFilter = Callable[[csr_array, np.ndarray], np.ndarray]
-"""Codes of rows, (r, m), and their row numbers, (r,) int64 → which ones are left out, (r,) bool.
-
-See `sieve.model.dimensions.presence`."""
+"""Codes of rows, (r, m), and their row numbers, (r,) int64 → which ones are left out, (r,) bool."""
 
 
 class Strictness(NamedTuple):
@@ -119,6 +117,32 @@ class Query:
         factors = self.code.astype(np.float32)
         factors[list(self.off)] = -np.float32(self.push) * np.array(self.weights, np.float32)
         return factors
+
+
+def never_filter(
+    probabilities: Callable[[csr_array, np.ndarray], np.ndarray], limit: float, wanted: np.ndarray
+) -> RowFilter:
+    """Return the filter of `never`.
+
+    It hides the rows that probably have something that is off, and those that have no dimension of
+    A, which would fill the ranking if many are hidden.
+
+    Parameters
+    ----------
+    probabilities : callable
+        Codes of rows, (r, m), and their row numbers → (r, p), the probability of each concept that
+        is off: see `sieve.model.dimensions.presence`.
+    limit : float
+        Probability from which a row is hidden, in (0, 1].
+    wanted : (m,) float32
+        Code of A without what is off.
+    """
+
+    def hides(codes: csr_array, rows: np.ndarray) -> np.ndarray:
+        unwanted = np.asarray(codes @ wanted).ravel() == 0
+        return (probabilities(codes, rows) >= limit).any(axis=1) | unwanted
+
+    return hides
 
 
 class Hits(NamedTuple):

@@ -34,7 +34,7 @@ from sieve.explorer.serialize import (
     results_view,
     terms_json,
 )
-from sieve.explorer.uploads import MAX_BYTES, Uploads
+from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import Dimension, ViewState, Where, read_link, write_link
 from sieve.model.checkpoint_choice import CheckpointChoice, explain_choice
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
@@ -127,7 +127,6 @@ class SearchHandlers:
             "dimensions": self.engine.image_codes.m,
             "thumbnails": THUMBNAILS,
             "plotly": PLOTLY,
-            "upload_bytes": MAX_BYTES,
             "aspect": self._aspect,
             "examples": self._examples,
             "can": asdict(self.engine.can) | (_NO_UPLOADS if self.public else {}),
