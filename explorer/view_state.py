@@ -14,7 +14,7 @@ from itertools import filterfalse
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
-from pydantic import AfterValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.json_validation import (
@@ -43,7 +43,7 @@ ItemId = Annotated[str, Field(pattern="^([0-9a-f]{16})?$")]
 Dimension = Annotated[int, PlainValidator(read_dimension)]
 Where = Annotated[Text, AfterValidator(lambda text: str(ItemFilter.parse(text)))]
 """A filter of items as `ItemFilter` prints it."""
-Off = Annotated[tuple[int, ...], PlainValidator(read_off)]
+Off = Annotated[tuple[int, ...], BeforeValidator(read_off)]
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ Matplotlib is not imported here: only drawing needs it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.json_validation import (
@@ -130,6 +130,9 @@ class Row:
         return read_strictness(self.strictness)
 
 
+_ROWS = TypeAdapter(tuple[Row, ...])
+
+
 @dataclass(frozen=True, config=_STRICT)
 class Recipe:
     """Content and appearance of a figure; immutable and validated."""
@@ -189,15 +192,7 @@ class Recipe:
 
     def as_json(self) -> dict[str, Any]:
         """Return all fields as JSON-compatible types, the inverse of `from_json`."""
-        defaults = {field.name: field.default for field in fields(Row)}
-        rows = [
-            {
-                name: list(value) if isinstance(value, tuple) else value
-                for name, value in asdict(row).items()
-                if value != defaults[name]
-            }
-            for row in self.rows
-        ]
+        rows = _ROWS.dump_python(self.rows, mode="json", exclude_defaults=True)
         names = self.names and {str(j): name for j, name in sorted(self.names.items())}
         return asdict(self) | {"rows": rows, "marks": list(self.marks), "names": names}
 

@@ -29,11 +29,11 @@ TrackName = Literal["label", "caption"]
 TRACKS: tuple[TrackName, ...] = ("label", "caption")
 
 
-def tracks_of(collection: Collection) -> tuple[TrackName, ...]:
-    """Return the tracks that a collection has data for; a ValueError if there are none."""
+def tracks_of(collection: Collection, required: bool = True) -> tuple[TrackName, ...]:
+    """Return the tracks that a collection has data for; a ValueError if one is required."""
     has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
     tracks: tuple[TrackName, ...] = tuple(track for track in TRACKS if has[track])
-    if not tracks:
+    if required and not tracks:
         raise ValueError(f"collection {collection.name} has neither labels nor captions")
     return tracks
 
