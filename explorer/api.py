@@ -111,16 +111,8 @@ def add_api(
         if not isinstance(copies, bool):
             raise ValueError(f"copies must be true or false; got {short_repr(copies)}")
         dimensions = None if off is None else read_off(off)
-        outcome = engine.search(
-            query,
-            dimensions,
-            level.value,
-            level.never,
-            number,
-            fold=not copies,
-            limit=level.limit,
-            where=check_text("where", where, MAX_TEXT_CHARACTERS),
-        )
+        filtered = check_text("where", where, MAX_TEXT_CHARACTERS)
+        outcome = engine.search(query, dimensions, level, number, fold=not copies, where=filtered)
         return search_report(query, outcome)
 
     @_raise_gradio_errors

@@ -22,7 +22,6 @@ from pydantic.dataclasses import dataclass
 from sieve.explorer.json_validation import (
     MAX_OFF,
     Line,
-    Strictness,
     check_choice,
     parse_json,
     read_number,
@@ -30,6 +29,7 @@ from sieve.explorer.json_validation import (
     validate,
 )
 from sieve.explorer.view_state import Dimension, ItemId, Off, Where
+from sieve.model.exclusion import Strictness
 
 CM_PER_INCH = 2.54
 WIDTHS = {"one column": 8.46, "two columns": 17.78}

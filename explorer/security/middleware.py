@@ -255,7 +255,7 @@ class RouteAllowList:
 
     async def _call(self, request: RequestInfo, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a call of the page or the API, and pass it on."""
-        body = await request_checks.read_body(receive)
+        body = await Request(scope, receive).body()
         if not _MCP.fullmatch(request.path):
             self._check_arguments(request.path, await request_checks.read_call(body))
             await self.unfetched.sweep()

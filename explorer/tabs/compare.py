@@ -26,7 +26,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import list_fitting
 from sieve.model.collection import Collection
 from sieve.model.engine import EncodedQuery, SearchEngine
-from sieve.model.evaluation import TRACKS, TrackName
+from sieve.model.evaluation.pairs import TRACKS, TrackName
 from sieve.model.hyperparameters import IMAGE
 from sieve.model.set_difference import MIN_ITEMS, compare_sets
 from sieve.model.words.nouns import benchmark_nouns
@@ -241,8 +241,7 @@ class CompareHandlers:
         query: EncodedQuery,
         off: tuple[int, ...],
     ) -> Column:
-        settings = (off, request.strictness, request.never, request.limit)
-        scores = comparison.sparse_scores(engine, query, *settings)
+        scores = comparison.sparse_scores(engine, query, off, request.level)
         trained = self._trained(engine.checkpoint, engine.collection)
         return Column(f"Sparse · {name}", self._describe_off(engine, off, request), scores, trained)
 

@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
 from sieve.explorer.downloads import codes_command, download, results_bytes
-from sieve.explorer.json_validation import Line, Strictness, check_text, validate
+from sieve.explorer.json_validation import Line, check_text, validate
 from sieve.explorer.security.middleware import PLOTLY, THUMBNAILS
 from sieve.explorer.serialize import (
     active_facets,
@@ -179,7 +179,7 @@ class SearchHandlers:
         """Return the current results as a file of the requested `kind`."""
         request = validate(SearchRequest, payload, "a view")
         query, outcome = self._search(request)
-        strictness = Strictness(request.strictness, request.never, request.limit).as_json()
+        strictness = request.level.as_json()
         data = results_bytes(self.engine, query, outcome, strictness, request.kind)
         return download("results", request.kind, data)
 
@@ -188,8 +188,7 @@ class SearchHandlers:
         return query, self._results(state, query, N_RESULTS)
 
     def _results(self, state: SearchRequest, query: EncodedQuery, top: int) -> SearchOutcome:
-        settings = (state.off, state.strictness, state.never, top)
-        return self.engine.search(query, *settings, limit=state.limit, where=state.where)
+        return self.engine.search(query, state.off, state.level, top, where=state.where)
 
     def encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
         """Encode a query, or reuse a cached one; `upload` is the key of an uploaded image."""
