@@ -40,6 +40,7 @@ from fastapi.exceptions import RequestValidationError  # noqa: E402
 from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
 
+from sieve.explorer import figures  # noqa: E402
 from sieve.explorer.annotations import import_export  # noqa: E402
 from sieve.explorer.api import add_api  # noqa: E402
 from sieve.explorer.checkpoint_report import CheckpointReporter  # noqa: E402
@@ -72,12 +73,13 @@ log = logging.getLogger(__name__)
 STYLE = Path(__file__).parent / "theme.css"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PORTS_TRIED = 100
-LIMITS = {
-    "presence": PRESENCE_LIMIT,
+PAGE_SETTINGS = {
+    "presence_limit": PRESENCE_LIMIT,
     "upload_bytes": MAX_UPLOAD_BYTES,
     "import_bytes": import_export.MAX_BYTES,
+    "figure": {"defaults": figures.DEFAULTS, "styles": figures.STYLES, "rows": figures.MAX_ROWS},
 }
-"""Limits and defaults of the server that the page needs."""
+"""Limits and defaults of the server that the page needs too."""
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 _POLL_SECONDS = 0.3
@@ -242,7 +244,7 @@ def start(
         ssr_mode=False,
         state_session_capacity=100,
         theme=Base(font=_SYSTEM_FONTS, font_mono=_MONO_FONTS),
-        head=page_head(STYLE, LIMITS),
+        head=page_head(STYLE, PAGE_SETTINGS),
     )
     if not installed or app.app.middleware_stack is not installed[0]:
         app.close(verbose=False)

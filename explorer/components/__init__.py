@@ -76,14 +76,15 @@ def _named(
     return call
 
 
-def page_head(style: Path, limits: Mapping[str, float]) -> str:
+def page_head(style: Path, settings: Mapping[str, Any]) -> str:
     """Return the head of the page; styles come first, to avoid unstyled content.
 
-    `limits` are the server's limits and defaults by name; scripts read them as `Sieve.LIMITS`.
+    `settings` are limits and defaults of the server, as JSON; scripts read them from
+    `Sieve.SETTINGS`.
     """
     styles = "\n".join(path.read_text("utf-8") for path in sorted(FOLDER.glob("*.css")))
     scripts = [(FOLDER / name).read_text("utf-8") for name in SHARED]
-    script = "\n".join([f"window.sieveLimits = {json.dumps(limits)};", *scripts])
+    script = "\n".join([f"window.sieveSettings = {json.dumps(settings)};", *scripts])
     # Nested under a doubled class, our rules outweigh Gradio's resets of buttons and headings.
     css = f"{style.read_text('utf-8')}\n.gradio-container.gradio-container {{\n{styles}\n}}"
     return f"<style>{css}</style><script>{script}</script>"

@@ -16,8 +16,8 @@ window.Sieve ??= (() => {
     for (const listener of heard.get(name) ?? []) listener(data);
   }
 
-  const LIMITS = window.sieveLimits;
-  const EMPTY_QUERY = { q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false, limit: LIMITS.presence };
+  const SETTINGS = window.sieveSettings;
+  const EMPTY_QUERY = { q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false, limit: SETTINGS.presence_limit };
   const viewState = {
     ...EMPTY_QUERY, where: "",
     compare: false, tab: "search", dimension: null,
@@ -375,7 +375,7 @@ window.Sieve ??= (() => {
   const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.file || item.id;
 
   return {
-    LIMITS, EMPTY_QUERY, on, emit, viewState, search, searchTerms, addTerm, writeTerm, previews, refuse, clear, change, hasQuery, hasUpload, query, sameQuery, open, connect, showTab, showDimension,
+    SETTINGS, EMPTY_QUERY, on, emit, viewState, search, searchTerms, addTerm, writeTerm, previews, refuse, clear, change, hasQuery, hasUpload, query, sameQuery, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
     el, parts, image, thumbnail, titleOf, bar, rated, isGuess, nameNode, dimensionLink, definition, openItem, same,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and the results are mounted

@@ -197,6 +197,11 @@ class Recipe:
         return asdict(self) | {"rows": rows, "marks": list(self.marks), "names": names}
 
 
+_IDENTITY = {"collection", "rows", "collection_sha256", "checkpoint", "version"}
+DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.name not in _IDENTITY}
+"""Appearance of a figure if a recipe does not say otherwise."""
+
+
 def _styled(given: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a recipe, with those of its style as defaults."""
     if "style" not in given:
