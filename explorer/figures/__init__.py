@@ -12,7 +12,7 @@ Matplotlib is not imported here: only drawing needs it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
