@@ -18,7 +18,7 @@ from anyio import CapacityLimiter, to_thread
 if TYPE_CHECKING:
     from gradio.queueing import Queue
 
-BUSY = {"error": "Sieve is busy with other requests; try again in a moment", "busy": True}
+BUSY = {"error": "Sieve is busy with other requests; try again in a moment.", "busy": True}
 """Response to a request that was not run, because too many others were waiting."""
 MAX_UNFETCHED = 32
 """Maximum number of API responses that are stored until they are fetched."""
