@@ -20,7 +20,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import checkpoint_folders
 from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.explain import encode_occluded
-from sieve.model.set_difference import compare_sets, strongest_items
+from sieve.model.set_difference import compare_sets, set_title, strongest_items
 from sieve.model.words.nouns import benchmark_nouns, mentions
 
 Encode = Callable[[str, str, str], "EncodedQuery"]
@@ -252,7 +252,7 @@ def _difference_rows(
 ) -> list[Content]:
     """Return a row for each of the concepts that distinguish two sets most."""
     found = compare_sets(engine, *sets)
-    left, right = _set_name(sets[0]), _set_name(sets[1] or "all others")
+    left, right = set_title(sets[0]), set_title(sets[1]) or "all others"
     content = []
     for one in found.significant.head(row.concepts).to_dict("records"):
         is_left = one["left_rate"] > one["right_rate"]
@@ -279,11 +279,6 @@ def _difference_rows(
     if not content:
         raise ValueError(f"no concept distinguishes {left} from {right} significantly")
     return content
-
-
-def _set_name(text: str) -> str:
-    """Return how a set is called in print: dog for label:dog, split test for split:test."""
-    return text.replace("label:", "").replace("caption:", "").replace(":", " ").strip()
 
 
 def _values(engine: SearchEngine, concept: int) -> list[float]:
