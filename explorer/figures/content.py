@@ -26,6 +26,8 @@ from sieve.model.words.nouns import benchmark_nouns, mentions
 Encode = Callable[[str, str, str], "EncodedQuery"]
 """Encodes a text, an excluded text and an item id as a query."""
 
+PUSHED_AWAY = "pushed away"
+"""How a row excludes by default; said only where other rows exclude in another way."""
 _MAX_NAMES = 4
 """Maximum number of names of off concepts in a label; the others are counted."""
 
@@ -185,6 +187,11 @@ def figure_content(
                 listed = row.dimensions or (() if row.dimension is None else (row.dimension,))
                 drawn = [_dimension_row(engine, j, recipe.columns, names) for j in listed]
         content += [one._replace(number=number - 1) for one in drawn]
+    if len({row.strictness for row in content if row.strictness}) > 1:  # so that rows differ
+        content = [
+            row._replace(small=(*row.small, PUSHED_AWAY)) if row.strictness == Strictness() else row
+            for row in content
+        ]
     return (
         tuple(_located(engine, row) for row in content) if recipe.needs_regions else tuple(content)
     )
@@ -256,7 +263,7 @@ def _difference_rows(
     content = []
     for one in found.significant.head(row.concepts).to_dict("records"):
         is_left = one["left_rate"] > one["right_rate"]
-        rates = (f"{one['left_rate']:.0%} of {left}", f"{one['right_rate']:.0%} of {right}")
+        rates = (f"{left}: {one['left_rate']:.0%}", f"{right}: {one['right_rate']:.0%}")
         concept, rows = int(one["concept"]), found.left if is_left else found.right
         value = _values(engine, concept)
         tiles = [
@@ -306,16 +313,17 @@ def _dimension_row(
     )
     small = (f"dimension {dimension}", *([] if tested is None else [f"name AUC {tested:.2f}"]))
     (concept,) = engine.concepts.grouped([dimension])
-    return Content(names(dimension), "", small, None, tuple(tiles), (dimension,), concept=concept)
+    title = names(dimension).removeprefix(f"#{dimension}, ")  # the small print has the number
+    return Content(title, "", small, None, tuple(tiles), (dimension,), concept=concept)
 
 
 def describe_level(level: Strictness) -> str:
     """Describe how a row excludes; empty for the default, to push away."""
     if level.never:
-        return f"never, from {level.limit:.0%}"
+        return f"never, P ≥ {level.limit:.0%}"
     if level.value == 0:
         return "ignored"
-    return f"pushed away at {level.value:.0%}" if level.value < 1 else ""
+    return f"{PUSHED_AWAY} at {level.value:.0%}" if level.value < 1 else ""
 
 
 def _names(names: Iterable[str]) -> str:
