@@ -214,9 +214,9 @@ find("[data-filter]").addEventListener("click", () => {
 });
 find("[data-compare]").addEventListener("click", () => {
   Sieve.setTabText("compare", Sieve.pack({ ...Sieve.unpack(viewState.versus), set: selected, other: "" }));
+  emit("show-sets", selected);
   emit("versus", viewState.versus);
   Sieve.showTab("compare", { push: true });
-  emit("show-sets", selected);
 });
 
 colour.addEventListener("change", () => emit("colouring", colour.value.trim(), { keep: false }));

@@ -6,6 +6,7 @@ const { left, right } = form.elements;
 const [fault, summary, table, examples] = [".sv-fault", ".sv-sets-summary", ".sv-scroll-x", ".sv-try-examples"].map(find);
 const KEYS = ["set", "other"];
 let asked = { left: "", right: "" };
+let wanted = false; // whether to scroll to the answer, which is below the other comparison
 
 const ask = Sieve.latest(server.sieve_difference, show);
 function compare(sets, { save = true } = {}) {
@@ -45,6 +46,8 @@ function show(answer) {
     heads[at + 4].textContent = `strongest in ${name}`;
   }
   find("tbody").replaceChildren(...answer.concepts.map(rowOf));
+  if (wanted) element.scrollIntoView({ block: "start" });
+  wanted = false;
 }
 const rate = (value, kind) => el("td", { class: "sv-amount" }, el("span", {}, percent(value)), Sieve.bar(`sv-mini ${kind}`, value));
 const points = (value) => `${value < 0 ? "−" : "+"}${Math.round(Math.abs(value) * 100)}`;
@@ -76,5 +79,5 @@ on("versus", (text) => {
   if (now.set && (now.set !== asked.left || (now.other ?? "") !== asked.right)) compare({ left: now.set, right: now.other ?? "" }, { save: false });
 });
 on("tab", offer);
-on("show-sets", () => { requestAnimationFrame(() => element.scrollIntoView({ block: "start" })); });
+on("show-sets", () => { wanted = true; });
 offer();
