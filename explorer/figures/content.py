@@ -313,8 +313,7 @@ def _dimension_row(
     )
     small = (f"dimension {dimension}", *([] if tested is None else [f"name AUC {tested:.2f}"]))
     (concept,) = engine.concepts.grouped([dimension])
-    title = names(dimension).removeprefix(f"#{dimension}, ")  # the small print has the number
-    return Content(title, "", small, None, tuple(tiles), (dimension,), concept=concept)
+    return Content(names(dimension), "", small, None, tuple(tiles), (dimension,), concept=concept)
 
 
 def describe_level(level: Strictness) -> str:

@@ -155,6 +155,9 @@ def _label(row: Content, recipe: Recipe, face: FontMetrics, width: float, above:
     room = min(0.26 * width, max(0.19 * width, 1.0))
     small = row.small if "names" in recipe.marks else ()
     title = row.title if row.image is None else "like this"
+    for j in row.dimensions:
+        if f"dimension {j}" in small:
+            title = title.removeprefix(f"#{j}, ")
     without = f"without {row.without}" if row.without else ""
     if above:
         room = width - recipe.columns / GRID

@@ -50,7 +50,7 @@ def test_rows_equal_the_results_of_the_engine(tiny_engine) -> None:
     rows = [{"dimension": j}, {"image": item, "strictness": "never", "off": [j]},
             {"query": "a circle", "off": []}]  # fmt: skip
     by_dimension, by_image, by_words = figure_content(tiny_engine, recipe(rows=rows))
-    assert by_dimension.title == tiny_engine.name_of(j).removeprefix(f"#{j}, ")
+    assert by_dimension.title == tiny_engine.name_of(j)
     top = [example.row for example in tiny_engine.dimension(j).top_images[:5]]
     assert [tile.row for tile in by_dimension.tiles] == top
     found = tiny_engine.search(tiny_engine.encode(item=item), (j,), never=True, top=5)
