@@ -47,16 +47,6 @@ class PrecomputedEmbeddings:
     """(c, d): one row for each caption: those of the first record, then of the second, and so on.
     If None, the backbone embeds the captions."""
 
-    def check(self, n_records: int, n_captions: int, width: int, source: str) -> None:
-        """Raise ValueError if a shape differs from (records, width) or (captions, width)."""
-        expected = (("record", self.images, n_records), ("caption", self.texts, n_captions))
-        for what, rows, count in expected:
-            if rows is not None and tuple(rows.shape) != (count, width):
-                raise ValueError(
-                    f"precomputed embeddings have shape {tuple(rows.shape)}, expected "
-                    f"{(count, width)}: one row per {what} of {source}"
-                )
-
     def sha256(self) -> str:
         """Return a hash of both arrays."""
         digest = hashlib.sha256()
@@ -133,13 +123,6 @@ class PrecomputedCodes:
         return PrecomputedEmbeddings(
             np.empty((self.images.n, 0), np.float16), np.empty((n_captions, 0), np.float16)
         )
-
-    def check(self, n_records: int, n_captions: int, source: str) -> None:
-        """Raise ValueError if the number of rows differs from that of the records or captions."""
-        expected = (("images", self.images, n_records), ("captions", self.texts, n_captions))
-        for what, codes, count in expected:
-            if codes is not None and codes.n != count:
-                raise ValueError(f"got codes of {codes.n:,} {what}, but {source} has {count:,}")
 
     def sha256(self) -> str:
         """Return a hash of codes, names, words and text encoder."""

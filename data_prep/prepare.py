@@ -84,8 +84,8 @@ def prepare(
         If the disk is full or not writable, or another process prepares the same collection.
     ValueError
         If no record can be used; if more than 5 % of the records are bad or of the rows malformed;
-        if `precomputed` does not match the source; if a backbone embedding is not finite; or if
-        only a backbone's identity is given but the backbone has to run.
+        if a backbone embedding is not finite; or if only a backbone's identity is given but the
+        backbone has to run.
     """
     with report_full_disk(out.parent), report_killed_decoder(), WorkDir.acquire(out) as work:
         table = read_records(source, work.records)
@@ -107,12 +107,9 @@ def _embedder(
     precomputed: PrecomputedEmbeddings | PrecomputedCodes | None,
 ) -> tuple[Embedder, PrecomputedCodes | None]:  # fmt: skip
     if isinstance(precomputed, PrecomputedCodes):
-        n_captions = int(table.text_starts[-1])
-        precomputed.check(len(table.text_starts) - 1, n_captions, source.name)
-        no_backbone, nothing = BackboneIdentity("none", "", 0), precomputed.embeddings(n_captions)
-        return Embedder(no_backbone, nothing, table, source.name), precomputed
-    if backbone is None:
-        raise ValueError(f"embeddings of {source.name} need a backbone")
+        nothing = precomputed.embeddings(int(table.text_starts[-1]))
+        return Embedder(BackboneIdentity("none", "", 0), nothing, table, source.name), precomputed
+    assert backbone is not None
     return Embedder(backbone, precomputed, table, source.name), None
 
 

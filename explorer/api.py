@@ -13,7 +13,11 @@ from gradio.data_classes import FileData
 from gradio.events import api
 from gradio.utils import get_upload_folder
 
-from sieve.explorer.concurrency import MAX_RESPONSE_BYTES
+from sieve.explorer.concurrency import (
+    FIGURE_CONCURRENCY,
+    MAX_RESPONSE_BYTES,
+    MODEL_CONCURRENCY,
+)
 from sieve.explorer.errors import one_line
 from sieve.explorer.figures import drawing
 from sieve.explorer.json_validation import (
@@ -107,16 +111,8 @@ def add_api(
         if not isinstance(copies, bool):
             raise ValueError(f"copies must be true or false; got {short_repr(copies)}")
         dimensions = None if off is None else read_off(off)
-        outcome = engine.search(
-            query,
-            dimensions,
-            level.value,
-            level.never,
-            number,
-            fold=not copies,
-            limit=level.limit,
-            where=check_text("where", where, MAX_TEXT_CHARACTERS),
-        )
+        filtered = check_text("where", where, MAX_TEXT_CHARACTERS)
+        outcome = engine.search(query, dimensions, level, number, fold=not copies, where=filtered)
         return search_report(query, outcome)
 
     @_raise_gradio_errors
@@ -206,15 +202,16 @@ def add_api(
         path = drawing.keep_file(name, drawn.data, folder)
         return FileData(path=str(path), orig_name=name, mime_type=drawing.MIME[kind])
 
-    api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
-    api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
+    model = {"concurrency_id": "model", "concurrency_limit": MODEL_CONCURRENCY}
+    api(encode, api_name="encode", **model)
+    api(search, api_name="search", **model)
     api(dimension, api_name="dimension")
-    api(facets, api_name="facets", concurrency_id="model", concurrency_limit=1)
-    api(difference, api_name="difference", concurrency_id="model", concurrency_limit=1)
+    api(facets, api_name="facets", **model)
+    api(difference, api_name="difference", **model)
     if not handlers.public:
-        api(regions, api_name="regions", concurrency_id="model", concurrency_limit=1)
+        api(regions, api_name="regions", **model)
         visibility = "undocumented" if mcp else "public"
-        limit = {"concurrency_id": "figure", "concurrency_limit": 1}
+        limit = {"concurrency_id": "figure", "concurrency_limit": FIGURE_CONCURRENCY}
         api(figure, api_name="figure", api_visibility=visibility, **limit)
 
 

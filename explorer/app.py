@@ -24,7 +24,7 @@ from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
-from sieve.explorer.uploads import MAX_BYTES, private_temp_dir
+from sieve.explorer.uploads import MAX_UPLOAD_BYTES, private_temp_dir
 
 # No data about what users explore leaves their machine.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -40,10 +40,18 @@ from fastapi.exceptions import RequestValidationError  # noqa: E402
 from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
 
+from sieve.explorer import figures  # noqa: E402
+from sieve.explorer.annotations import import_export  # noqa: E402
 from sieve.explorer.api import add_api  # noqa: E402
 from sieve.explorer.checkpoint_report import CheckpointReporter  # noqa: E402
 from sieve.explorer.components import component, page_head  # noqa: E402
-from sieve.explorer.concurrency import UnfetchedResponses, limit_memory_arenas  # noqa: E402
+from sieve.explorer.concurrency import (  # noqa: E402
+    API_CONCURRENCY,
+    API_THREADS,
+    MAX_WAITING,
+    UnfetchedResponses,
+    limit_memory_arenas,
+)
 from sieve.explorer.figures.drawing import figures_folder  # noqa: E402
 from sieve.explorer.security.access import Access  # noqa: E402
 from sieve.explorer.security.middleware import RouteAllowList, handle_exception  # noqa: E402
@@ -58,14 +66,20 @@ from sieve.explorer.tabs.train import TrainHandlers, train_tab  # noqa: E402
 from sieve.model.checkpoint_choice import explain_choice, find_checkpoint  # noqa: E402
 from sieve.model.collection import Collection  # noqa: E402
 from sieve.model.engine import SearchEngine  # noqa: E402
+from sieve.model.exclusion import PRESENCE_LIMIT  # noqa: E402
 
 log = logging.getLogger(__name__)
 
 STYLE = Path(__file__).parent / "theme.css"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PORTS_TRIED = 100
-API_THREADS = 8
-"""Threads for API calls; thumbnails and page components have other ones (`RequestLimiter`)."""
+PAGE_SETTINGS = {
+    "presence_limit": PRESENCE_LIMIT,
+    "upload_bytes": MAX_UPLOAD_BYTES,
+    "import_bytes": import_export.MAX_BYTES,
+    "figure": {"defaults": figures.DEFAULTS, "styles": figures.STYLES, "rows": figures.MAX_ROWS},
+}
+"""Limits and defaults of the server that the page needs too."""
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 _POLL_SECONDS = 0.3
@@ -131,7 +145,7 @@ def build_app(
         component("guide")
         add_api(handlers, regions, mcp=mcp)
     Thread(target=handlers.warm_up, daemon=True).start()
-    return app.queue(max_size=64, default_concurrency_limit=2)
+    return app.queue(max_size=MAX_WAITING, default_concurrency_limit=API_CONCURRENCY)
 
 
 def _tab(name: str) -> gr.Tab:
@@ -223,14 +237,14 @@ def start(
         show_error=False,
         footer_links=["api"],
         allowed_paths=[],
-        max_file_size=MAX_BYTES,
+        max_file_size=MAX_UPLOAD_BYTES,
         max_threads=API_THREADS,
         enable_monitoring=False,
         run_history=False,
         ssr_mode=False,
         state_session_capacity=100,
         theme=Base(font=_SYSTEM_FONTS, font_mono=_MONO_FONTS),
-        head=page_head(STYLE),
+        head=page_head(STYLE, PAGE_SETTINGS),
     )
     if not installed or app.app.middleware_stack is not installed[0]:
         app.close(verbose=False)

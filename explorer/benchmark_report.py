@@ -12,7 +12,9 @@ from markupsafe import Markup
 from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.images import read_thumbnail
 from sieve.explorer.downloads import csv_bytes, data_url
-from sieve.model.benchmark import FAILURE_KINDS, QUERIES, TRAINED, TRAINING_FREE
+from sieve.model.benchmark.failures import FAILURE_KINDS
+from sieve.model.benchmark.methods import TRAINED, TRAINING_FREE
+from sieve.model.benchmark.run import QUERIES
 from sieve.model.files import atomic_folder
 
 if TYPE_CHECKING:
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from sieve.model.benchmark import BenchmarkResult, ConfidenceInterval, MethodResult, TrackResult
+    from sieve.model.benchmark.results import (
+        BenchmarkResult,
+        ConfidenceInterval,
+        MethodResult,
+        TrackResult,
+    )
     from sieve.model.collection import Collection
 
 # Okabe and Ito's palette, safe for colour-blind readers; markers repeat the distinction.

@@ -18,6 +18,18 @@ from anyio import CapacityLimiter, to_thread
 if TYPE_CHECKING:
     from gradio.queueing import Queue
 
+COMPONENT_CONCURRENCY = 4
+"""Handlers that run at a time, for each component of the page."""
+MODEL_CONCURRENCY = 1
+"""API calls that run at a time, of those that encode or score: they use all cores."""
+FIGURE_CONCURRENCY = 1
+"""API calls that draw a figure at a time."""
+API_CONCURRENCY = 2
+"""Calls that run at a time, of each other API endpoint."""
+API_THREADS = 8
+"""Threads for API calls; thumbnails and page components have other ones (`RequestLimiter`)."""
+MAX_WAITING = 64
+"""Requests that wait for a component, or for the API; further ones are refused."""
 BUSY = {"error": "Sieve is busy with other requests; try again in a moment.", "busy": True}
 """Response to a request that was not run, because too many others were waiting."""
 MAX_UNFETCHED = 32
@@ -44,7 +56,12 @@ class RequestLimiter:
     never interrupted.
     """
 
-    def __init__(self, max_concurrent: int = 4, max_waiting: int = 64, timeout: float = 10) -> None:
+    def __init__(
+        self,
+        max_concurrent: int = COMPONENT_CONCURRENCY,
+        max_waiting: int = MAX_WAITING,
+        timeout: float = 10,
+    ) -> None:
         self.max_concurrent, self.timeout = max_concurrent, timeout
         self._capacity = max_concurrent + max_waiting
         self._semaphore = asyncio.Semaphore(max_concurrent)

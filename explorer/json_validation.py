@@ -9,12 +9,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from sieve.data_prep.captions.caption_text import tidy
-from sieve.model.exclusion import PRESENCE_LIMIT
+from sieve.model.exclusion import NEVER, PRESENCE_LIMIT, Strictness
 from sieve.model.files import expectation
 
 T = TypeVar("T")
@@ -23,7 +23,6 @@ MAX_TEXT = 1000
 """Maximum length of a text field, in characters."""
 MAX_OFF = 4096
 """Maximum number of dimensions that are off."""
-NEVER = "never"
 _MAX_REPR = 60
 
 
@@ -114,32 +113,9 @@ Whole = Annotated[int, BeforeValidator(lambda value, info: read_whole(str(info.f
 """A field with a whole number, as from `read_whole`."""
 
 
-class Strictness(NamedTuple):
-    """How strongly off dimensions count."""
-
-    value: float = 1.0
-    """s in [0, 1]"""
-    never: bool = False
-    """Also hide items that probably have something that is off."""
-    limit: float = PRESENCE_LIMIT
-    """Probability from which `never` hides an item, in (0, 1]."""
-
-    def __str__(self) -> str:
-        if not self.never:
-            return f"{self.value:g}"
-        return NEVER if self.limit == PRESENCE_LIMIT else f"{NEVER}:{self.limit:g}"
-
-    def as_json(self) -> float | str:
-        """Return the number, or "never", or "never:0.35" for a limit of 0.35."""
-        return str(self) if self.never else self.value
-
-
 def read_limit(value: Any) -> float:
     """Return the probability from which `never` hides items, given as a number or its digits."""
-    try:
-        limit = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        limit = math.nan
+    limit = _as_float(value)
     if not 0 < limit <= 1:
         raise ValueError(
             f"the limit of {NEVER} must be a number above 0 and at most 1, as in {NEVER}:0.35; "
@@ -153,14 +129,18 @@ def read_strictness(value: Any) -> Strictness:
     if isinstance(value, str) and value.partition(":")[0] == NEVER:
         _, colon, limit = value.partition(":")
         return Strictness(never=True, limit=read_limit(limit) if colon else PRESENCE_LIMIT)
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+    number = _as_float(value)
     if not 0 <= number <= 1:
         got = short_repr(value)
         raise ValueError(f"strictness must be a number from 0 to 1, or {NEVER}; got {got}")
     return Strictness(number)
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def read_off(value: Any) -> tuple[int, ...]:

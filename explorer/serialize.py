@@ -24,7 +24,7 @@ from sieve.model.checkpoint import TRAINING, Checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import numbered
-from sieve.model.dimensions import DimensionPage
+from sieve.model.dimensions.page import DimensionPage
 from sieve.model.encoded_query import by_concept
 from sieve.model.engine import EncodedQuery, Result, SearchEngine, SearchOutcome
 from sieve.model.explain import ConceptRegion, ItemComparison, Part

@@ -24,7 +24,7 @@ from sieve.data_prep.images import load_image
 from sieve.explorer.downloads import data_url
 from sieve.model.collection import file_sha256
 
-MAX_BYTES = 20 * 2**20
+MAX_UPLOAD_BYTES = 20 * 2**20
 MAX_WAITING = 64
 """Maximum number of uploaded files that were not read yet."""
 WAITING_SECONDS = 600.0

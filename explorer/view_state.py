@@ -14,12 +14,11 @@ from itertools import filterfalse
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
-from pydantic import AfterValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.json_validation import (
     Storable,
-    Strictness,
     read_dimension,
     read_limit,
     read_off,
@@ -28,7 +27,7 @@ from sieve.explorer.json_validation import (
     split_list,
     validate,
 )
-from sieve.model.exclusion import PRESENCE_LIMIT
+from sieve.model.exclusion import PRESENCE_LIMIT, Strictness
 from sieve.model.files import matching
 from sieve.model.item_filter import ItemFilter
 from sieve.model.query_parser import ParsedQuery, Term, parse_query
@@ -51,7 +50,7 @@ ItemId = Annotated[
 Dimension = Annotated[int, PlainValidator(read_dimension)]
 Where = Annotated[Text, AfterValidator(lambda text: str(ItemFilter.parse(text)))]
 """A filter of items as `ItemFilter` prints it."""
-Off = Annotated[tuple[int, ...], PlainValidator(read_off)]
+Off = Annotated[tuple[int, ...], BeforeValidator(read_off)]
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,11 @@ class ViewState:
     benchmark: Text = ""
     """State of the Benchmark tab: evaluation,track,pair,baseline."""
 
+    @property
+    def level(self) -> Strictness:
+        """How strongly off dimensions count."""
+        return Strictness(self.strictness, self.never, self.limit)
+
     @classmethod
     def from_payload(cls, payload: Any) -> ViewState:
         """Validate a payload from the browser; unknown keys are ignored.
@@ -117,7 +121,7 @@ def write_link(state: ViewState, collection: str, checkpoint: str) -> str:
     if searches and state.off is not None:
         parts["off"] = ",".join(map(str, state.off))
     if searches and (state.off or state.never or state.strictness != 1):
-        parts["strictness"] = str(Strictness(state.strictness, state.never, state.limit))
+        parts["strictness"] = str(state.level)
     if state.compare:
         parts["compare"] = "1"
     if state.tab != TABS[0]:

@@ -329,19 +329,14 @@ def encode_codes(
     Raises
     ------
     ValueError
-        If the width differs from the encoder's, or an embedding is not finite.
+        If an embedding is not finite.
     torch.OutOfMemoryError
         If not even one embedding can be encoded.
     """
     import torch  # slow to import, and cached codes do not need it
 
     config = encoder.config
-    if embeddings.ndim != 2 or embeddings.shape[1] != config.d:
-        raise ValueError(
-            f"the encoder expects embeddings of width {config.d}; got shape {embeddings.shape}"
-        )
-    if config.activation == "dense":
-        raise ValueError("a dense control has no sparse codes; use encode_dense")
+    assert embeddings.shape[1] == config.d and config.activation != "dense"
     parts = [SparseCodes.from_active(np.zeros((0, 1)), np.zeros((0, 1), np.int32), config.m)]
     device = encoder.encode_md.device
     start = 0

@@ -18,11 +18,15 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoded_query import EncodedQuery, sum_embeddings
 from sieve.model.engine import SearchEngine
-from sieve.model.evaluation import PairCriteria, TrackName
 from sieve.model.evaluation.metrics import TOP, average_precision, marks_of, ranked_rows
-from sieve.model.evaluation.pairs import Concepts, caption_concepts, label_concepts
+from sieve.model.evaluation.pairs import (
+    Concepts,
+    PairCriteria,
+    TrackName,
+    track_concepts,
+)
 from sieve.model.evaluation.rules import Range, Rule, Space, unit
-from sieve.model.exclusion import PRESENCE_LIMIT, best, scores
+from sieve.model.exclusion import DEFAULT_STRICTNESS, Strictness, best, scores
 from sieve.model.hyperparameters import IMAGE, MODALITIES, TEXT
 from sieve.model.words.nouns import NounTable, bare_phrase, benchmark_nouns
 from sieve.model.words.text import lemma
@@ -151,12 +155,10 @@ def sparse_scores(
     engine: SearchEngine,
     query: EncodedQuery,
     off: tuple[int, ...] | None = None,
-    strictness: float = 1.0,
-    never: bool = False,
-    limit: float = PRESENCE_LIMIT,
+    strictness: Strictness = DEFAULT_STRICTNESS,
 ) -> np.ndarray:
     """Score every item by its code, as `SearchEngine.search` does: (n,) float32."""
-    return scores(engine.image_codes, engine.question(query, off, strictness, never, limit))
+    return scores(engine.image_codes, engine.question(query, off, strictness))
 
 
 def shown_rows(total: np.ndarray, top: int) -> list[int]:
@@ -207,10 +209,7 @@ class Measures(NamedTuple):
 
 def load_concepts(collection: Collection, track: TrackName) -> Concepts:
     """Return which items show which concepts; raise a ValueError if a track has no data."""
-    nouns = benchmark_nouns()
-    if track == "label":
-        return label_concepts(collection, nouns, PairCriteria())
-    return caption_concepts(collection, nouns)
+    return track_concepts(collection, track, benchmark_nouns(), PairCriteria())
 
 
 def find_concept(text: str, names: tuple[str, ...], nouns: NounTable | None = None) -> str:

@@ -22,14 +22,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import find_checkpoint
 from sieve.model.codes import SparseCodes, encode_codes
 from sieve.model.collection import Collection, thumbnail_path
-from sieve.model.dimensions import (
-    CodeCache,
-    DimensionPage,
-    describe_dimension,
-    open_code_cache,
-    read_measurements,
-    rename_rows,
-)
+from sieve.model.dimensions.code_cache import CodeCache, open_code_cache, read_measurements
 from sieve.model.dimensions.concepts import (
     Concepts,
     DimensionNames,
@@ -38,12 +31,14 @@ from sieve.model.dimensions.concepts import (
     open_concepts,
 )
 from sieve.model.dimensions.map import project_items
+from sieve.model.dimensions.page import DimensionPage, describe_dimension
 from sieve.model.dimensions.presence import ExcludedConcepts, Phrase, Presence
 from sieve.model.dimensions.statistics import ZeroShotEvidence, sample_rows
+from sieve.model.dimensions.table import rename_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.encoded_query import EncodedQuery, QueryBuilder, list_active
-from sieve.model.exclusion import PRESENCE_LIMIT, Query, off_weights
+from sieve.model.exclusion import DEFAULT_STRICTNESS, Query, Strictness, never_filter, off_weights
 from sieve.model.hyperparameters import IMAGE
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
@@ -363,11 +358,9 @@ class SearchEngine:
         self,
         query: EncodedQuery,
         off: tuple[int, ...] | None = None,
-        strictness: float = 1.0,
-        never: bool = False,
+        strictness: Strictness = DEFAULT_STRICTNESS,
         top: int = 24,
         fold: bool = True,
-        limit: float = PRESENCE_LIMIT,
         where: str = "",
     ) -> SearchOutcome:
         """Return the best items for a query with some dimensions off.
@@ -377,17 +370,14 @@ class SearchEngine:
         query : EncodedQuery
         off : tuple of int, optional
             All dimensions that are off; by default those that "without" proposes.
-        strictness : float
-            s in [0, 1], the weight of the off dimensions.
-        never : bool
-            Also leave out every item that probably has something that is off.
+        strictness : Strictness
+            Weight of the off dimensions, and whether every item that probably has something that is
+            off is left out.
         top : int
             Number of results, 1 to 200.
         fold : bool
             Group items that show the same picture into one result, which lists the others as its
             copies.
-        limit : float
-            With `never`, the probability from which an item is left out, in (0, 1].
         where : str
             Filter of the items, such as `label:dog split:test`: see `sieve.model.item_filter`.
 
@@ -402,7 +392,7 @@ class SearchEngine:
         self.collection.check_unchanged()
         chosen = ItemFilter.parse(where)
         among = self.facets.mask(chosen)
-        weighted = replace(self.question(query, off, strictness, never, limit), among=among)
+        weighted = replace(self.question(query, off, strictness), among=among)
         off = weighted.off
         builder = self._result_builder(query, fold, off)
         presences = builder.excluded.presences
@@ -425,7 +415,7 @@ class SearchEngine:
             seconds,
             bool(off) and not len(is_on),
             tuple(ExcludedConcept(one.name, one.dimensions, one.basis) for one in presences),
-            limit if never else None,
+            strictness.limit if strictness.never else None,
             str(chosen),
             None if among is None else int(among.sum()),
         )
@@ -440,9 +430,7 @@ class SearchEngine:
         self,
         query: EncodedQuery,
         off: tuple[int, ...] | None = None,
-        strictness: float = 1.0,
-        never: bool = False,
-        limit: float = PRESENCE_LIMIT,
+        strictness: Strictness = DEFAULT_STRICTNESS,
     ) -> Query:
         """Return the weighted query that `search` scores items with; parameters as for `search`."""
         off = query.proposed if off is None else tuple(sorted(set(off)))
@@ -453,15 +441,14 @@ class SearchEngine:
             query.code,
             off,
             tuple(map(float, weights)),
-            strictness,
+            strictness.value,
             calibration=self.checkpoint.calibration,
         )
-        if not never:
+        if not strictness.never:
             return pushing
-        if not 0 < limit <= 1:
-            raise ValueError(f"limit must be a probability above 0 and at most 1; got {limit}")
         wanted = np.maximum(pushing.factors, 0)
-        return replace(pushing, hides=self.excluded(query, off).filter(limit, wanted))
+        probabilities = self.excluded(query, off).probabilities
+        return replace(pushing, hides=never_filter(probabilities, strictness.limit, wanted))
 
     def excluded(self, query: EncodedQuery, off: tuple[int, ...]) -> ExcludedConcepts:
         """Return the phrases and concepts that off dimensions exclude: see `PresenceModel`."""

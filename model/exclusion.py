@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
 
+NEVER = "never"
 PRESENCE_LIMIT = 0.5
 """Default probability from which `never` hides an image: see `sieve.model.dimensions.presence`."""
 MIN_EVIDENCE = 0.6
@@ -32,9 +33,30 @@ _OVERSAMPLING = 8
 
 
 RowFilter = Callable[[csr_array, np.ndarray], np.ndarray]
-"""Codes of rows, (r, m), and their row numbers, (r,) int64 → which ones are left out, (r,) bool.
+"""Codes of rows, (r, m), and their row numbers, (r,) int64 → which ones are left out, (r,) bool."""
 
-See `sieve.model.dimensions.presence`."""
+
+class Strictness(NamedTuple):
+    """How strongly off dimensions count, as users choose it."""
+
+    value: float = 1.0
+    """s in [0, 1]"""
+    never: bool = False
+    """Also hide items that probably have something that is off."""
+    limit: float = PRESENCE_LIMIT
+    """Probability from which `never` hides an item, in (0, 1]."""
+
+    def __str__(self) -> str:
+        if not self.never:
+            return f"{self.value:g}"
+        return NEVER if self.limit == PRESENCE_LIMIT else f"{NEVER}:{self.limit:g}"
+
+    def as_json(self) -> float | str:
+        """Return the number, or "never", or "never:0.35" for a limit of 0.35."""
+        return str(self) if self.never else self.value
+
+
+DEFAULT_STRICTNESS = Strictness()
 
 
 @dataclass(frozen=True)
@@ -76,16 +98,8 @@ class Query:
     """(n,) bool: the rows that may be returned; None for all."""
 
     def __post_init__(self) -> None:
-        m = len(self.code)
-        if len(self.weights) != len(self.off):
-            raise ValueError(
-                f"expected one weight for each of {len(self.off)} off dimensions; got "
-                f"{len(self.weights)}"
-            )
-        if len(set(self.off)) != len(self.off) or not all(0 <= j < m for j in self.off):
-            raise ValueError(f"off must be distinct dimensions in [0, {m}); got {self.off}")
-        if not 0 <= self.strictness <= 1:
-            raise ValueError(f"strictness must be in [0, 1]; got {self.strictness}")
+        assert len(self.weights) == len(self.off) == len(set(self.off))
+        assert all(0 <= j < len(self.code) for j in self.off) and 0 <= self.strictness <= 1
 
     @property
     def never(self) -> bool:
@@ -103,6 +117,32 @@ class Query:
         factors = self.code.astype(np.float32)
         factors[list(self.off)] = -np.float32(self.push) * np.array(self.weights, np.float32)
         return factors
+
+
+def never_filter(
+    probabilities: Callable[[csr_array, np.ndarray], np.ndarray], limit: float, wanted: np.ndarray
+) -> RowFilter:
+    """Return the filter of `never`.
+
+    It hides the rows that probably have something that is off, and those that have no dimension of
+    A, which would fill the ranking if many are hidden.
+
+    Parameters
+    ----------
+    probabilities : callable
+        Codes of rows, (r, m), and their row numbers → (r, p), the probability of each concept that
+        is off: see `sieve.model.dimensions.presence`.
+    limit : float
+        Probability from which a row is hidden, in (0, 1].
+    wanted : (m,) float32
+        Code of A without what is off.
+    """
+
+    def hides(codes: csr_array, rows: np.ndarray) -> np.ndarray:
+        unwanted = np.asarray(codes @ wanted).ravel() == 0
+        return (probabilities(codes, rows) >= limit).any(axis=1) | unwanted
+
+    return hides
 
 
 class Hits(NamedTuple):
@@ -290,10 +330,6 @@ def search(codes: SparseCodes, query: Query, top: int = 24) -> Hits:
 
 def _sums(codes: SparseCodes, query: Query) -> np.ndarray:
     """Return the score of every row without regard to `never`: (n,) float32, -inf if filtered."""
-    if len(query.code) != codes.m:
-        raise ValueError(
-            f"the query has {len(query.code)} dimensions, but the codes have {codes.m}"
-        )
     factors = query.factors
     active = np.flatnonzero(factors)
     total = np.asarray(codes.by_dimension[:, active] @ factors[active])

@@ -24,7 +24,7 @@ from PIL import Image, ImageFilter
 from scipy.sparse import csr_array, vstack
 
 from sieve.model.engine import SearchEngine
-from sieve.model.exclusion import PRESENCE_LIMIT, Query, contributions, scores
+from sieve.model.exclusion import DEFAULT_STRICTNESS, Query, Strictness, contributions, scores
 
 if TYPE_CHECKING:
     from sieve.model.codes import SparseCodes
@@ -193,18 +193,15 @@ def explain(
     left: str,
     right: str,
     off: tuple[int, ...] | None = None,
-    strictness: float = 1.0,
-    never: bool = False,
-    limit: float = PRESENCE_LIMIT,
+    strictness: Strictness = DEFAULT_STRICTNESS,
     where: str = "",
 ) -> ItemComparison:
     """Explain why one item is ranked before another, by their ids.
 
-    For `off`, `strictness`, `never`, `limit` and `where`, see `SearchEngine.search`. Raises a
-    ValueError if there is no such item or dimension, a number is out of range, the filter is
-    malformed, or one of its facets selects no item.
+    For `off`, `strictness` and `where`, see `SearchEngine.search`. Raises a ValueError if there is
+    no such item or dimension, the filter is malformed, or one of its facets selects no item.
     """
-    weighted = engine.question(query, off, strictness, never, limit)
+    weighted = engine.question(query, off, strictness)
     weighted = replace(weighted, among=engine.facets.mask(where))
     one, other = engine.row_of(left), engine.row_of(right)
     itself = engine.query_rows(query)

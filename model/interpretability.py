@@ -16,7 +16,6 @@ import pandas as pd
 from pydantic import TypeAdapter
 from scipy.sparse import csc_array, csr_array
 
-from sieve.model.collection import Collection
 from sieve.model.dimension_name import CAPTIONS, GIVEN, VOCABULARY
 from sieve.model.dimensions import concepts
 from sieve.model.dimensions.code_cache import cache_folder, read_or_compute
@@ -42,11 +41,8 @@ from sieve.model.engine import SearchEngine
 from sieve.model.evaluation.pairs import (
     PairCriteria,
     PairSet,
-    caption_concepts,
-    label_concepts,
-    select_pairs,
+    split_pairs,
 )
-from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import lemma, presence_in
 
 VERSION = 2
@@ -182,7 +178,7 @@ def interpretability_report(
     columns = {name: table[name].to_numpy(np.float64) for name in MEANS}
     means = {n: float(np.nanmean(v)) for n, v in columns.items() if not np.isnan(v).all()}
     fit = fit_labels(engine.collection, engine.image_codes.by_row)
-    pairs = report_pairs(engine.collection)
+    pairs = split_pairs(engine.collection, "test", PairCriteria(), tuning=False)
     texts = [f"a {label}" for label in fit.labels] if fit else pairs.texts if pairs else []
     encoded = texts and can_encode(engine, texts)
     codes = np.stack([engine.encode_text(text).code for text in texts]) if encoded else None
@@ -277,18 +273,6 @@ def name_auc(engine: SearchEngine) -> dict[int, float]:
             auc = auc_matrix(csr_array(codes[:, [j]]), csr_array(has[:, None]))
             found[j] = float(auc[0, 0])
     return found
-
-
-def report_pairs(collection: Collection) -> PairSet | None:
-    """Return the report pairs of labels, or of captions without labels; None without any."""
-    rows, nouns, criteria = evaluation_rows(collection, "test"), benchmark_nouns(), PairCriteria()
-    if not len(rows) or not (collection.has_labels or collection.n_captions):
-        return None
-    if collection.has_labels:
-        concepts = label_concepts(collection, nouns, criteria)
-    else:
-        concepts = caption_concepts(collection, nouns)
-    return select_pairs(concepts, rows, criteria, tuning=False)
 
 
 def can_encode(engine: SearchEngine, texts: Sequence[str]) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import index
-from typing import SupportsIndex, overload
+from typing import SupportsIndex
 
 import pandas as pd
 import pyarrow as pa
@@ -78,8 +78,8 @@ COLUMNS = {
 """For each column of the table, whether it is valid, and what it must hold."""
 
 
-class Texts(Sequence[str]):
-    """Sequence of the strings in a column of lists of strings, stored in Arrow.
+class Texts:
+    """The strings in a column of lists of strings, stored in Arrow.
 
     Millions of Python strings would take gigabytes.
     """
@@ -92,15 +92,11 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.array)
 
-    @overload
-    def __getitem__(self, key: SupportsIndex) -> str: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[str]: ...
-    def __getitem__(self, key: SupportsIndex | slice) -> str | list[str]:
-        """Return one text, or a list of texts."""
-        if isinstance(key, slice):
-            return self.array[key].to_pylist()
-        return self.array[index(key)].as_py()
+    def __getitem__(self, row: SupportsIndex) -> str:
+        return self.array[index(row)].as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        return map(pa.StringScalar.as_py, self.array)
 
 
 class FileNames:

@@ -24,8 +24,9 @@ import contextlib
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import combinations, starmap
 from typing import NamedTuple
 
 import numpy as np
@@ -296,13 +297,11 @@ def _components(name: str, encoder: SparseEncoder, collection: Collection) -> np
     n_components = min(width, len(rows) - 1, encoder.config.m // 2)
     if name == "PCA":
         return np.asarray(PCA(n_components, random_state=0).fit(centred).components_, np.float32)
-    if name == "ICA":
-        ica = FastICA(n_components, whiten="unit-variance", max_iter=100, tol=0.01, random_state=0)
-        with warnings.catch_warnings():
-            # An approximate solution is enough for a control.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return np.asarray(ica.fit(centred).components_, np.float32)
-    raise ValueError(f"unknown control {name!r}; expected one of {', '.join(CONTROLS)}")
+    ica = FastICA(n_components, whiten="unit-variance", max_iter=100, tol=0.01, random_state=0)
+    with warnings.catch_warnings():
+        # An approximate solution is enough for a control.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return np.asarray(ica.fit(centred).components_, np.float32)
 
 
 def _signed(directions: np.ndarray, m: int) -> np.ndarray:
@@ -327,15 +326,10 @@ class SeedConsistency(NamedTuple):
 
 
 def seed_consistency(codes: Sequence[csr_array]) -> SeedConsistency:
-    """Match the columns of codes of the same items, (n, m) each, by the Hungarian algorithm.
-
-    Raises a ValueError with fewer than two codes, or if their numbers of items differ.
-    """
-    if len(codes) < 2 or len({shape_of(each)[0] for each in codes}) > 1:
-        raise ValueError(f"expected codes of the same items of two seeds; got {len(codes)} codes")
+    """Match the columns of two or more codes of the same items, (n, m) each."""
     first, *others = codes
     matched = [match_dimensions(first, other) for other in others]
-    every = [*matched, *(match_dimensions(*pair) for pair in _pairs(others))]
+    every = [*matched, *starmap(match_dimensions, combinations(others, 2))]
     stability = np.min(matched, axis=0)
     live = ~np.isnan(stability)
     return SeedConsistency(
@@ -344,10 +338,6 @@ def seed_consistency(codes: Sequence[csr_array]) -> SeedConsistency:
         float((stability[live] >= RECURS).mean()),
         stability,
     )
-
-
-def _pairs(codes: Sequence[csr_array]) -> Iterator[tuple[csr_array, csr_array]]:
-    return ((one, other) for at, one in enumerate(codes) for other in codes[at + 1 :])
 
 
 def match_dimensions(one: csr_array, other: csr_array) -> np.ndarray:

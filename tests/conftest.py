@@ -219,7 +219,8 @@ def tiny_collection(pictures: Path, tiny_backbone, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_collection, tiny_backbone, tmp_path_factory: pytest.TempPathFactory):
     """A checkpoint trained briefly on the tiny collection."""
-    from sieve.model.training import TrainingConfig, train
+    from sieve.model.hyperparameters import TrainingConfig
+    from sieve.model.training.trainer import train
 
     # Without `narrow` and `exclude` its codes overlap more, so that a query fills a result page.
     config = TrainingConfig(

@@ -26,7 +26,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FIRST_PORT = 7960 + 200 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 """First port for servers of this worker; each worker has its own range."""
-PRELOADED = ["sieve.explorer.app", "sieve.model.training", "open_clip"]
+PRELOADED = ["sieve.explorer.app", "sieve.model.training.trainer", "open_clip"]
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(PRELOADED)

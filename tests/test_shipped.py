@@ -12,12 +12,13 @@ from sieve import assets
 from sieve.data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings_path
 from sieve.data_prep.scenes import Scenes
 from sieve.model.backbone.clip import Backbone
-from sieve.model.benchmark import list_evaluations, read_evaluation
+from sieve.model.benchmark.results import list_evaluations, read_evaluation
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import encode_codes
 from sieve.model.collection import file_sha256
 from sieve.model.dimensions.statistics import live_shares
 from sieve.model.engine import Result, SearchEngine
+from sieve.model.exclusion import Strictness
 from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.training.validation import recall_of_split
 from sieve.model.words.nouns import benchmark_nouns
@@ -86,7 +87,7 @@ def test_exclusion_keeps_a_and_drops_b(engine: SearchEngine) -> None:
         found = [
             engine.search(query, off=(), top=10).results,
             engine.search(query, top=10).results,
-            engine.search(query, never=True, top=10).results,
+            engine.search(query, strictness=Strictness(never=True), top=10).results,
         ]
         with_a.append([share(results, wanted) for results in found])
         with_b.append([share(results, unwanted) for results in found])

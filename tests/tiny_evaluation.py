@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sieve.model.benchmark import (
+from sieve.model.benchmark.results import (
     Answer,
     BenchmarkConfig,
     BenchmarkResult,
@@ -16,7 +16,7 @@ from sieve.model.benchmark import (
     save_evaluation,
 )
 from sieve.model.collection import Collection
-from sieve.model.evaluation import PairCriteria
+from sieve.model.evaluation.pairs import PairCriteria
 
 PAIRS = (("circle", "snow"), ("square", "night"), ("red", "sand"))
 SHARES = {

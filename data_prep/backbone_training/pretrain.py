@@ -42,11 +42,12 @@ from sieve.data_prep.backbone_training.fit import (
     frequent_words,
     train,
 )
+from sieve.data_prep.images import load_image
 from sieve.data_prep.scenes import Scenes
 from sieve.data_prep.scenes.captions import full_caption
 from sieve.data_prep.scenes.compose import describe
 from sieve.model.backbone.clip import Backbone, ImageTransform
-from sieve.model.evaluation import measure_rankings, recall_at
+from sieve.model.evaluation.metrics import measure_rankings, recall_at
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +138,7 @@ def photo_views(folder: Path, names: Sequence[str], views: int, seed: int) -> It
     """Yield the views of each photograph: whole, mirrored, then random crops, half mirrored."""
     random = Random(seed)
     for name in names:
-        with Image.open(folder / "images" / name) as opened:
-            image = opened.convert("RGB")
+        image = load_image(folder / "images" / name)
         for view in range(views):
             one = image if view < 2 else _random_crop(image, random)
             yield ImageOps.mirror(one) if view % 2 else one

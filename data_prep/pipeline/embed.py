@@ -31,7 +31,7 @@ def precision(device: torch.device) -> torch.dtype:
 class Embedder:
     """Embed a source's images and captions.
 
-    Raise ValueError if `precomputed` does not match the source, or a needed backbone is not open.
+    Raise ValueError if a needed backbone is not open.
     """
 
     def __init__(
@@ -48,8 +48,10 @@ class Embedder:
         """Device and precision, or "nothing"."""
         n_texts, is_complete = int(table.text_starts[-1]), False
         if precomputed is not None:
-            precomputed.check(len(table.text_starts) - 1, n_texts, backbone.width, source)
-            is_complete = precomputed.texts is not None or not n_texts
+            texts, n_records = precomputed.texts, len(table.text_starts) - 1
+            assert precomputed.images.shape == (n_records, backbone.width)
+            assert texts is None or texts.shape == (n_texts, backbone.width)
+            is_complete = texts is not None or not n_texts
         elif self._backbone is not None:
             self.transform = self._backbone.transform
         if not is_complete:

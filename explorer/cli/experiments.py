@@ -26,7 +26,7 @@ from sieve.model.files import reason_of
 from sieve.model.hyperparameters import PRESETS, TrainingConfig
 
 if TYPE_CHECKING:
-    from sieve.model.benchmark import BenchmarkConfig
+    from sieve.model.benchmark.results import BenchmarkConfig
     from sieve.model.checkpoint import Checkpoint
     from sieve.model.collection import Collection
     from sieve.model.evaluation.query_sets import QuerySet
@@ -102,7 +102,7 @@ class Train:
         self.backbone.announce(self.collection)
         from sieve.model.checkpoint_choice import explain_choice
         from sieve.model.collection import Collection
-        from sieve.model.training import world_from_env
+        from sieve.model.training.distributed import world_from_env
 
         leads = world_from_env().is_main
         started = time.perf_counter()
@@ -124,7 +124,8 @@ class Train:
             raise ValueError(f"--log {self.log} needs a package: pip install {package}")
         from sieve.model.checkpoint_choice import default_checkpoint_out
         from sieve.model.collection import Collection
-        from sieve.model.training import train, world_from_env
+        from sieve.model.training.distributed import world_from_env
+        from sieve.model.training.trainer import train
 
         opened = Collection.open(self.backbone.find_collection(self.collection, progress))
         out = parse_out(self.out) if self.out else default_checkpoint_out(opened.name)
@@ -239,7 +240,8 @@ class Evaluate:
         """Run the benchmark, print the table, and save it for the Benchmark tab."""
         self.backbone.announce(self.collection)
         from sieve.explorer.benchmark_report import table_text, write_report
-        from sieve.model.benchmark import Benchmark, save_evaluation
+        from sieve.model.benchmark.results import save_evaluation
+        from sieve.model.benchmark.run import Benchmark
 
         out = parse_out(self.out) if self.out else None
         queries = self._queries()
@@ -287,7 +289,9 @@ class Evaluate:
         return Collection.open(self.backbone.find_collection(name))
 
     def _config(self, collection: Collection) -> BenchmarkConfig:
-        from sieve.model.benchmark import METHODS, SHORT_METHODS, BenchmarkConfig, tracks_of
+        from sieve.model.benchmark.methods import METHODS, SHORT_METHODS
+        from sieve.model.benchmark.results import BenchmarkConfig
+        from sieve.model.evaluation.pairs import tracks_of
 
         config = BenchmarkConfig(
             tracks=tracks_of(collection) if self.track == "all" else (self.track,),

@@ -20,7 +20,8 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.pipeline.plan import Shard
-from sieve.explorer.json_validation import Strictness, read_dimension, read_strictness, split_list
+from sieve.explorer.json_validation import read_dimension, read_strictness, split_list
+from sieve.model.exclusion import Strictness
 from sieve.model.files import sieve_home
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ CheckpointName = Annotated[
     ),
 ]
 File = Annotated[Path | None, arg(metavar="PATH")]
-OutputFile = Annotated[Path, arg(aliases=["-o"], metavar="PATH", help="Overwritten if it exists.")]
 Count = Annotated[int | None, arg(metavar="INT")]
 Workers = Annotated[Count, arg(help="Worker processes; by default one per core.")]
 Device = Annotated[Literal["auto", "cuda", "mps", "cpu"], arg(help="Device of the backbone.")]
@@ -200,16 +200,8 @@ class SearchOptions:
         from sieve.data_prep.images import open_image_file
 
         query = engine.encode(text, self.without, self.item, picture, open_image_file)
-        return query, engine.search(
-            query,
-            self.off,
-            self.strictness.value,
-            self.strictness.never,
-            top,
-            fold=not self.copies,
-            limit=self.strictness.limit,
-            where=self.where,
-        )
+        settings = (self.off, self.strictness, top, not self.copies, self.where)
+        return query, engine.search(query, *settings)
 
 
 def parse_out(path: Path) -> Path:

@@ -134,30 +134,24 @@ def print_summary(report: dict[str, Any]) -> None:
     """Write the report of a checkpoint: what is good and what is not, then all measures."""
     measures = {name: value for name, value in report.items() if name != "findings"}
     marks = {True: "good", False: "below target", None: ""}
-    rows = [(one["name"], one["value"], marks[one["good"]]) for one in report["findings"]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row, one in zip(rows, report["findings"], strict=True):
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        print_text(f"{'  '.join(cells)}  {one['meaning']}\n")
+    _print_aligned(
+        [
+            (one["name"], one["value"], marks[one["good"]], one["meaning"])
+            for one in report["findings"]
+        ]
+    )
     print_text("\n")
     print_sections(measures)
 
 
 def print_controls(rows: Sequence[dict[str, Any]]) -> None:
     """Write one line per metric: the trained encoder and each control, with 95% intervals."""
-    columns = (
-        [name for name in rows[0] if name not in ("better", "not_distinguished_from")]
-        if rows
-        else []
-    )
+    columns = [name for name in rows[0] if name not in ("better", "not_distinguished_from")]
     lines = [[*columns, "not distinguished from"]]
     for row in rows:
         cells = ["{value:.2f} [{low:.2f}, {high:.2f}]".format(**row[name]) for name in columns[1:]]
         lines.append([row["metric"], *cells, ", ".join(row["not_distinguished_from"])])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print_text("  ".join(cells).rstrip() + "\n")
+    _print_aligned(lines)
 
 
 _SHOWN = (
@@ -176,11 +170,14 @@ def print_dimensions(table: pd.DataFrame, sort: str) -> None:
 
 def print_table(table: pd.DataFrame) -> None:
     """Write all columns of a table, aligned."""
-    columns = [str(column) for column in table.columns]
-    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    widths = [max([len(c), *(len(row[i]) for row in rows)]) for i, c in enumerate(columns)]
-    for row in [columns, *rows]:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+    rows = ([_cell(value) for value in row] for row in table.itertuples(index=False))
+    _print_aligned([[str(column) for column in table.columns], *rows])
+
+
+def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print_text("  ".join(cells).rstrip() + "\n")
 
 

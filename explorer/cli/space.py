@@ -173,7 +173,7 @@ def _copied(target: Path) -> Iterator[Path]:
 
 def _cache_codes(folder: Path, collection: Collection, checkpoint: Path, device: str) -> None:
     """Compute the codes and maps that the page needs, and move them from the cache to the Space."""
-    from sieve.model.dimensions.code_cache import cache_folder
+    from sieve.model.dimensions.code_cache import cache_folder, codes_folder
     from sieve.model.dimensions.map import dimension_map, project_items
     from sieve.model.engine import SearchEngine
 
@@ -181,10 +181,11 @@ def _cache_codes(folder: Path, collection: Collection, checkpoint: Path, device:
     engine.dimension_table()
     dimension_map(engine.collection, engine.checkpoint, engine.derived)
     project_items(engine.collection, engine.checkpoint, engine.image_codes)
-    (folder / "home" / "codes").mkdir(parents=True)
+    copied = folder / "home" / codes_folder().name
+    copied.mkdir(parents=True)
     every = cache_folder(engine.collection, engine.checkpoint, "*")
     for cache in every.parent.glob(every.name):
-        shutil.move(cache, folder / "home" / "codes" / cache.name)
+        shutil.move(cache, copied / cache.name)
 
 
 def _copy_package(folder: Path) -> None:

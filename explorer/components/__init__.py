@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from importlib.resources import files
 from pathlib import Path
@@ -76,10 +76,15 @@ def _named(
     return call
 
 
-def page_head(style: Path) -> str:
-    """Return the head of the page; styles come first, to avoid unstyled content."""
+def page_head(style: Path, settings: Mapping[str, Any]) -> str:
+    """Return the head of the page; styles come first, to avoid unstyled content.
+
+    `settings` are limits and defaults of the server, as JSON; scripts read them from
+    `Sieve.SETTINGS`.
+    """
     styles = "\n".join(path.read_text("utf-8") for path in sorted(FOLDER.glob("*.css")))
-    script = "\n".join((FOLDER / name).read_text("utf-8") for name in SHARED)
+    scripts = [(FOLDER / name).read_text("utf-8") for name in SHARED]
+    script = "\n".join([f"window.sieveSettings = {json.dumps(settings)};", *scripts])
     # Nested under a doubled class, our rules outweigh Gradio's resets of buttons and headings.
     css = f"{style.read_text('utf-8')}\n.gradio-container.gradio-container {{\n{styles}\n}}"
     return f"<style>{css}</style><script>{script}</script>"

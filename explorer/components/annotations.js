@@ -95,7 +95,8 @@ file.addEventListener("change", async () => {
   const [chosen] = file.files;
   file.value = "";
   if (!chosen) return;
-  if (chosen.size > 64 * 2 ** 20) return plan.replaceChildren(el("p", { class: "sv-fault" }, "This file is larger than the limit of 64 MB."));
+  const most = Sieve.SETTINGS.import_bytes;
+  if (chosen.size > most) return plan.replaceChildren(el("p", { class: "sv-fault" }, `This file is larger than the limit of ${most / 2 ** 20} MB.`));
   propose({ name: chosen.name, text: await chosen.text() });
 });
 async function propose(given) {

@@ -247,11 +247,11 @@ document.addEventListener("pointerdown", ({ target }) => {
 });
 
 function columnsMark() {
+  const defined = (measure) => definition(`${Sieve.MEASURES[measure].name}:`, Sieve.MEASURES[measure].about);
   const mark = Sieve.term("?",
     definition("Images, captions:", "share in which the dimension is active."),
-    definition("Agreement:", "how often it is active in an image and its captions together, 0 to 1."),
-    definition("Monosemanticity:", "similarity of the images in which it is active, relative to random images; at most 1."),
-    table.label.some(Boolean) ? definition("AUC:", "how well it separates test images with its best label from others; 0.5 is chance.")
+    ...["agreement", "mono"].map(defined),
+    table.label.some(Boolean) ? defined("auc")
       : definition("Top word:", "the caption word that correlates best with it."));
   mark.classList.add("sv-icon");
   mark.setAttribute("aria-label", "What the columns mean");

@@ -6,12 +6,9 @@ const { section, form, list, image, sheet, zoom, hint, fault, size, file } = Sie
 });
 const { columns, labels, tiles, preset, unit, width, font, font_size, caption, label } = form.elements;
 const MARKS = ["violations", "names", "captions", "scores"];
-const DEFAULTS = {
-  columns: 6, width_cm: 17.78, marks: ["violations", "names"], labels: "auto", tiles: "crop", font: "sans",
-  font_size: 8, caption: "", label: "fig:sieve", names: null,
-};
-const MAX_ROWS = 40;
+const { defaults: DEFAULTS, styles: STYLES, rows: MAX_ROWS } = Sieve.SETTINGS.figure;
 const PX_PER_CM = 96 / 2.54;
+for (const option of preset.querySelectorAll("[data-style]")) option.value = STYLES[option.dataset.style].width_cm;
 let recipe = { ...DEFAULTS, rows: [] };
 let untouched = true;
 let drawnRows = [];
@@ -209,7 +206,8 @@ function readLooks({ target }) {
   if (target === preset && preset.value) {
     recipe.width_cm = Number(preset.value);
     width.value = shownWidth();
-    if (preset.selectedOptions[0].dataset.style) [font.value, font_size.value] = ["serif", 8];
+    const style = STYLES[preset.selectedOptions[0].dataset.style];
+    if (style) [font.value, font_size.value] = [style.font, style.font_size];
   }
   if (target === width) {
     recipe.width_cm = Math.round(number(width) * (unit.value === "cm" ? 1 : INCH) * 1e4) / 1e4;

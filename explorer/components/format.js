@@ -38,7 +38,7 @@ Object.assign(window.Sieve, (() => {
     return text === "none" ? [] : text.split(" ").map(Number);
   }
   // Such as 0.5, “never”, or “never:0.2”, which hides images from a probability of 20%.
-  const LIMIT = 0.5;
+  const LIMIT = Sieve.SETTINGS.presence_limit;
   function packStrictness({ strictness, never, limit = LIMIT }) {
     if (never) return limit === LIMIT ? "never" : `never:${limit}`;
     return strictness === 1 ? "" : strictness;

@@ -114,7 +114,7 @@ function showOne(one) {
   find(".sv-one .sv-summary").textContent = one.summary;
   const isOff = new Set(one.off);
   const { text, ...slot } = isEmpty(slots.left) ? slots.right : slots.left;
-  const query = { q: slot.item || slot.upload ? "" : text, without: "", ...slot, off: one.off, strictness: 1, never: false, limit: 0.5 };
+  const query = { ...Sieve.EMPTY_QUERY, q: slot.item || slot.upload ? "" : text, ...slot, off: one.off };
   grid.replaceChildren(...one.results.map((item, at) => {
     const next = (one.results[at + 1] ?? one.results[at - 1])?.id;
     return tileOf({ ...item, names: one.names, concept_of: one.concept_of, off: one.off, query, next }, isOff.size > 0);

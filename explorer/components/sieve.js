@@ -16,8 +16,10 @@ window.Sieve ??= (() => {
     for (const listener of heard.get(name) ?? []) listener(data);
   }
 
+  const SETTINGS = window.sieveSettings;
+  const EMPTY_QUERY = { q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false, limit: SETTINGS.presence_limit };
   const viewState = {
-    q: "", without: "", where: "", item: "", upload: "", off: null, strictness: 1, never: false, limit: 0.5,
+    ...EMPTY_QUERY, where: "",
     compare: false, tab: "search", dimension: null,
     atlas: "", inspect: "", versus: "", figure: "", benchmark: "",
   };
@@ -373,7 +375,7 @@ window.Sieve ??= (() => {
   const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.file || item.id;
 
   return {
-    on, emit, viewState, search, searchTerms, addTerm, writeTerm, previews, refuse, clear, change, hasQuery, hasUpload, query, sameQuery, open, connect, showTab, showDimension,
+    SETTINGS, EMPTY_QUERY, on, emit, viewState, search, searchTerms, addTerm, writeTerm, previews, refuse, clear, change, hasQuery, hasUpload, query, sameQuery, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
     el, parts, image, thumbnail, titleOf, bar, rated, isGuess, nameNode, dimensionLink, definition, openItem, same,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and the results are mounted

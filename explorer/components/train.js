@@ -28,7 +28,7 @@ function fill() {
 const losses = find(".sv-losses .sv-form-fields");
 function fillLosses(changed) {
   const { weights } = now.about.presets[preset.value];
-  losses.replaceChildren(...Object.keys(TERMS).filter((name) => name in weights).map((name) => el("label", { title: TERMS[name] },
+  losses.replaceChildren(...Object.keys(weights).map((name) => el("label", { title: TERMS[name] ?? name },
     el("span", {}, name), el("input", { type: "number", name, min: 0, max: 1000, step: "any", required: true, value: changed[name] ?? weights[name] }))));
 }
 const weights = () => Object.fromEntries([...losses.querySelectorAll("input")].map((input) => [input.name, Number(input.value)]));

@@ -16,13 +16,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.json_validation import (
     MAX_OFF,
     Line,
-    Strictness,
     check_choice,
     parse_json,
     read_number,
@@ -30,6 +29,7 @@ from sieve.explorer.json_validation import (
     validate,
 )
 from sieve.explorer.view_state import Dimension, ItemId, Off, Where
+from sieve.model.exclusion import Strictness
 from sieve.model.files import matching
 
 CM_PER_INCH = 2.54
@@ -137,6 +137,9 @@ class Row:
         return read_strictness(self.strictness)
 
 
+_ROWS = TypeAdapter(tuple[Row, ...])
+
+
 @dataclass(frozen=True, config=_STRICT)
 class Recipe:
     """Content and appearance of a figure; immutable and validated."""
@@ -202,17 +205,14 @@ class Recipe:
 
     def as_json(self) -> dict[str, Any]:
         """Return all fields as JSON-compatible types, the inverse of `from_json`."""
-        defaults = {field.name: field.default for field in fields(Row)}
-        rows = [
-            {
-                name: list(value) if isinstance(value, tuple) else value
-                for name, value in asdict(row).items()
-                if value != defaults[name]
-            }
-            for row in self.rows
-        ]
+        rows = _ROWS.dump_python(self.rows, mode="json", exclude_defaults=True)
         names = self.names and {str(j): name for j, name in sorted(self.names.items())}
         return asdict(self) | {"rows": rows, "marks": list(self.marks), "names": names}
+
+
+_IDENTITY = {"collection", "rows", "collection_sha256", "checkpoint", "version"}
+DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.name not in _IDENTITY}
+"""Appearance of a figure if a recipe does not say otherwise."""
 
 
 def _styled(given: dict[str, Any]) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from PIL import Image
 
 from sieve.data_prep.images import open_image_file
 from sieve.explorer.figures import Recipe, Row
-from sieve.explorer.json_validation import Strictness
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import checkpoint_folders
 from sieve.model.engine import EncodedQuery, SearchEngine
+from sieve.model.exclusion import DEFAULT_STRICTNESS, Strictness
 from sieve.model.explain import encode_occluded
 from sieve.model.set_difference import compare_sets, set_title, strongest_items
 from sieve.model.words.nouns import benchmark_nouns, mentions
@@ -189,7 +189,9 @@ def figure_content(
         content += [one._replace(number=number - 1) for one in drawn]
     if len({row.strictness for row in content if row.strictness}) > 1:  # so that rows differ
         content = [
-            row._replace(small=(*row.small, PUSHED_AWAY)) if row.strictness == Strictness() else row
+            row._replace(small=(*row.small, PUSHED_AWAY))
+            if row.strictness == DEFAULT_STRICTNESS
+            else row
             for row in content
         ]
     return (
@@ -228,8 +230,7 @@ def _search_row(
     columns: int,
     names: Callable[[int], str],
 ) -> Content:
-    push, never, limit = row.level
-    outcome = engine.search(query, row.off, push, never, columns, limit=limit, where=row.where)
+    outcome = engine.search(query, row.off, row.level, columns, where=row.where)
     tiles = []
     for found in outcome.results:
         caption = found.captions[0] if found.captions else ", ".join(found.labels)

@@ -28,18 +28,14 @@ from sieve.explorer.jobs.manager import (
     Progress,
     TrainingSettings,
 )
-from sieve.model.benchmark import (
-    SHORT_METHODS,
-    Benchmark,
-    BenchmarkConfig,
-    save_evaluation,
-    tracks_of,
-)
+from sieve.model.benchmark.methods import SHORT_METHODS
+from sieve.model.benchmark.results import BenchmarkConfig, save_evaluation
+from sieve.model.benchmark.run import Benchmark
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import default_checkpoint_out
 from sieve.model.collection import Collection
-from sieve.model.training import train
-from sieve.model.training.trainer import StepReport
+from sieve.model.evaluation.pairs import tracks_of
+from sieve.model.training.trainer import StepReport, train
 from sieve.model.training.validation import ValidationReport
 
 log = logging.getLogger(__name__)

@@ -37,7 +37,7 @@ from sieve.explorer.security.request_checks import (
     is_cross_origin,
     read_request,
 )
-from sieve.explorer.uploads import MAX_BYTES, has_room
+from sieve.explorer.uploads import MAX_UPLOAD_BYTES, has_room
 
 if TYPE_CHECKING:
     from gradio.block_function import BlockFunction
@@ -213,7 +213,9 @@ class RouteAllowList:
     def _body_limit(self, request: RequestInfo) -> int:
         """Return the maximum size of the body in bytes."""
         if _takes_form(request.path):
-            return request_checks.FORM_BYTES + (MAX_BYTES if _UPLOAD.fullmatch(request.path) else 0)
+            return request_checks.FORM_BYTES + (
+                MAX_UPLOAD_BYTES if _UPLOAD.fullmatch(request.path) else 0
+            )
         is_import = _COMPONENT.fullmatch(request.path) and not self._access.public
         return request_checks.MAX_IMPORT_BYTES if is_import else request_checks.MAX_BODY_BYTES
 
@@ -253,7 +255,7 @@ class RouteAllowList:
 
     async def _call(self, request: RequestInfo, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a call of the page or the API, and pass it on."""
-        body = await request_checks.read_body(receive)
+        body = await Request(scope, receive).body()
         if not _MCP.fullmatch(request.path):
             self._check_arguments(request.path, await request_checks.read_call(body))
             await self.unfetched.sweep()

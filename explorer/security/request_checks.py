@@ -252,16 +252,6 @@ def limited(receive: Receive, most: int) -> Receive:
     return next_part
 
 
-async def read_body(receive: Receive) -> bytes:
-    """Read a whole body."""
-    parts = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body"):
-            return b"".join(parts)
-
-
 def replayed(body: bytes, receive: Receive) -> Receive:
     """Return an ASGI receive function that sends a body again that was already read."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])

@@ -70,23 +70,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Engine": "_engine",
+    **dict.fromkeys(__all__, "_workflows"),
     **dict.fromkeys(
         ("SearchResults", "SearchResult", "DimensionSummary", "Explanation", "NamedCodes"),
         "_results",
     ),
-    **dict.fromkeys(
-        (
-            "prepare_folder",
-            "train",
-            "import_encoder",
-            "export_encoder",
-            "launch",
-            "LaunchedExplorer",
-            "figure",
-        ),
-        "_workflows",
-    ),
+    "Engine": "_engine",
     "PaperFigure": "_paper_figure",
 }
 

@@ -244,16 +244,8 @@ class Engine:
         """
         query = self._query(text, without, image, item, images)
         level, dimensions = read_strictness(strictness), _read_off(off)
-        outcome = self._engine.search(
-            query,
-            dimensions,
-            level.value,
-            level.never,
-            read_whole("top", top),
-            fold=not copies,
-            limit=level.limit,
-            where=check_text("where", where, MAX_TEXT_CHARACTERS),
-        )
+        number, filtered = read_whole("top", top), check_text("where", where, MAX_TEXT_CHARACTERS)
+        outcome = self._engine.search(query, dimensions, level, number, not copies, filtered)
         return SearchResults(self._engine, query, outcome, level.as_json())
 
     @python_errors

@@ -31,7 +31,7 @@ from sieve.model.explain import explain, overlap
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sieve.model.dimensions import DimensionPage
+    from sieve.model.dimensions.page import DimensionPage
     from sieve.model.encoded_query import EncodedQuery
     from sieve.model.engine import SearchEngine
     from sieve.model.explain import ItemComparison, Overlap
@@ -359,18 +359,8 @@ class SearchResults(Sequence[SearchResult]):
         first, second = (one.id if isinstance(one, SearchResult) else one for one in (a, b))
         if first == second:
             raise ValueError(f"a and b are the same item, {first}; choose two different ones")
-        strictness, never, limit = read_strictness(self.strictness)
-        found = explain(
-            self._engine,
-            self._query,
-            first,
-            second,
-            tuple(self.off),
-            strictness,
-            never,
-            limit,
-            self.where,
-        )
+        level, off = read_strictness(self.strictness), tuple(self.off)
+        found = explain(self._engine, self._query, first, second, off, level, self.where)
         return Explanation._of_ranking(self._engine, found)
 
     def __repr__(self) -> str:

@@ -17,22 +17,22 @@ from sieve.explorer.components import component
 from sieve.explorer.jobs.manager import JobDirectory, JobManager, JobState
 from sieve.explorer.json_validation import Line, check_choice, validate
 from sieve.explorer.tabs.train import TrainHandlers
-from sieve.model.benchmark import (
-    FAILURE_KINDS,
+from sieve.model.benchmark.failures import FAILURE_KINDS
+from sieve.model.benchmark.measurement import contrast
+from sieve.model.benchmark.results import (
     Answer,
     Evaluation,
     EvaluationSummary,
     MethodResult,
     TrackResult,
-    contrast,
     list_evaluations,
     read_evaluation,
-    tracks_of,
 )
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import IMAGE_EMBEDDINGS, Collection
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.engine import SearchEngine
+from sieve.model.evaluation.pairs import tracks_of
 from sieve.model.text_encoder import ATTACH, backbone_fault
 
 SIEVE = "Sieve"

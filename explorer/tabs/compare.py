@@ -26,7 +26,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import list_fitting
 from sieve.model.collection import Collection
 from sieve.model.engine import EncodedQuery, SearchEngine
-from sieve.model.evaluation import TRACKS, TrackName
+from sieve.model.evaluation.pairs import TrackName, tracks_of
 from sieve.model.hyperparameters import IMAGE
 from sieve.model.set_difference import MIN_ITEMS, compare_sets, set_title
 from sieve.model.words.nouns import benchmark_nouns
@@ -67,13 +67,9 @@ class RelevanceChoice:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
+        self.tracks = tracks_of(collection, required=False)
+        """Available sources of relevance judgments: labels, captions, both or none."""
         self._concepts = lru_cache(maxsize=2)(partial(comparison.load_concepts, collection))
-
-    def tracks(self) -> tuple[TrackName, ...]:
-        """Return the available sources of relevance judgments: labels, captions, both or none."""
-        collection = self._collection
-        has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
-        return tuple(track for track in TRACKS if has[track])
 
     def judge(
         self, track: str, a: str, b: str, query: EncodedQuery, among: np.ndarray | None = None
@@ -85,11 +81,10 @@ class RelevanceChoice:
         has `track`, `a`, `b`, the available `names`, and counts. Raises a ValueError for an unknown
         label or noun. Only items `among`, (n,) bool, are judged.
         """
-        tracks = self.tracks()
-        if not tracks:
+        if not self.tracks:
             return None, {"track": "", "a": "", "b": "", "names": []}
-        chosen: tuple[TrackName, ...] = tuple(one for one in tracks if one == track)
-        named, *words = self._named(query.text, query.without, chosen or tracks)
+        chosen: tuple[TrackName, ...] = tuple(one for one in self.tracks if one == track)
+        named, *words = self._named(query.text, query.without, chosen or self.tracks)
         first, second = (a or words[0], b or words[1]) if chosen else words
         choice: dict[str, Any] = {"track": named, "a": first, "b": second}
         choice["names"] = list(self._names(named))
@@ -171,7 +166,7 @@ class CompareHandlers:
                 for method in dense
             ],
             "checkpoints": list(self._checkpoints()),
-            "tracks": list(self._relevance.tracks()),
+            "tracks": list(self._relevance.tracks),
         }
 
     def difference(self, payload: Any) -> dict[str, Any]:
@@ -242,8 +237,7 @@ class CompareHandlers:
         query: EncodedQuery,
         off: tuple[int, ...],
     ) -> Column:
-        settings = (off, request.strictness, request.never, request.limit)
-        scores = comparison.sparse_scores(engine, query, *settings)
+        scores = comparison.sparse_scores(engine, query, off, request.level)
         trained = self._trained(engine.checkpoint, engine.collection)
         return Column(f"Sparse · {name}", self._describe_off(engine, off, request), scores, trained)
 

@@ -18,9 +18,9 @@ from sieve.explorer.json_validation import Whole, read_object, validate
 from sieve.explorer.serialize import facets_report, item_summaries, page_json, to_json
 from sieve.explorer.tabs.annotations import AnnotationHandlers
 from sieve.explorer.view_state import Dimension, Where
-from sieve.model.dimensions import DimensionPage, clearest_dimension
 from sieve.model.dimensions.map import DimensionMap, dimension_map
-from sieve.model.dimensions.page import Ablation, ablate_dimension
+from sieve.model.dimensions.page import Ablation, DimensionPage, ablate_dimension
+from sieve.model.dimensions.table import clearest_dimension
 from sieve.model.engine import SearchEngine
 from sieve.model.item_filter import ItemFilter
 

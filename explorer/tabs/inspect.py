@@ -185,11 +185,11 @@ def _embedding(query: EncodedQuery) -> np.ndarray:
 def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     """Explain why one item outranks another, as a `WhyRequest` asks."""
     request = validate(WhyRequest, payload, "a view")
-    settings = (request.off, request.strictness, request.never)
+    settings = (request.off, request.level)
     a, b = request.a, request.b
     engine = handlers.engine
     query = handlers.encode(request.q, request.without, request.item, request.upload)
-    outcome = engine.search(query, *settings, N_CHOICES, limit=request.limit, where=request.where)
+    outcome = engine.search(query, *settings, N_CHOICES, where=request.where)
     ids = [result.id for result in outcome.results]
     if not (a or b) and ids and outcome.left:
         a, b = ids[0], outcome.left[0].id
@@ -209,7 +209,7 @@ def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     }
     if not (a and b):
         return view | {"why": None}
-    explained = explain(engine, query, a, b, *settings, request.limit, request.where)
+    explained = explain(engine, query, a, b, *settings, request.where)
     comparison = sum_by_concept(explained, engine.concepts)
     return view | {"why": _why(engine, comparison, query)}
 

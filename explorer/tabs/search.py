@@ -23,7 +23,7 @@ from pydantic.dataclasses import dataclass
 from sieve.explorer.components import component
 from sieve.explorer.downloads import codes_command, download, results_bytes
 from sieve.explorer.errors import sentence
-from sieve.explorer.json_validation import Line, Strictness, check_text, validate
+from sieve.explorer.json_validation import Line, check_text, validate
 from sieve.explorer.security.middleware import PLOTLY, THUMBNAILS
 from sieve.explorer.serialize import (
     active_facets,
@@ -35,7 +35,7 @@ from sieve.explorer.serialize import (
     results_view,
     terms_json,
 )
-from sieve.explorer.uploads import MAX_BYTES, Uploads
+from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import Dimension, ViewState, Where, read_link, write_link
 from sieve.model.checkpoint_choice import CheckpointChoice, explain_choice
 from sieve.model.engine import EncodedQuery, SearchEngine, SearchOutcome
@@ -128,7 +128,6 @@ class SearchHandlers:
             "dimensions": self.engine.image_codes.m,
             "thumbnails": THUMBNAILS,
             "plotly": PLOTLY,
-            "upload_bytes": MAX_BYTES,
             "aspect": self._aspect,
             "examples": self._examples,
             "can": asdict(self.engine.can) | (_NO_UPLOADS if self.public else {}),
@@ -181,7 +180,7 @@ class SearchHandlers:
         """Return the current results as a file of the requested `kind`."""
         request = validate(SearchRequest, payload, "a view")
         query, outcome = self._search(request)
-        strictness = Strictness(request.strictness, request.never, request.limit).as_json()
+        strictness = request.level.as_json()
         data = results_bytes(self.engine, query, outcome, strictness, request.kind)
         return download("results", request.kind, data)
 
@@ -190,8 +189,7 @@ class SearchHandlers:
         return query, self._results(state, query, N_RESULTS)
 
     def _results(self, state: SearchRequest, query: EncodedQuery, top: int) -> SearchOutcome:
-        settings = (state.off, state.strictness, state.never, top)
-        return self.engine.search(query, *settings, limit=state.limit, where=state.where)
+        return self.engine.search(query, state.off, state.level, top, where=state.where)
 
     def encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
         """Encode a query, or reuse a cached one; `upload` is the key of an uploaded image."""

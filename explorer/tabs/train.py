@@ -28,7 +28,7 @@ from sieve.explorer.serialize import backbone_name
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import list_fitting
 from sieve.model.collection import MANIFEST, Collection
-from sieve.model.training import PRESETS
+from sieve.model.hyperparameters import PRESETS
 from sieve.model.training.validation import validation_refusal
 
 

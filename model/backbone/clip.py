@@ -69,23 +69,8 @@ class ImageTransform:
         self._transform = cast(Callable[[Image.Image], Tensor], transform)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Return (3, H, W) float32 pixels, normalised for the model."""
-        upright = _to_rgb(ImageOps.exif_transpose(image))
-        return self._transform(_trim(upright) if self._crops else upright)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB; transparency becomes white, 16 bits become 8."""
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float32)
-        top = 65535.0 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255.0
-        grey = (np.clip(values / top, 0, 1) * 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        canvas = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(canvas, layer).convert("RGB")
-    return image.convert("RGB")
+        """Return (3, H, W) float32 pixels of an upright RGB image, normalised for the model."""
+        return self._transform(_trim(image) if self._crops else image)
 
 
 def _trim(image: Image.Image) -> Image.Image:
@@ -308,7 +293,7 @@ class Backbone:
         return backbone
 
     def encode_images(self, images: Sequence[Image.Image], batch_size: int = 64) -> np.ndarray:
-        """Embed images: (n, d) float32, L2-normalised."""
+        """Embed upright RGB images: (n, d) float32, L2-normalised."""
         parts = [np.empty((0, self.width), np.float32)]
         for start in range(0, len(images), batch_size):
             batch = [self.transform(image) for image in images[start : start + batch_size]]

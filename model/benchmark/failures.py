@@ -1,8 +1,8 @@
 """Classification of the pairs that Sieve ranks worst, by the likely cause.
 
-A pair gets the first of `KINDS` whose rule holds, for the encoder of the first training seed. The
-rules need nothing but scores and relevance judgments, so they name a likely cause, not a proven
-one.
+A pair gets the first of `FAILURE_KINDS` whose rule holds, for the encoder of the first training
+seed. The rules need nothing but scores and relevance judgments, so they name a likely cause, not a
+proven one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STRENGTHS = (0.0, 0.25, 0.5, 2.0, 4.0)
 
 
 class Facts(NamedTuple):
-    """Measurements that the rules of `KINDS` use."""
+    """Measurements that the rules of `FAILURE_KINDS` use."""
 
     silent: float
     """Share of the wrong results without A that the backbone finds at least as similar to A as the
@@ -54,7 +54,7 @@ class Facts(NamedTuple):
     """AP@10 at the best of other strengths, minus AP@10."""
 
 
-KINDS: Mapping[str, tuple[str, Callable[[Facts], bool]]] = {
+FAILURE_KINDS: Mapping[str, tuple[str, Callable[[Facts], bool]]] = {
     "caption silent": (
         "At least half of the wrong results are not said to have A, but by the backbone they are "
         "as similar to A as the median item that is. Labels of scenes are complete, so this is "
@@ -114,7 +114,7 @@ def sort_failures(
     failures = []
     for facts, pair in zip(measured, worst, strict=True):
         asked = facts._replace(silent=0.0) if is_complete else facts
-        kind = next(kind for kind, (_, holds) in KINDS.items() if holds(asked))
+        kind = next(kind for kind, (_, holds) in FAILURE_KINDS.items() if holds(asked))
         answer = answer_of(sieve.first[pair], pair, report, ids)
         failures.append(Failure(pair, kind, *answer, asked._asdict()))
     return tuple(failures)

@@ -29,7 +29,7 @@ from sieve.model.collection import Collection
 from sieve.model.dimensions.concepts import encoder_concepts
 from sieve.model.dimensions.statistics import ZeroShotEvidence
 from sieve.model.encoder import SparseEncoder, encode_dense
-from sieve.model.evaluation import recall_at
+from sieve.model.evaluation.metrics import recall_at
 from sieve.model.evaluation.pairs import PairSet
 from sieve.model.evaluation.rules import (
     ANCHORED,
@@ -59,8 +59,7 @@ from sieve.model.evaluation.rules import (
 )
 from sieve.model.exclusion import Calibration
 from sieve.model.files import sieve_home
-from sieve.model.hyperparameters import IMAGE, LOSSES, TEXT
-from sieve.model.training import PAPER, TrainingConfig
+from sieve.model.hyperparameters import IMAGE, LOSSES, PAPER, TEXT, TrainingConfig
 from sieve.model.training.data import TextEncoder, TrainingData, modality_means
 from sieve.model.training.trainer import Trainer
 from sieve.model.words.text import presence_in

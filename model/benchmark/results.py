@@ -26,7 +26,7 @@ from pydantic import AliasPath, Field, TypeAdapter, ValidationError
 
 from sieve import assets
 from sieve.model.benchmark.methods import METHODS, SIEVE, TRAINED
-from sieve.model.evaluation import PairCriteria, TrackName
+from sieve.model.evaluation.pairs import PairCriteria, TrackName
 from sieve.model.files import (
     Count,
     claim_name,
@@ -35,7 +35,7 @@ from sieve.model.files import (
     sieve_home,
     temporary_beside,
 )
-from sieve.model.training import TrainingConfig
+from sieve.model.hyperparameters import TrainingConfig
 
 SHIPPED = assets.ROOT / "benchmark" / "results"
 """Folder of the results that ship."""
@@ -191,7 +191,7 @@ class Failure(NamedTuple):
 
     pair: Count
     kind: Text
-    """One of `sieve.model.benchmark.failures.KINDS`."""
+    """One of `sieve.model.benchmark.failures.FAILURE_KINDS`."""
     items: tuple[ItemId, ...]
     """The first results of Sieve, as in `Answer`."""
     marks: Annotated[str, Field(pattern="^[rvn]*$")]

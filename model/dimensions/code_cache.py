@@ -165,10 +165,15 @@ def open_code_cache(collection: Collection, checkpoint: Checkpoint) -> CodeCache
     )
 
 
+def codes_folder() -> Path:
+    """Return the folder of all cached codes."""
+    return sieve_home() / "codes"
+
+
 def cache_folder(collection: Collection, checkpoint: Checkpoint, what: str) -> Path:
     """Return the cache folder of a collection and a checkpoint, for the content `what`."""
     name = f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}-{what}"
-    return sieve_home() / "codes" / name
+    return codes_folder() / name
 
 
 def read_measurements(checkpoint: Checkpoint) -> pd.DataFrame:
@@ -202,7 +207,7 @@ def save_measurements(checkpoint: Checkpoint, columns: Mapping[str, np.ndarray])
 
 
 def _measurements_path(checkpoint: Checkpoint) -> Path:
-    return sieve_home() / "codes" / f"{checkpoint.sha256[:24]}-{MEASUREMENTS}"
+    return codes_folder() / f"{checkpoint.sha256[:24]}-{MEASUREMENTS}"
 
 
 def read_or_compute(

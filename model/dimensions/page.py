@@ -18,7 +18,7 @@ from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import DimensionName
 from sieve.model.dimensions.code_cache import CodeCache
-from sieve.model.dimensions.concepts import Concepts, DimensionNames
+from sieve.model.dimensions.concepts import Concepts, DimensionNames, check_dimension
 from sieve.model.exclusion import Query, off_weights, search
 
 N_EXAMPLES = 12
@@ -289,10 +289,7 @@ def ablate_dimension(
 
     Raises a ValueError if the dimension does not exist.
     """
-    if not 0 <= dimension < cache.text_codes.m:
-        raise ValueError(
-            f"there is no dimension {dimension}; there are 0 to {cache.text_codes.m - 1}"
-        )
+    check_dimension(dimension, cache.text_codes.m)
     captions = probe_captions(collection, cache, dimension)
     ranked = [_rank(checkpoint, cache, caption, dimension) for caption in captions.tolist()]
     most = sorted(ranked, key=lambda one: (*(-part for part in one.change), one.caption))

@@ -44,7 +44,6 @@ from sieve.model.dimensions.code_cache import cache_folder, codes_of, read_or_co
 from sieve.model.dimensions.concepts import Concepts
 from sieve.model.dimensions.statistics import MATCHING, sample_rows
 from sieve.model.duplicates import evaluation_rows
-from sieve.model.exclusion import RowFilter
 from sieve.model.hyperparameters import IMAGE
 from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import WordPresence, content_words, lemma, mentioned_words
@@ -164,19 +163,6 @@ class ExcludedConcepts:
             for column, presence in enumerate(self.presences):
                 found[part, column] = presence.probability(some, embeddings)
         return found
-
-    def filter(self, limit: float, wanted: np.ndarray) -> RowFilter:
-        """Return the filter of `never`.
-
-        It hides the rows with a probability of at least `limit`, in (0, 1], and those that have no
-        dimension of `wanted`, (m,) float32, which would fill the ranking if many are hidden.
-        """
-
-        def hides(codes: csr_array, rows: np.ndarray) -> np.ndarray:
-            unwanted = np.asarray(codes @ wanted).ravel() == 0
-            return (self.probabilities(codes, rows) >= limit).any(axis=1) | unwanted
-
-        return hides
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,18 +22,18 @@ from pydantic import ConfigDict
 
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows
-from sieve.model.words.nouns import NounTable, with_article
+from sieve.model.words.nouns import NounTable, benchmark_nouns, with_article
 
 Value = TypeVar("Value")
 TrackName = Literal["label", "caption"]
 TRACKS: tuple[TrackName, ...] = ("label", "caption")
 
 
-def tracks_of(collection: Collection) -> tuple[TrackName, ...]:
-    """Return the tracks that a collection has data for; a ValueError if there are none."""
+def tracks_of(collection: Collection, required: bool = True) -> tuple[TrackName, ...]:
+    """Return the tracks that a collection has data for; a ValueError if one is required."""
     has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
     tracks: tuple[TrackName, ...] = tuple(track for track in TRACKS if has[track])
-    if not tracks:
+    if required and not tracks:
         raise ValueError(f"collection {collection.name} has neither labels nor captions")
     return tracks
 
@@ -224,6 +224,15 @@ def caption_concepts(
     return Concepts(names, tuple(map(nouns.query_text, names)), has, _can_pair(nouns, names))
 
 
+def track_concepts(
+    collection: Collection, track: TrackName, nouns: NounTable, criteria: PairCriteria
+) -> Concepts:
+    """Return the labels, or the nouns in captions, as concepts."""
+    if track == "label":
+        return label_concepts(collection, nouns, criteria)
+    return caption_concepts(collection, nouns)
+
+
 def _can_pair(nouns: NounTable, lemmas: Sequence[str | None]) -> np.ndarray:
     """Return which lemmas are no synonyms or hyponyms of each other: (c, c) bool."""
     return np.array(
@@ -257,6 +266,18 @@ def select_pairs(
     )
 
 
+def split_pairs(
+    collection: Collection, split: str, criteria: PairCriteria, tuning: bool
+) -> PairSet | None:
+    """Select pairs of labels, or of nouns without labels; None if the split has neither."""
+    rows = evaluation_rows(collection, split)
+    if not len(rows) or not (collection.has_labels or collection.n_captions):
+        return None
+    track: TrackName = "label" if collection.has_labels else "caption"
+    concepts = track_concepts(collection, track, benchmark_nouns(), criteria)
+    return select_pairs(concepts, rows, criteria, tuning)
+
+
 def track_pairs(
     collection: Collection,
     track: TrackName,
@@ -271,10 +292,7 @@ def track_pairs(
     pair.
     """
     select, test = (evaluation_rows(collection, split) for split in ("select", "test"))
-    if track == "label":
-        concepts = label_concepts(collection, nouns, criteria)
-    else:
-        concepts = caption_concepts(collection, nouns)
+    concepts = track_concepts(collection, track, nouns, criteria)
     relaxed, report = criteria, judged or select_pairs(concepts, test, criteria, tuning=False)
     while judged is None and len(report) < min(criteria.target, criteria.at_most):
         relevant, violating = (

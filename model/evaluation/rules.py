@@ -29,8 +29,6 @@ class ItemBias:
     """
 
     def __init__(self, bank_scores: np.ndarray) -> None:
-        if len(bank_scores) < 2:
-            raise ValueError(f"expected at least 2 queries in the bank; got {len(bank_scores)}")
         self._scores = bank_scores
 
     @cached_property

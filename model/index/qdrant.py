@@ -248,9 +248,6 @@ class QdrantIndex:
         """Return the best rows that share a dimension with the query."""
         from qdrant_client import models
 
-        m = self.identity.m
-        if len(query.code) != m:
-            raise ValueError(f"the query has {len(query.code)} dimensions, but the codes have {m}")
         factors = query.factors
         active = np.flatnonzero(factors)
         if top < 1 or not len(active):

@@ -57,7 +57,7 @@ class World:
 
     def gather(self, part: Tensor) -> Tensor:
         """Gather the rows of all ranks, with gradients: (B / size, …) → (B, …)."""
-        return part if self.size == 1 else _gather(part, self)  # pyright: ignore[reportCallIssue]
+        return part if self.size == 1 else _gather(part, self)
 
     def maximum(self, values: Tensor) -> Tensor:
         """Return the elementwise maximum over all ranks, without gradients."""
@@ -122,9 +122,17 @@ class _Gather(torch.autograd.Function):
         return ctx.world.mine(total).to(ctx.dtype), None
 
 
-@torch.compiler.disable
 def _gather(part: Tensor, world: World) -> Tensor:
     return _Gather.apply(part, world)  # pyright: ignore[reportReturnType]
+
+
+def keep_gather_eager() -> None:
+    """Keep `torch.compile` from tracing `World.gather`.
+
+    Not done by a decorator, because it imports the compiler, which takes a second.
+    """
+    global _gather
+    _gather = torch.compiler.disable(_gather)  # pyright: ignore[reportAssignmentType]
 
 
 def world_from_env() -> World:

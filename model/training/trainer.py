@@ -38,7 +38,7 @@ from sieve.model.files import atomic_file
 from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.text_encoder import ATTACH, text_tower
 from sieve.model.training.data import Batch, PrefetchLoader, TrainingData
-from sieve.model.training.distributed import ALONE, World, process_group
+from sieve.model.training.distributed import ALONE, World, keep_gather_eager, process_group
 from sieve.model.training.objectives import OBJECTIVES, WIDE, Compact, TrainingModule
 from sieve.model.training.validation import (
     ValidationReport,
@@ -121,6 +121,7 @@ class Trainer:
 
     def compile(self, backend: str | Callable = "inductor") -> None:
         """Compile the losses at the first step; fall back to eager mode if that fails."""
+        keep_gather_eager()
         self._losses = torch.compile(self.objective.losses, backend=backend)
 
     @property

@@ -26,13 +26,13 @@ from sieve.model.dimensions.concepts import encoder_concepts
 from sieve.model.dimensions.statistics import ZeroShotEvidence, live_shares
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import SparseEncoder
-from sieve.model.evaluation import measure_rankings, recall_at
+from sieve.model.evaluation.metrics import measure_rankings, recall_at
 from sieve.model.evaluation.pairs import (
     PairCriteria,
     PairSet,
     caption_concepts,
-    label_concepts,
     select_pairs,
+    split_pairs,
 )
 from sieve.model.evaluation.rules import FEW, Rule, Space, dimensions_off
 from sieve.model.exclusion import Calibration
@@ -180,7 +180,7 @@ def calibrate(
 
     The default is returned if the split has fewer than 20 pairs.
     """
-    pairs = calibration_pairs(collection)
+    pairs = split_pairs(collection, "select", CALIBRATION_CRITERIA, tuning=True)
     if pairs is None or len(pairs) < CALIBRATION_PAIRS:
         log.info("too few pairs to calibrate exclusion; using the defaults")
         return Calibration()
@@ -198,18 +198,6 @@ def calibrate(
         proposal_ratio=chosen["ratio"],
         proposal_limit=chosen["limit"],
     )
-
-
-def calibration_pairs(collection: Collection) -> PairSet | None:
-    """Return tuning pairs of labels, or of captions without labels; None without either."""
-    rows, nouns = evaluation_rows(collection, "select"), benchmark_nouns()
-    if not len(rows) or not (collection.has_labels or collection.n_captions):
-        return None
-    if collection.has_labels:
-        concepts = label_concepts(collection, nouns, CALIBRATION_CRITERIA)
-    else:
-        concepts = caption_concepts(collection, nouns)
-    return select_pairs(concepts, rows, CALIBRATION_CRITERIA, tuning=True)
 
 
 def code_space(

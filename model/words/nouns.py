@@ -57,26 +57,19 @@ class NounTable:
         ones) and `related` (no hypernym, but never paired as "A without B").
     sha256 : str
         Hash of the file.
-
-    Raises
-    ------
-    ValueError
-        If a form belongs to two nouns or a relation names an unknown noun.
     """
 
     def __init__(self, entries: Mapping[str, Mapping], sha256: str = "") -> None:
         self.sha256 = sha256
         self.lemmas: tuple[str, ...] = tuple(sorted(entries))
         self._entries = entries
-        self._of_form: dict[str, str] = {}
-        for lemma in self.lemmas:
-            for form in (*entries[lemma]["forms"], *entries[lemma]["synonyms"]):
-                if self._of_form.setdefault(form, lemma) != lemma:
-                    raise ValueError(
-                        f"{form!r} is a form of both {self._of_form[form]!r} and {lemma!r}"
-                    )
+        self._of_form = {
+            form: lemma
+            for lemma in self.lemmas
+            for form in (*entries[lemma]["forms"], *entries[lemma]["synonyms"])
+        }
         self._of_words = {tuple(form.split(" ")): lemma for form, lemma in self._of_form.items()}
-        self._hypernyms = {lemma: frozenset(self._climb(lemma, ())) for lemma in self.lemmas}
+        self._hypernyms = {lemma: frozenset(self._climb(lemma)) for lemma in self.lemmas}
 
     @classmethod
     def load(cls, path: Path) -> NounTable:
@@ -84,14 +77,10 @@ class NounTable:
         data = path.read_bytes()
         return cls(json.loads(data)["nouns"], hashlib.sha256(data).hexdigest())
 
-    def _climb(self, lemma: str, below: tuple[str, ...]) -> Iterable[str]:
-        if lemma in below:
-            raise ValueError(f"{lemma!r} is its own hypernym, through {' and '.join(below)}")
-        if lemma not in self._entries:
-            raise ValueError(f"{below[-1]!r} has hypernym {lemma!r}, which is not in the table")
+    def _climb(self, lemma: str) -> Iterable[str]:
         yield lemma
         for hypernym in self._entries[lemma]["hypernyms"]:
-            yield from self._climb(hypernym, (*below, lemma))
+            yield from self._climb(hypernym)
 
     def lemma_of(self, form: str) -> str | None:
         """Return the noun that a word or phrase is a form of, or None."""

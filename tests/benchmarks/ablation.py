@@ -27,7 +27,7 @@ from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.statistics import live_shares
 from sieve.model.encoder import SparseEncoder
-from sieve.model.evaluation import measure_rankings
+from sieve.model.evaluation.metrics import measure_rankings
 from sieve.model.evaluation.pairs import (
     PairCriteria,
     PairSet,
@@ -36,8 +36,7 @@ from sieve.model.evaluation.pairs import (
     select_pairs,
 )
 from sieve.model.evaluation.rules import PUSH, SUBTRACT
-from sieve.model.hyperparameters import IMAGE, TEXT
-from sieve.model.training import TrainingConfig
+from sieve.model.hyperparameters import IMAGE, TEXT, TrainingConfig
 from sieve.model.training.validation import recall_of_split
 from sieve.model.words.nouns import benchmark_nouns
 

@@ -32,10 +32,10 @@ from sieve.model.benchmark.methods import (
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoder import SparseEncoder
-from sieve.model.evaluation import measure_rankings
+from sieve.model.evaluation.metrics import measure_rankings
 from sieve.model.evaluation.pairs import PairSet
 from sieve.model.evaluation.rules import CODE_RULES, Range, Rule
-from sieve.model.training import TrainingConfig
+from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.words.text import concept_presence
 from tests.benchmarks.ablation import TRIALS, arguments, select_questions
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.engine import Result, SearchEngine
-from sieve.model.exclusion import PRESENCE_LIMIT
+from sieve.model.exclusion import PRESENCE_LIMIT, Strictness
 from sieve.model.words.nouns import with_article
 
 TOP = 10
@@ -58,7 +58,9 @@ def main() -> None:
         found = {
             "before": engine.search(query, off=(), top=TOP).results,
             "pushed": engine.search(query, top=TOP).results,
-            "never": engine.search(query, never=True, top=TOP, limit=args.limit).results,
+            "never": engine.search(
+                query, strictness=Strictness(never=True, limit=args.limit), top=TOP
+            ).results,
             "literal": engine.search_dense(query, TOP),
         }
         rows.append(

@@ -32,6 +32,7 @@ from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.annotations.store import attach_annotations
 from sieve.explorer.tabs.search import N_RESULTS
 from sieve.model.engine import SearchEngine
+from sieve.model.exclusion import Strictness
 from sieve.model.files import sieve_home
 from tests.benchmarks.server_process import folder_size, memory_mib, running, wait_for
 from tests.benchmarks.simulated_users import Counts, visit
@@ -105,7 +106,7 @@ def wrong_last_answers(engine: SearchEngine, counts: Counts) -> int:
             continue
         query = engine.encode(request["q"], request["without"])
         outcome = engine.search(
-            query, tuple(request["off"]), 1.0, never=request["never"], top=N_RESULTS
+            query, tuple(request["off"]), Strictness(never=request["never"]), N_RESULTS
         )
         shown = [(one["id"], one["score"]) for one in answer["results"]]
         right = [(one.id, one.score) for one in outcome.results]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sieve.model.training import TrainingConfig
+from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.data import Batch
 
 

@@ -27,15 +27,15 @@ from sieve.model.codes import encode_codes
 from sieve.model.dimensions.concepts import encoder_concepts
 from sieve.model.dimensions.labels import absorption, best_dimensions, fit_labels
 from sieve.model.engine import SearchEngine
-from sieve.model.evaluation.pairs import PairSet
+from sieve.model.evaluation.pairs import PairCriteria, PairSet, split_pairs
 from sieve.model.evaluation.rules import FEW, PUSH, Rule, Space
 from sieve.model.hyperparameters import IMAGE
-from sieve.model.interpretability import CHANCE_AUC, GOOD_AUC, report_pairs, switch_report
+from sieve.model.interpretability import CHANCE_AUC, GOOD_AUC, switch_report
 from sieve.model.training.validation import (
+    CALIBRATION_CRITERIA,
     LIMITS,
     PUSHES,
     RATIOS,
-    calibration_pairs,
     code_space,
     mean_ap,
 )
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--active", type=lambda text: [int(k) for k in text.split(",")])
     args = parser.parse_args()
     engine = SearchEngine.open(locate_collection(args.collection), args.checkpoint)
-    pairs = calibration_pairs(engine.collection)
+    pairs = split_pairs(engine.collection, "select", CALIBRATION_CRITERIA, tuning=True)
     if pairs is None:
         parser.error("the validation split has no pairs")
     if args.active:
@@ -95,7 +95,7 @@ def main() -> None:
         figures = (best(FEW, one, pairs, {"limit": (limit,)}) for one in (space, bare, single))
         print(f"| {limit} |", " | ".join(f"{figure:.3f}" for figure in figures), "|")
     print(f"| all | – | {best(PUSH, bare, pairs, {'floor': FLOORS}):.3f} | – |")
-    pairs = report_pairs(engine.collection)
+    pairs = split_pairs(engine.collection, "test", PairCriteria(), tuning=False)
     report = switch_report(engine, pairs) if pairs else None
     if report is not None:
         print(

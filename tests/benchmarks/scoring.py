@@ -22,11 +22,10 @@ from sieve.model.backbone.clip import backbone_of
 from sieve.model.benchmark.measurement import DEPTH, draw_resamples, paired_ratio, resample
 from sieve.model.benchmark.methods import CONTROL, SIEVE, BackboneEmbeddings, coded, train_method
 from sieve.model.collection import Collection
-from sieve.model.evaluation import measure_rankings
-from sieve.model.evaluation.metrics import ranked_rows
+from sieve.model.evaluation.metrics import measure_rankings, ranked_rows
 from sieve.model.evaluation.pairs import PairSet
 from sieve.model.evaluation.rules import Range, Space, dimensions_off
-from sieve.model.training import TrainingConfig
+from sieve.model.hyperparameters import TrainingConfig
 from tests.benchmarks.ablation import select_questions
 
 RESAMPLES = 400

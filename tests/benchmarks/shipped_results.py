@@ -22,14 +22,9 @@ import sieve.model
 from sieve import assets
 from sieve.data_prep.bundled import SCENES, locate_collection
 from sieve.explorer.benchmark_report import save_plot, table_text, write_report
-from sieve.model.benchmark import (
-    METHODS,
-    SHIPPED,
-    SHORT_METHODS,
-    Benchmark,
-    BenchmarkConfig,
-    evaluation_json,
-)
+from sieve.model.benchmark.methods import METHODS, SHORT_METHODS
+from sieve.model.benchmark.results import SHIPPED, BenchmarkConfig, evaluation_json
+from sieve.model.benchmark.run import Benchmark
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import IMAGE_EMBEDDINGS, Collection
 from sieve.model.files import atomic_file

@@ -31,8 +31,7 @@ from sieve.model.backbone.clip import backbone_of
 from sieve.model.benchmark.methods import BackboneEmbeddings
 from sieve.model.collection import Collection
 from sieve.model.encoder import ActiveCode, SparseEncoder, keep_top
-from sieve.model.hyperparameters import IMAGE, LOSSES, LOSSES_OF_OBJECTIVE, TEXT
-from sieve.model.training import TrainingConfig
+from sieve.model.hyperparameters import IMAGE, LOSSES, LOSSES_OF_OBJECTIVE, TEXT, TrainingConfig
 from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.losses import reconstruction
 from sieve.model.training.objectives import OBJECTIVES, Compact, StepLosses, TrainingModule

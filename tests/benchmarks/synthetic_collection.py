@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 
 from sieve.model import collection as parts
 from sieve.model.collection import Collection, thumbnail_path, write_manifest
-from sieve.model.dimensions import CodeCache
-from sieve.model.dimensions.code_cache import cache_folder, write_cache
+from sieve.model.dimensions.code_cache import CodeCache, cache_folder, write_cache
 from sieve.model.dimensions.table import VERSION
 from sieve.model.engine import SearchEngine
 from sieve.model.files import atomic_folder

@@ -23,7 +23,7 @@ import torch
 
 from sieve.model.backbone.clip import resolve_device
 from sieve.model.collection import BackboneIdentity, Collection
-from sieve.model.training import TrainingConfig
+from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData
 from sieve.model.training.trainer import Trainer
 from tests.benchmarks.plain_training import PlainModel, plain_losses

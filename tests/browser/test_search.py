@@ -10,6 +10,7 @@ from conftest import PLACES, SHAPES
 from playwright.sync_api import Locator, Page, expect
 
 from browser.steps import dimensions_of, found, go, search, settle, switches, violations
+from sieve.model.exclusion import Strictness
 
 
 def test_toggle_changes_the_results_and_second_toggle_restores_them(page: Page) -> None:
@@ -88,7 +89,9 @@ def test_results_are_those_of_the_engine_and_explained(page: Page, tiny_engine) 
 
 def test_never_drops_results_and_all_off_leaves_none(page: Page, tiny_engine) -> None:
     go(page, "?q=a+circle&without=the+snow&strictness=never")
-    outcome = tiny_engine.search(tiny_engine.encode("a circle", "the snow"), None, never=True)
+    outcome = tiny_engine.search(
+        tiny_engine.encode("a circle", "the snow"), None, Strictness(never=True)
+    )
     assert found(page) == [result.id for result in outcome.results]
     gone = page.locator(".sv-dropped")
     assert gone.count() == len(outcome.left)
@@ -230,12 +233,12 @@ def test_strictness_ignores_subtracts_or_removes(page: Page, tiny_engine) -> Non
     for word, strictness, never in (("ignore", 0.0, False), ("never", 1.0, True)):
         page.get_by_text(word, exact=True).click()
         settle(page)
-        outcome = tiny_engine.search(query, None, strictness, never=never)
+        outcome = tiny_engine.search(query, None, Strictness(strictness, never))
         assert found(page) == [result.id for result in outcome.results], word
     for limit in (0.2, 0.8):
         page.get_by_label("Hide from a probability of").select_option(f"{limit}")
         settle(page)
-        outcome = tiny_engine.search(query, None, never=True, limit=limit)
+        outcome = tiny_engine.search(query, None, Strictness(never=True, limit=limit))
         assert found(page) == [result.id for result in outcome.results]
         assert f"strictness=never:{limit}" in page.url
         expect(page.get_by_text(f"Hides images with P(snow) ≥ {limit:.0%}.")).to_be_visible()
@@ -249,7 +252,7 @@ def test_strictness_ignores_subtracts_or_removes(page: Page, tiny_engine) -> Non
     slider = page.get_by_role("slider", name="Strictness")
     slider.fill("0.4")
     settle(page)
-    outcome = tiny_engine.search(query, None, 0.4)
+    outcome = tiny_engine.search(query, None, Strictness(0.4))
     assert found(page) == [result.id for result in outcome.results]
     assert "strictness=0.4" in page.url
 

@@ -14,7 +14,8 @@ from browser.steps import found, go, has_sideways_scroll, search, settle
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.embeddings import Embeddings, open_identity
 from sieve.model.engine import SearchEngine
-from sieve.model.training import TrainingConfig, train
+from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.training.trainer import train
 
 REASON = f"unknown backbone '{BACKBONE}'"
 

@@ -44,7 +44,7 @@ def test_embeddings_equal_those_of_the_backbone(tmp_path: Path, tiny_backbone: B
     made = prepare(source, tiny_backbone, tmp_path / "c", progress=False)
     assert made.image_embeddings.dtype == made.text_embeddings.dtype == np.float16
     images = tiny_backbone.encode_images([source.open_image(r, 320) for r in source.records()])
-    texts = tiny_backbone.encode_texts(made.caption_texts)
+    texts = tiny_backbone.encode_texts(list(made.caption_texts))
     for saved, expected in ((made.image_embeddings, images), (made.text_embeddings, texts)):
         assert np.abs(np.asarray(saved, np.float32) - expected).max() < 2e-3
         assert np.abs(np.linalg.norm(saved.astype(np.float32), axis=1) - 1).max() < 2e-3

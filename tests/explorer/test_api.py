@@ -16,6 +16,7 @@ from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
 from sieve.explorer.json_validation import read_strictness
 from sieve.explorer.serialize import describe_hidden, search_report
+from sieve.model.exclusion import Strictness
 from sieve.model.explain import GRID
 
 
@@ -45,7 +46,7 @@ def test_only_the_documented_endpoints_are_public(client: Client) -> None:
 def test_search_returns_the_results_of_the_engine(client: Client, tiny_engine) -> None:
     found = client.predict("a circle", "the snow", None, "never:0.3", 5, api_name="/search")
     query = tiny_engine.encode("a circle", "the snow")
-    outcome = tiny_engine.search(query, never=True, top=5, limit=0.3)
+    outcome = tiny_engine.search(query, strictness=Strictness(never=True, limit=0.3), top=5)
     assert found["hides"] == "images with P(snow) ≥ 30%"
     assert without_time(found) == without_time(search_report(query, outcome))
     assert found["seconds"] < 1
@@ -54,7 +55,7 @@ def test_search_returns_the_results_of_the_engine(client: Client, tiny_engine) -
 def test_few_of_the_concepts_that_hide_images_are_named(tiny_engine) -> None:
     query = tiny_engine.encode("a red circle in the snow")
     everything = [part.dimension for part in query.dimensions]
-    hides = describe_hidden(tiny_engine.search(query, everything, never=True))
+    hides = describe_hidden(tiny_engine.search(query, everything, Strictness(never=True)))
     n = len(tiny_engine.concepts.grouped(everything))
     assert n > 4 and hides.count(" or ") == 3 and hides.endswith(f"one of {n - 3} more concepts")
 

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from sieve.explorer import components
-from sieve.explorer.app import STYLE, build_app, start
+from sieve.explorer.app import PAGE_SETTINGS, STYLE, build_app, start
 from sieve.explorer.components import FOLDER
 from sieve.explorer.errors import INTERNAL_ERROR, json_errors
 from sieve.explorer.serialize import summary
@@ -45,7 +45,7 @@ def test_invalid_port_is_rejected(tiny_engine) -> None:
 def test_page_sends_no_analytics_and_has_no_external_urls(tiny_engine) -> None:
     app = build_app(tiny_engine)
     assert app.analytics_enabled is False
-    addresses = re.findall(r"(?:https?:)?//[\w.-]+", components.page_head(STYLE))
+    addresses = re.findall(r"(?:https?:)?//[\w.-]+", components.page_head(STYLE, PAGE_SETTINGS))
     assert {address for address in addresses if "www.w3.org" not in address} == set()
 
 

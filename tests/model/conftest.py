@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from collection_files import write_collection
 
-from sieve.model.benchmark import Benchmark, BenchmarkConfig
+from sieve.model.benchmark.results import BenchmarkConfig
+from sieve.model.benchmark.run import Benchmark
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.engine import SearchEngine
-from sieve.model.training import TrainingConfig, train
+from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.training.trainer import train
 from sieve.model.words.text import WordList, WordReading
 
 WORDS = ("dog", "cat", "beach", "tree", "car", "boat", "snow", "girl", "boy", "ball")

@@ -16,6 +16,7 @@ from unavailable_backbone import write_embeddings
 
 from sieve.model.collection import IMAGE_EMBEDDINGS, MANIFEST
 from sieve.model.engine import SearchEngine
+from sieve.model.exclusion import Strictness
 
 pytestmark = pytest.mark.slow
 
@@ -57,11 +58,11 @@ def test_search_rejects_changed_files(
     engine: SearchEngine, home: Path, name: str, change: Callable[[Path], None]
 ) -> None:
     query = engine.encode(item=engine.collection.items["id"][0])
-    assert engine.search(query, off=(1,), never=True).results
+    assert engine.search(query, off=(1,), strictness=Strictness(never=True)).results
     path = engine.collection.path / name if name == MANIFEST else next(home.rglob(name))
     change(path)
     with pytest.raises(ValueError, match=LINE) as raised:
-        engine.search(query, off=(1,), never=True)
+        engine.search(query, off=(1,), strictness=Strictness(never=True))
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
@@ -95,11 +96,12 @@ def test_search_checks_each_file_a_few_times(
     engine: SearchEngine, monkeypatch: pytest.MonkeyPatch, never: bool
 ) -> None:
     query = engine.encode(item=engine.collection.items["id"][0])
-    engine.search(query, off=(1,), never=never)  # reads files that are read only once
+    strictness = Strictness(never=never)
+    engine.search(query, (1,), strictness)  # reads files that are read only once
     looked_at, stat = [], os.stat
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", lambda path, **more: looked_at.append(path) or stat(path, **more))
-        engine.search(query, off=(1,), never=never)
+        engine.search(query, (1,), strictness)
     assert {Path(path).name for path in looked_at} == {MANIFEST, CODES}
     assert len(looked_at) <= 8  # 2 µs each, and independent of the number of results
 
@@ -133,18 +135,19 @@ from pathlib import Path
 from sieve.data_prep.precomputed import PrecomputedEmbeddings
 from sieve.explorer.cli import main
 folder, out = Path(sys.argv[1]), sys.argv[2]
-check = PrecomputedEmbeddings.check
-def checked(*given):
+sha256 = PrecomputedEmbeddings.sha256
+def truncated(known):
     os.truncate(folder / "text_features.npy", 200)  # as a copy that is still being written
-    return check(*given)
-PrecomputedEmbeddings.check = checked
+    return sha256(known)
+PrecomputedEmbeddings.sha256 = truncated
 main(["prepare", "embeddings", str(folder), "--backbone", "my-lab/own", "--out", out])
 """
 TRUNCATED_TRAINING = """
 import os, sys
 from pathlib import Path
 from sieve.model.collection import Collection
-from sieve.model.training import TrainingConfig, train
+from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.training.trainer import train
 folder = Path(sys.argv[1])
 config = TrainingConfig(m=64, k=8, epochs=20, batch_size=32, n_words=8)
 def on_step(report):

@@ -21,9 +21,10 @@ def test_written_collection_round_trips(folder: Path) -> None:
     assert (collection.n_items, collection.n_captions) == (20, 60)
     assert collection.image_embeddings.shape == (20, 48)
     assert isinstance(collection.image_embeddings, np.memmap)
-    assert collection.caption_texts[3:6] == list(collection.items["captions"][1])
+    texts = list(collection.caption_texts)
+    assert texts[3:6] == list(collection.items["captions"][1])
     assert collection.caption_texts[-1] == list(collection.items["captions"])[-1][-1]
-    assert len(list(collection.caption_texts)) == len(collection.caption_texts)
+    assert len(texts) == len(collection.caption_texts)
     assert collection.captions_of_rows(np.array([1, 3])).tolist() == [3, 4, 5, 9, 10, 11]
     assert collection.rows_of_split(["test"]).tolist() == [9, 19]
 

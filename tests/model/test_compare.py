@@ -21,7 +21,7 @@ from sieve.model.compare import (
 )  # fmt: skip
 from sieve.model.engine import SearchEngine
 from sieve.model.evaluation.rules import Space, unit
-from sieve.model.exclusion import best
+from sieve.model.exclusion import Strictness, best
 
 
 def encode_query(engine: SearchEngine, text: str, without: str) -> QueryEmbeddings:
@@ -69,8 +69,9 @@ def test_hyperparameter_out_of_range_is_rejected(engine: SearchEngine) -> None:
 @pytest.mark.parametrize("never", [False, True])
 def test_shown_results_equal_those_of_search(engine: SearchEngine, never: bool, top: int) -> None:
     query = engine.encode("a dog", "a beach")
-    results = engine.search(query, never=never, top=top).results
-    found = shown_rows(sparse_scores(engine, query, never=never), top)
+    strictness = Strictness(never=never)
+    results = engine.search(query, strictness=strictness, top=top).results
+    found = shown_rows(sparse_scores(engine, query, strictness=strictness), top)
     assert found == [result.row for result in results]
 
 

@@ -17,7 +17,7 @@ from sieve import assets
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import list_fitting
 from sieve.model.collection import Collection
-from sieve.model.dimensions import open_code_cache
+from sieve.model.dimensions.code_cache import open_code_cache
 from sieve.model.dimensions.map import dimension_map
 from sieve.model.engine import SearchEngine
 from sieve.model.files import CHECKSUMS, check_files

@@ -11,10 +11,9 @@ from conftest import WordBackbone, write_word_collection
 from sieve.model.benchmark.run import check_no_overlap
 from sieve.model.collection import DUPLICATES, MANIFEST, Collection, file_sha256
 from sieve.model.duplicates import duplicate_groups, evaluation_rows, n_dropped
-from sieve.model.evaluation import PairCriteria
-from sieve.model.evaluation.pairs import track_pairs
+from sieve.model.evaluation.pairs import PairCriteria, track_pairs
 from sieve.model.files import write_checksums
-from sieve.model.training import TrainingConfig
+from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.data import TrainingData
 from sieve.model.words.nouns import benchmark_nouns
 

@@ -206,27 +206,6 @@ def test_proposed_dimensions_have_unit_weight_together() -> None:
     np.testing.assert_allclose(weights, [0.8, 0.6, 0.25])
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"off": (9,), "weights": (1.0,)}, "distinct dimensions"),
-        ({"off": (1, 1), "weights": (1.0, 1.0)}, "distinct dimensions"),
-        ({"off": (1,)}, "got 0"),
-        ({"strictness": 1.5}, "strictness must be in"),
-        ({"strictness": float("nan")}, "strictness must be in"),
-    ],
-)
-def test_invalid_query_is_rejected(change: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Query(np.ones(4, np.float32), **change)
-
-
-def test_query_of_another_width_is_rejected() -> None:
-    codes = SparseCodes.from_active(np.ones((2, 1)), np.zeros((2, 1)), 3)
-    with pytest.raises(ValueError, match="4 dimensions, but the codes have 3"):
-        search(codes, Query(np.ones(4, np.float32)))
-
-
 def test_calibration_rejects_non_finite_values() -> None:
     with pytest.raises(ValueError, match="push"):
         Calibration(push=float("inf"))

@@ -20,10 +20,11 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import find_checkpoint
 from sieve.model.collection import Collection, file_sha256
 from sieve.model.engine import SearchEngine
+from sieve.model.exclusion import Strictness
 from sieve.model.explain import encode_occluded
 from sieve.model.interpretability import interpretability_report
 from sieve.model.query_encoder import Capabilities
-from sieve.model.training import train
+from sieve.model.training.trainer import train
 
 UNIT = np.array(IMAGES) / np.linalg.norm(IMAGES, axis=1, keepdims=True)
 
@@ -77,7 +78,7 @@ def test_exclusion_switches_dimensions_off_and_results_are_explained(engine: Sea
     np.testing.assert_allclose([r.score for r in outcome.results], scores[rows(outcome)], atol=1e-6)
     parts = {part.name: part.value for part in outcome.results[3].contributions}
     assert parts == pytest.approx({"dog": 0.6, "beach": -0.8})
-    assert rows(engine.search(query, never=True)) == [1, 2, 5]
+    assert rows(engine.search(query, strictness=Strictness(never=True))) == [1, 2, 5]
     assert rows(engine.search(query, off=())) == rows(engine.search(engine.encode("a dog")))
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.content import complete_recipe, figure_content
 from sieve.model.engine import SearchEngine
+from sieve.model.exclusion import Strictness
 from sieve.model.item_filter import KINDS, Facet, ItemFilter, inside_polygon
 
 facets = st.builds(
@@ -121,7 +122,7 @@ def test_filtered_search_ranks_only_the_selected_items(tiny_engine: SearchEngine
     assert (found.where, found.passing) == ("split:test", len(rows))
     dense = tiny_engine.search_dense(query, top=10, where="split:test")
     assert {one.row for one in dense} <= rows
-    hidden = tiny_engine.search(query, never=True, top=200, where="split:test")
+    hidden = tiny_engine.search(query, None, Strictness(never=True), 200, where="split:test")
     assert {one.row for one in hidden.results} <= rows
 
 

@@ -75,11 +75,6 @@ def test_correlations_equal_those_of_numpy() -> None:
     np.testing.assert_allclose(found, np.diag(expected), atol=1e-8)
 
 
-def test_codes_of_different_items_are_not_compared() -> None:
-    with pytest.raises(ValueError, match="codes of the same items"):
-        seed_consistency([csr_array(random_codes(0)), csr_array(random_codes(0, n=20))])
-
-
 def test_estimates_are_weighted_means_with_intervals() -> None:
     values, weights = np.array([0.0, 1.0, 1.0]), np.array([2.0, 1.0, 1.0])
     found = estimate(Metric(values, weights))

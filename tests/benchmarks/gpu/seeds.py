@@ -16,7 +16,7 @@ from sieve.model.codes import SparseCodes, encode_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.vocabulary import TextTower
 from sieve.model.hyperparameters import IMAGE, TrainingConfig
-from sieve.model.training import train
+from sieve.model.training.trainer import train
 from tests.benchmarks.gpu.measuring import Case, Row, Setup
 from tests.benchmarks.training import encode_texts, synthetic_collection
 

@@ -15,8 +15,8 @@ from tiny_blip import tiny_blip
 from sieve.explorer.benchmark_report import save_plot, verdicts
 from sieve.explorer.cli import main
 from sieve.model.backbone.clip import Backbone
-from sieve.model.benchmark import (
-    METHODS,
+from sieve.model.benchmark.methods import METHODS
+from sieve.model.benchmark.results import (
     ConfidenceInterval,
     MethodResult,
     PairCount,
@@ -25,8 +25,9 @@ from sieve.model.benchmark import (
     read_evaluation,
 )
 from sieve.model.collection import Collection
-from sieve.model.evaluation import PairCriteria
-from sieve.model.training import TrainingConfig, train
+from sieve.model.evaluation.pairs import PairCriteria
+from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.training.trainer import train
 
 QUICK = ("--methods", "A only,subtraction,oracle", "--trials", "3", "--resamples", "20")
 

@@ -17,6 +17,7 @@ from command_line import Sieve, fault
 from scipy.sparse import load_npz
 
 from sieve.explorer.annotations.store import attach_annotations
+from sieve.model.exclusion import Strictness
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_results_are_the_same_in_all_formats(
     for kind in ("csv", "json", "parquet"):
         export(sieve, "results", tmp_path / f"r.{kind}", opened, *asks)
     query = tiny_engine.encode("a circle", "the snow")
-    outcome = tiny_engine.search(query, never=True, top=7)
+    outcome = tiny_engine.search(query, strictness=Strictness(never=True), top=7)
     ids = [result.id for result in outcome.results]
     table = list(csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8", newline="")))
     whole = json.loads((tmp_path / "r.json").read_text("utf-8"))

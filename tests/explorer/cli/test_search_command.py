@@ -12,6 +12,7 @@ from PIL import Image
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.engine import SearchEngine
+from sieve.model.exclusion import Strictness
 
 
 def test_search_prints_json(sieve: Sieve, opened: tuple) -> None:
@@ -130,9 +131,9 @@ def test_plurals_unknown_words_and_symbols_are_handled(
 
 def test_search_equals_the_engine(sieve: Sieve, opened: tuple, tiny_engine: SearchEngine) -> None:
     for flags, options in (
-        (("--strictness", "0"), {"strictness": 0.0}),
-        (("--strictness", "never"), {"never": True}),
-        (("--strictness", "never:0.05"), {"never": True, "limit": 0.05}),
+        (("--strictness", "0"), {"strictness": Strictness(0.0)}),
+        (("--strictness", "never"), {"strictness": Strictness(never=True)}),
+        (("--strictness", "never:0.05"), {"strictness": Strictness(never=True, limit=0.05)}),
         (("--off", "3,5"), {"off": (3, 5)}),
         (("--off", ""), {"off": ()}),
     ):

@@ -18,7 +18,7 @@ from tiny_blip import tiny_blip
 
 from sieve.explorer.cli.experiments import Train
 from sieve.model.collection import Collection
-from sieve.model.training import PRESETS
+from sieve.model.hyperparameters import PRESETS
 from sieve.model.training.validation import ValidationSchedule
 
 

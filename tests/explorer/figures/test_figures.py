@@ -17,6 +17,7 @@ from sieve.explorer.figures.content import figure_content
 from sieve.explorer.figures.drawing import draw_figure, latex_block, preview_figure
 from sieve.explorer.figures.fonts import FontMetrics
 from sieve.explorer.figures.layout import lay_out
+from sieve.model.exclusion import Strictness
 from sieve.model.set_difference import compare_sets
 
 
@@ -53,7 +54,7 @@ def test_rows_equal_the_results_of_the_engine(tiny_engine) -> None:
     assert by_dimension.title == tiny_engine.name_of(j)
     top = [example.row for example in tiny_engine.dimension(j).top_images[:5]]
     assert [tile.row for tile in by_dimension.tiles] == top
-    found = tiny_engine.search(tiny_engine.encode(item=item), (j,), never=True, top=5)
+    found = tiny_engine.search(tiny_engine.encode(item=item), (j,), Strictness(never=True), top=5)
     assert [tile.row for tile in by_image.tiles] == [result.row for result in found.results]
     assert (by_image.image, by_image.title) == (7, "")
     assert "never, P ≥ 50%" in by_image.small

@@ -3,7 +3,7 @@ from __future__ import annotations
 from sieve.explorer.figures import Recipe, Row
 from sieve.explorer.figures.content import Content, Tile
 from sieve.explorer.figures.drawing import file_stem, latex_block, latex_escape
-from sieve.explorer.json_validation import Strictness
+from sieve.model.exclusion import Strictness
 
 ROWS = (
     Content("a dog", "", (), None, (Tile(0, 0.5, "", False),)),

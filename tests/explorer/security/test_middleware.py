@@ -26,7 +26,7 @@ from sieve.explorer.app import Server, start
 from sieve.explorer.cli.explore import Explore
 from sieve.explorer.security import request_checks as bodies
 from sieve.explorer.security.access import Access
-from sieve.explorer.uploads import MAX_BYTES
+from sieve.explorer.uploads import MAX_UPLOAD_BYTES
 from sieve.model.engine import SearchEngine
 
 HIDDEN, PRIVATE, OTHER, ENDLESS, PIPE, SCRIPT = (f"00{n}{'0' * 13}" for n in range(6))
@@ -297,7 +297,7 @@ def test_unknown_fields_are_ignored(web: httpx.Client, name: str) -> None:
 
 
 def test_upload_size_is_limited(web: httpx.Client) -> None:
-    large = b"x" * (MAX_BYTES + bodies.FORM_BYTES + 1)
+    large = b"x" * (MAX_UPLOAD_BYTES + bodies.FORM_BYTES + 1)
     files = {"files": ("a.png", large)}
     answer = web.post("/gradio_api/upload", files=files, headers=csrf_header(web))
     assert answer.status_code == (403 if is_public(web) else 413)

@@ -25,7 +25,7 @@ from sieve.explorer.annotations.store import attach_annotations
 from sieve.explorer.app import Served, start
 from sieve.explorer.security import request_checks as bodies
 from sieve.explorer.security.access import Access
-from sieve.explorer.uploads import MAX_BYTES
+from sieve.explorer.uploads import MAX_UPLOAD_BYTES
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
 from sieve.model.files import atomic_file, atomic_folder
 
@@ -121,7 +121,7 @@ def test_received_bytes_are_counted(served: Served, path: str) -> None:
         ],
     }  # fmt: skip
     given, answers = 0, []
-    most = bodies.MAX_IMPORT_BYTES if path == RPC_URL else MAX_BYTES + bodies.FORM_BYTES
+    most = bodies.MAX_IMPORT_BYTES if path == RPC_URL else MAX_UPLOAD_BYTES + bodies.FORM_BYTES
 
     async def receive() -> dict:
         nonlocal given

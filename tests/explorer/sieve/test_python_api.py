@@ -16,6 +16,7 @@ from PIL import Image
 import sieve
 from sieve.explorer.errors import python_terms
 from sieve.model.engine import SearchEngine
+from sieve.model.exclusion import Strictness
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_search_has_the_results_of_the_engine(
 ) -> None:
     results = engine.search("a circle", without="the snow", strictness=0.5, top=5)
     query = tiny_engine.encode("a circle", "the snow")
-    expected = tiny_engine.search(query, strictness=0.5, top=5)
+    expected = tiny_engine.search(query, strictness=Strictness(0.5), top=5)
     assert [result.id for result in results] == [result.id for result in expected.results]
     assert list(results.off) == [part.dimension for part in expected.off]
     assert [result.id for result in results.dropped] == [result.id for result in expected.left]

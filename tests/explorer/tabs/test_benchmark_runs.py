@@ -12,9 +12,11 @@ from sieve.explorer.jobs.worker import ProgressReporter, Stopped, run_evaluation
 from sieve.explorer.tabs.benchmark import EvaluationManager
 from sieve.explorer.tabs.train import TrainingManager
 from sieve.model.backbone.clip import Backbone
-from sieve.model.benchmark import SHORT_METHODS, list_evaluations, read_evaluation
+from sieve.model.benchmark.methods import SHORT_METHODS
+from sieve.model.benchmark.results import list_evaluations, read_evaluation
 from sieve.model.collection import Collection
-from sieve.model.training import TrainingConfig, train
+from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.training.trainer import train
 
 pytestmark = pytest.mark.slow
 

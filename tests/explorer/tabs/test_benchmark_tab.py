@@ -15,7 +15,7 @@ from sieve.explorer.errors import json_errors
 from sieve.explorer.jobs.manager import JobDirectory, JobLock, JobRequest, JobState, Progress
 from sieve.explorer.tabs.benchmark import BenchmarkHandlers, EvaluationManager
 from sieve.explorer.tabs.train import TrainHandlers
-from sieve.model.benchmark import FAILURE_KINDS
+from sieve.model.benchmark.failures import FAILURE_KINDS
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 

@@ -22,7 +22,7 @@ from sieve.explorer.jobs.manager import (
 )
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.collection import Collection
-from sieve.model.training import PRESETS
+from sieve.model.hyperparameters import PRESETS
 
 ASKS = ("start", "stop", "resume", "discard", "open")
 

@@ -10,7 +10,8 @@ import pytest
 
 from sieve.model.backbone.clip import Backbone, backbone_of
 from sieve.model.collection import Collection
-from sieve.model.training import TrainingConfig, train
+from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.training.trainer import train
 
 
 @pytest.fixture

@@ -137,38 +137,11 @@ def test_images_do_not_depend_on_their_batch(lite: Backbone):
     np.testing.assert_allclose(together, lite.encode_pixels(pixels), atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16", "F", "YCbCr"])
-def test_unusual_image_modes_are_embedded(lite: Backbone, mode: str):
-    white, black = (Image.new("RGB", (40, 30), name) for name in ("white", "black"))
-    if mode == "I;16":
-        odd = Image.fromarray(np.full((30, 40), 65_535, np.uint16))
-    else:
-        odd = white.convert("L").convert(mode) if mode in ("LA", "F") else white.convert(mode)
-    assert odd.mode == mode
-    found, expected, other = lite.encode_images([odd, white, black])
-    assert found @ expected > 0.99 > other @ expected
-
-
 def test_tiny_and_very_long_images_are_embedded(lite: Backbone, tmp_path: Path):
     own = Backbone.load(f"local-dir:{tiny_folder(tmp_path / 'own')}", device="cpu")
     for backbone in (lite, own):
         images = [Image.new("RGB", size) for size in ((1, 1), (1, 10_000), (10_000, 1))]
         assert np.isfinite(backbone.encode_images(images)).all()
-
-
-def test_transparent_pixels_are_white(lite: Backbone):
-    hidden = Image.new("RGBA", (30, 30), (0, 0, 0, 0))
-    white = Image.new("RGB", (30, 30), "white")
-    assert np.dot(*lite.encode_images([hidden, white])) > 0.999
-
-
-def test_exif_orientation_is_applied(lite: Backbone):
-    turned = noise(3)
-    exif = turned.getexif()
-    exif[0x0112] = 3
-    turned.info["exif"] = exif.tobytes()
-    upright = noise(3).transpose(Image.Transpose.ROTATE_180)
-    np.testing.assert_allclose(*lite.encode_images([turned, upright]), atol=1e-5)
 
 
 def test_preprocessing_is_pickled_without_the_weights(lite: Backbone):

@@ -13,7 +13,9 @@ import torch
 from conftest import QUICK, word_benchmark, write_word_collection
 from corruption import reseal
 
-from sieve.model.benchmark import METHODS, Benchmark, BenchmarkConfig, BenchmarkResult, MethodResult
+from sieve.model.benchmark.methods import METHODS
+from sieve.model.benchmark.results import BenchmarkConfig, BenchmarkResult, MethodResult
+from sieve.model.benchmark.run import Benchmark
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.training.trainer import StepReport, Trainer

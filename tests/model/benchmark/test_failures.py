@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sieve.model.benchmark.failures import KINDS, sort_failures
+from sieve.model.benchmark.failures import FAILURE_KINDS, sort_failures
 from sieve.model.benchmark.measurement import draw_resamples, measure
 from sieve.model.benchmark.results import Failure
 from sieve.model.evaluation.pairs import PairCriteria, PairSet, TrackPairs
@@ -63,4 +63,4 @@ def test_first_rule_that_holds_gives_the_kind() -> None:
         "calibration": failure_of(good, push=0.001),
     }
     assert {kind: failure.kind for kind, failure in kinds.items()} == {kind: kind for kind in kinds}
-    assert set(kinds) < set(KINDS)
+    assert set(kinds) < set(FAILURE_KINDS)

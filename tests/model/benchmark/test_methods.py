@@ -20,11 +20,10 @@ from sieve.model.benchmark.methods import (
 from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
 from sieve.model.encoder import SparseEncoder
-from sieve.model.evaluation import measure_rankings
+from sieve.model.evaluation.metrics import measure_rankings
 from sieve.model.evaluation.pairs import PairCriteria, PairSet, track_pairs
 from sieve.model.evaluation.rules import unit
-from sieve.model.hyperparameters import IMAGE, TEXT
-from sieve.model.training import PAPER
+from sieve.model.hyperparameters import IMAGE, PAPER, TEXT
 from sieve.model.training.data import TrainingData
 from sieve.model.training.losses import soft_contrast
 from sieve.model.training.objectives import Paper

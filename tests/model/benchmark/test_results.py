@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 from conftest import QUICK, word_benchmark
 
-from sieve.model.benchmark import (
+from sieve.model.benchmark.measurement import SHOWN, contrast
+from sieve.model.benchmark.results import (
     BenchmarkConfig,
     BenchmarkResult,
-    contrast,
     list_evaluations,
     read_evaluation,
     save_evaluation,
 )
-from sieve.model.benchmark.measurement import SHOWN
 from sieve.model.collection import Collection
 
 CONFIG = BenchmarkConfig(

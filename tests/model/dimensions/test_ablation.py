@@ -27,7 +27,7 @@ def common(engine: SearchEngine) -> int:
 def test_probes_have_the_dimension_and_are_evenly_spaced(engine: SearchEngine) -> None:
     dimension = common(engine)
     having, _ = engine.text_codes.postings(dimension)
-    texts = engine.collection.caption_texts
+    texts = list(engine.collection.caption_texts)
     chosen = probe_captions(engine.collection, engine.derived, dimension, 20)
     assert len(chosen) == 20 and (np.diff(chosen) > 0).all()
     assert set(chosen) <= set(having.tolist())
@@ -41,7 +41,7 @@ def test_top_ten_before_and_after_equal_those_of_search(engine: SearchEngine) ->
     dimension = common(engine)
     found = probe(engine, dimension)
     assert 0 < len(found.changes) <= N_CHANGES
-    texts = engine.collection.caption_texts
+    texts = list(engine.collection.caption_texts)
     for change in found.changes:
         code = engine.text_codes.dense(texts.index(change.text))
         assert change.strength == pytest.approx(code[dimension]) and code[dimension] > 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sieve.model.dimensions import clearest_dimension, rename_rows
+from sieve.model.dimensions.table import clearest_dimension, rename_rows
 
 
 def table(**changed: Sequence[object]) -> pd.DataFrame:

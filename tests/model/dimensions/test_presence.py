@@ -20,6 +20,7 @@ from sieve.model.dimensions.presence import (
     sigmoid,
 )
 from sieve.model.engine import SearchEngine
+from sieve.model.exclusion import Strictness
 from sieve.model.index.qdrant import IndexIdentity, QdrantIndex, upload
 from sieve.model.words.text import mentioned_words
 
@@ -172,7 +173,7 @@ def test_off_dimensions_are_grouped_by_phrase_and_concept() -> None:
 @pytest.mark.parametrize("limit", [0.2, 0.5, 0.8])
 def test_never_hides_exactly_what_reaches_the_limit(engine: SearchEngine, limit: float) -> None:
     query = engine.encode("a dog", "a beach")
-    outcome = engine.search(query, never=True, top=200, fold=False, limit=limit)
+    outcome = engine.search(query, None, Strictness(never=True, limit=limit), 200, fold=False)
     excluded = engine.excluded(query, query.proposed)
     rows = np.arange(engine.collection.n_items)
     probability = excluded.probabilities(engine.image_codes.by_row, rows).max(axis=1)
@@ -190,7 +191,7 @@ def test_never_hides_exactly_what_reaches_the_limit(engine: SearchEngine, limit:
 
 
 def test_several_exclusions_each_have_a_probability(engine: SearchEngine) -> None:
-    outcome = engine.search(engine.encode("a dog", "a beach, snow"), never=True)
+    outcome = engine.search(engine.encode("a dog", "a beach, snow"), None, Strictness(never=True))
     assert {one.name for one in outcome.excluded} == {"a beach", "snow"}
     for result in outcome.results:
         probabilities = [one.probability for one in result.presence]
@@ -214,7 +215,7 @@ def test_remote_index_gives_the_same_results_with_never(engine: SearchEngine) ->
         for without, off in (("a beach", None), ("", (3, 5)), ("a beach, snow", None)):
             query = engine.encode("a dog", without)
             ours, theirs = (
-                one.search(query, off, never=True, top=10, limit=limit).results
+                one.search(query, off, Strictness(never=True, limit=limit), 10).results
                 for one in (engine, remote)
             )
             np.testing.assert_allclose(

@@ -30,11 +30,6 @@ def test_the_mean_of_the_nearest_queries_is_subtracted(k: int, highest: list[flo
     )
 
 
-def test_a_bank_of_one_query_is_rejected() -> None:
-    with pytest.raises(ValueError, match="at least 2 queries in the bank; got 1"):
-        ItemBias(BANK[:1])
-
-
 @pytest.fixture
 def space() -> rules.Space:
     """Items whose scores for a, b and the bank are their coordinates."""

@@ -157,11 +157,6 @@ def test_empty_query_returns_nothing(index: Index) -> None:
     assert len(index.search(ask(0), 0).rows) == 0
 
 
-def test_query_of_another_width_is_rejected(index: Index) -> None:
-    with pytest.raises(ValueError, match=rf"8 dimensions, but the codes have {M}"):
-        index.search(Query(np.ones(8, np.float32)), 24)
-
-
 def test_row_codes_are_read_exactly(index: Index) -> None:
     np.testing.assert_array_equal(index.code(7), CODES.dense(7))
     np.testing.assert_array_equal(index.mean_positive, MEAN)

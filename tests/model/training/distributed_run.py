@@ -15,10 +15,10 @@ import torch
 from conftest import WORDS, WordBackbone
 
 from sieve.model.collection import Collection
-from sieve.model.training import PAPER, TrainingConfig, train
+from sieve.model.hyperparameters import PAPER, TrainingConfig
 from sieve.model.training.data import TrainingData
 from sieve.model.training.distributed import ALONE, World, process_group
-from sieve.model.training.trainer import StepReport, Trainer
+from sieve.model.training.trainer import StepReport, Trainer, train
 
 SHORT = TrainingConfig(m=64, k=8, epochs=2, batch_size=200, n_words=8, learning_rate=1e-3)
 OBJECTIVES = {

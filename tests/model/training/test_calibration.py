@@ -5,7 +5,7 @@ from conftest import WordBackbone
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
-from sieve.model.evaluation import PairCriteria
+from sieve.model.evaluation.pairs import PairCriteria, split_pairs
 from sieve.model.exclusion import Calibration
 from sieve.model.training import validation
 from sieve.model.training.validation import LIMITS, PUSHES, RATIOS, calibrate
@@ -24,7 +24,7 @@ def test_calibration_is_on_the_grid_and_never_worse_than_the_default(
     assert found.push in PUSHES
     assert found.proposal_ratio in RATIOS
     assert found.proposal_limit in LIMITS
-    pair_set = validation.calibration_pairs(word_collection)
+    pair_set = split_pairs(word_collection, "select", criteria, tuning=True)
     assert pair_set is not None
     space = validation.code_space(
         word_checkpoint.encoder, word_collection, pair_set, encode(pair_set.texts)

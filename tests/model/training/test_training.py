@@ -11,8 +11,8 @@ from distributed_run import SHORT, make_trainer, short_training
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
-from sieve.model.training import TrainingConfig, train
-from sieve.model.training.trainer import StepReport
+from sieve.model.hyperparameters import TrainingConfig
+from sieve.model.training.trainer import StepReport, train
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,9 @@ from conftest import QUICK, WordBackbone
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
-from sieve.model.evaluation import recall_at
-from sieve.model.hyperparameters import IMAGE, TEXT
-from sieve.model.training import PAPER, TrainingConfig, train
-from sieve.model.training.trainer import StepReport
+from sieve.model.evaluation.metrics import recall_at
+from sieve.model.hyperparameters import IMAGE, PAPER, TEXT, TrainingConfig
+from sieve.model.training.trainer import StepReport, train
 from sieve.model.training.validation import (
     SHARE,
     ValidationReport,
