@@ -350,7 +350,7 @@ def match_dimensions(one: csr_array, other: csr_array) -> np.ndarray:
     rows, columns = linear_sum_assignment(correlation, maximize=True)
     found = np.zeros(shape_of(one)[1])
     found[rows] = correlation[rows, columns]
-    return np.where(_is_live(one), found, np.nan)
+    return np.where(np.asarray(one.sum(0)).ravel() > 0, found, np.nan)
 
 
 def _correlations(one: csr_array, other: csr_array) -> np.ndarray:
@@ -362,10 +362,6 @@ def _correlations(one: csr_array, other: csr_array) -> np.ndarray:
     both = (one.T @ other).toarray().astype(np.float64) / n
     scale = spreads[0][:, None] * spreads[1]
     return np.where(scale > 1e-12, (both - np.outer(*means)) / np.maximum(scale, 1e-12), 0)
-
-
-def _is_live(codes: csr_array) -> np.ndarray:
-    return np.asarray(codes.sum(0)).ravel() > 0
 
 
 def checkpoint_consistency(

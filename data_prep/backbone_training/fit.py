@@ -157,12 +157,6 @@ class FitConfig:
     averaging: float = 0.99
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch, self.queries) < 1:
-            raise ValueError(f"steps, batch and queries must be at least 1; got {self}")
-        if not 0 <= self.averaging < 1:
-            raise ValueError(f"averaging must be in [0, 1); got {self.averaging}")
-
 
 class Domain(NamedTuple):
     """Images of one kind with their captions."""

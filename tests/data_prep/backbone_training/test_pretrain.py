@@ -90,13 +90,6 @@ def test_missing_photographs_are_reported(tmp_path: Path):
         PretrainConfig(tmp_path, tmp_path / "w.pth", tmp_path / "out")
 
 
-def test_config_is_validated():
-    with pytest.raises(ValueError, match="at least 1"):
-        FitConfig(steps=0)
-    with pytest.raises(ValueError, match="averaging"):
-        FitConfig(averaging=1.0)
-
-
 def test_terms_fold_plurals_and_join_bigrams():
     book = TermIndex(CAPTIONS, [()] * 4, min_images=1)
     has = {term: book.has[:, column].tolist() for column, term in enumerate(book.terms)}
