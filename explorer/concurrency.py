@@ -30,7 +30,7 @@ API_THREADS = 8
 """Threads for API calls; thumbnails and page components have other ones (`RequestLimiter`)."""
 MAX_WAITING = 64
 """Requests that wait for a component, or for the API; further ones are refused."""
-BUSY = {"error": "Sieve is busy with other requests; try again in a moment", "busy": True}
+BUSY = {"error": "Sieve is busy with other requests; try again in a moment.", "busy": True}
 """Response to a request that was not run, because too many others were waiting."""
 MAX_UNFETCHED = 32
 """Maximum number of API responses that are stored until they are fetched."""

@@ -42,11 +42,10 @@ def json_errors(handler: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dic
         try:
             return handler(payload)
         except (ValueError, FileNotFoundError) as error:
-            line = one_line(error)
-            return {"error": line[0].upper() + line[1:]}
+            return {"error": sentence(error)}
         except Exception:
             log.exception("%s failed", handler.__name__)
-            return {"error": INTERNAL_ERROR}
+            return {"error": f"{INTERNAL_ERROR}."}
 
     return call
 
@@ -60,6 +59,12 @@ def one_line(error: BaseException) -> str:
     # Text from data is untrusted and may hold terminal control sequences.
     shown = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(shown.split()) or type(error).__name__
+
+
+def sentence(error: BaseException) -> str:
+    """Return the message of an error as a sentence, with a capital letter and a full stop."""
+    line = one_line(error)
+    return line[0].upper() + line[1:] + ("" if line[-1] in ".!?…" else ".")
 
 
 def python_errors(function: Callable[P, R]) -> Callable[P, R]:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 
 from sieve.data_prep.captions.caption_text import tidy
 from sieve.model.exclusion import NEVER, PRESENCE_LIMIT, Strictness
+from sieve.model.files import expectation
 
 T = TypeVar("T")
 
@@ -33,18 +34,6 @@ def without_surrogates(value: Any) -> Any:
 Storable = BeforeValidator(without_surrogates)
 Line = Annotated[str, Field(max_length=MAX_TEXT), Storable, AfterValidator(tidy)]
 """A text field without line breaks and control characters."""
-_EXPECTED = {
-    "string_type": "must be text",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "missing": "is required",
-    "tuple_type": "must be a list",
-    "list_type": "must be a list",
-    "dict_type": "must be a JSON object",
-    "dataclass_type": "must be a JSON object",
-}
-"""Expectations by pydantic's type of error, in the words of JSON."""
 
 
 def validate(kind: type[T], value: Any, what: str) -> T:
@@ -68,9 +57,7 @@ def validate(kind: type[T], value: Any, what: str) -> T:
         known = "" if outer else ", ".join(sorted(getattr(kind, "__pydantic_fields__", ())))
         owner = place.rstrip(": ") or what
         raise ValueError(f"{owner} has no field {field!r:.40}" + (known and f"; it has: {known}"))
-    message = re.sub(r" after validation, not .*", "", fault["msg"])
-    expected = _EXPECTED.get(fault["type"]) or re.sub(r"^\w+ should ", "must ", message)
-    raise ValueError(f"{place}{field} {expected}; got {short_repr(fault['input'])}")
+    raise ValueError(f"{place}{field} {expectation(fault)}; got {short_repr(fault['input'])}")
 
 
 def parse_json(text: str) -> Any:

@@ -28,6 +28,7 @@ from sieve.explorer.json_validation import (
     validate,
 )
 from sieve.model.exclusion import PRESENCE_LIMIT, Strictness
+from sieve.model.files import matching
 from sieve.model.item_filter import ItemFilter
 from sieve.model.query_parser import ParsedQuery, Term, parse_query
 
@@ -39,7 +40,13 @@ MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
 
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS), Storable]
-ItemId = Annotated[str, Field(pattern="^([0-9a-f]{16})?$")]
+ItemId = Annotated[
+    str,
+    matching(
+        "([0-9a-f]{16})?",
+        "must be the ID of an image, 16 digits and letters from a to f, such as 00c0ffee00c0ffee",
+    ),
+]
 Dimension = Annotated[int, PlainValidator(read_dimension)]
 Where = Annotated[Text, AfterValidator(lambda text: str(ItemFilter.parse(text)))]
 """A filter of items as `ItemFilter` prints it."""

@@ -28,7 +28,16 @@ from zipfile import BadZipFile
 import numpy as np
 import platformdirs
 from numpy.lib.format import open_memmap
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 
 def sieve_home() -> Path:
@@ -138,10 +147,66 @@ def read_head(path: Path, schema: type[AnySchema], remedy: str, *versions: int) 
 
 def fault_in(error: ValidationError) -> str:
     """Return the first field that does not fit a schema, and why, in one line."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(map(str, first["loc"]))[:80]
-    found = " ".join(first["msg"].split())[:160]
-    return f"{place}: {found}" if place else found
+    first = error.errors(include_url=False)[0]
+    # The other parts are names of pydantic for the members of a union.
+    parts = [str(part) for part in first["loc"] if re.fullmatch(r"\w+", str(part))]
+    place = ".".join(parts)[:80]
+    found = " ".join(expectation(first).split())[:160]
+    if found.startswith("must "):
+        value = first["input"]
+        kind = "a list" if isinstance(value, list) else "a JSON object"
+        is_short = value is None or isinstance(value, str | int | float)
+        text = json.dumps(value, ensure_ascii=False) if is_short else kind
+        found += f"; got {text[:60]}"
+        place = place or "it"
+    is_predicate = found.startswith(("must ", "is ", "has "))
+    return f"{place} {found}" if is_predicate else ": ".join(filter(None, [place, found]))
+
+
+_EXPECTATIONS = {
+    **dict.fromkeys(("string_type", "string_sub_type", "string_unicode"), "must be text"),
+    **dict.fromkeys(
+        ("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "must be a whole number"
+    ),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(
+        ("list_type", "tuple_type", "set_type", "frozen_set_type", "iterable_type"),
+        "must be a list",
+    ),
+    **dict.fromkeys(
+        ("dict_type", "mapping_type", "dataclass_type", "model_type", "model_attributes_type"),
+        "must be a JSON object",
+    ),
+    "none_required": "must be null",
+    "missing": "is required",
+    "string_pattern_mismatch": "has an unexpected format",
+    **dict.fromkeys(("extra_forbidden", "unexpected_keyword_argument"), "is not a known field"),
+}
+"""Expectations by pydantic's type of error, in the words of JSON."""
+
+
+def expectation(fault: ErrorDetails) -> str:
+    """Return what was expected of a value, without the terms of pydantic: `must be a number`."""
+    if known := _EXPECTATIONS.get(fault["type"]):
+        return known
+    message = re.sub(r" after validation, not .*|^Value error, ", "", fault["msg"])
+    return re.sub(r"^\w+ should ", "must ", message)
+
+
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """Return a validator of texts that match a pattern as a whole.
+
+    `expected` describes the texts in messages and has an example: `must be …, such as …`.
+    """
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise PydanticCustomError("text_format", "{expected}", {"expected": expected})
+        return text
+
+    return AfterValidator(check)
 
 
 CHECKSUMS = "checksums.json"

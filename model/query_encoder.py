@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 _FOLDERS = re.compile(r"""(?<![\w.-])(?:[A-Za-z]:)?[\\/](?:[^\\/'":;,]+[\\/])+""")
 _PROMPT = "a photo of a {}"
+_NOT_BY_TEXT = "search by an item or a concept (such as concept:17)"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class BackboneQueryEncoder:
         return Capabilities(
             text_queries=has_captions,
             image_queries=False,
-            no_text="" if has_captions else f"{why}; {ATTACH}, or search by an item",
+            no_text="" if has_captions else f"{why}; {_NOT_BY_TEXT}, or {ATTACH}",
             no_image=f"{why}; search by an item of the collection",
             texts_by_captions=has_captions,
         )
@@ -174,7 +175,7 @@ class BackboneQueryEncoder:
             return f"no dimension of this checkpoint is active for “{text[:80]}”; try other words"
         return (
             f"no caption of this collection contains a word of “{text[:80]}”, and its backbone is "
-            f"unavailable ({self._failed}); try other words, search by an item, or {ATTACH}"
+            f"unavailable ({self._failed}); try other words, {_NOT_BY_TEXT}, or {ATTACH}"
         )
 
     def text_encoder(self) -> Backbone | TextOnlyEncoder:
@@ -350,10 +351,10 @@ def query_encoder(
     if entry:
         return ExternalCodeEncoder(
             no_text=f"texts of this collection are encoded by {entry}, which is external code; if "
-            "you trust it, start Sieve with --allow-code, or search by an item"
+            f"you trust it, start Sieve with --allow-code, or {_NOT_BY_TEXT}"
         )
     return ExternalCodeEncoder(
-        no_text="this collection has codes of images but not of words; search by an item, or "
+        no_text=f"this collection has codes of images but not of words; {_NOT_BY_TEXT}, or "
         "prepare it with word_codes.npz and words.txt"
     )
 

@@ -185,8 +185,8 @@ class ParsedQuery:
             return
         if self.exclude:
             raise ValueError(
-                f"nothing to search for: the query is read as {describe((), self.exclude)}; "
-                "enter something to find as well"
+                "nothing to search for: the query only excludes "
+                f"{' and '.join(map(str, self.exclude))}; enter something to find as well"
             )
         if self.find:
             raise ValueError(f"{self.find[0]} has no words to search for; enter some")

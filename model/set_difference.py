@@ -7,6 +7,7 @@ compared by Fisher's exact test, corrected for the number of concepts by the fal
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.sparse import csr_array
 
 from sieve.model.codes import shape_of
 from sieve.model.engine import SearchEngine
+from sieve.model.query_parser import shortened
 
 N_EXAMPLES = 6
 FALSE_DISCOVERIES = 0.05
@@ -65,6 +67,20 @@ def select_items(engine: SearchEngine, text: str) -> np.ndarray:
     if not len(rows):
         raise ValueError(f"{text[:60]!r} selects no item of collection {engine.collection.name}")
     return rows
+
+
+def set_title(text: str) -> str:
+    """Return a short title of a set, given as for `select_items`.
+
+    Examples
+    --------
+    >>> set_title("label:dog split:test"), set_title("map:0.1,0.2,0.3,0.4,0.5,0.6")
+    ('dog split test', 'selection')
+    """
+    text = re.sub(r"\bmap:\S+", "selection", text)
+    text = re.sub(r"\bid:(\S+)", lambda ids: f"{len(ids[1].split(','))} images", text)
+    text = re.sub(r"\b(?:label|caption|concept):", "", text)
+    return shortened(text.replace(":", " ").strip())
 
 
 def compare_sets(engine: SearchEngine, first: str, second: str = "") -> SetDifference:

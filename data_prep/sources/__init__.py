@@ -68,11 +68,12 @@ class ExternalSource(BaseSource):
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
         """Open the record's image if it is local and readable, else draw its caption."""
-        return open_or_draw(self.root, record)
+        return open_or_draw(self.root, record, self.follow_links)
 
     def _records_of(self, items: CaptionsByImage, images: Mapping[str, str]) -> Iterator[Record]:
         """Yield items as records; `images` names the image of an item whose key does not."""
-        paths = find_images(self.root, dict.fromkeys(images.values()) or items)
+        names = dict.fromkeys(images.values()) or items
+        paths = find_images(self.root, names, self.follow_links)
         n_local = 0
         for number, key in enumerate(items):
             name = images.get(key, key)

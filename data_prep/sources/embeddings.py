@@ -92,10 +92,11 @@ class Embeddings(ExternalSource):
     """See `sieve.data_prep.sources.embedding_files`."""
     images: Path | None = None
     """Folder of the images, whose paths are matched to the end of the table's image names; by
-    default `folder`. Nothing outside it is read."""
+    default `folder`. Nothing outside it is read, unless `follow_links`."""
     _: KW_ONLY
     keep_captions: bool = False
     """Whether to include captions without embeddings, for the backbone to embed."""
+    follow_links: bool | None = False
     root: Path = field(init=False)
 
     def __post_init__(self) -> None:

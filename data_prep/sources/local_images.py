@@ -267,12 +267,17 @@ def _nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)  # file systems and tables differ in their form
 
 
-def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+def find_images(
+    folder: Path, names: Iterable[str], follow_links: bool | None = False
+) -> dict[str, Path]:
     """Return the paths of the images in a folder that names refer to, by name.
 
-    Names are matched by `ImageNames`; a warning reports loose matches and ambiguous names.
+    Names are matched by `ImageNames`; a warning reports loose matches, ambiguous names, and links
+    that are not followed.
     """
-    files = walk(folder).files
+    files, linked, _ = walk(folder, follow_links=follow_links)
+    if linked:
+        log.warning("%s: %s", tidy(linked[0].key), linked[0].reason)
     resolver = ImageNames(folder, files)
     _, refused = resolver.resolve(names)
     resolver.warn_about_loose("the table")
@@ -284,24 +289,25 @@ def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
         key = resolver.key_of(name)
         if name not in refused and (key in files or os.path.isfile(folder / key)):
             path = folder / files.get(key, key)
-            if path.resolve().is_relative_to(folder):
+            target = Path(os.path.normpath(path)) if follow_links else path.resolve()
+            if target.is_relative_to(folder):
                 found[name] = path
             else:
                 outside.append(name)
     if outside:
         log.warning(
-            "%s images, such as %s, are links to files outside %s, which are not read; copy them "
-            "into it, or give the folder that they are in",
+            "%s images, such as %s, are links to files outside %s, which are not read; use "
+            "--follow-links to read them, or give the folder that they are in",
             f"{len(outside):,}", tidy(outside[0]), folder,
         )  # fmt: skip
     return found
 
 
-def open_or_draw(folder: Path, record: Record) -> Image.Image:
+def open_or_draw(folder: Path, record: Record, follow_links: bool | None = False) -> Image.Image:
     """Open a record's image if it is in a folder and readable, else draw its caption."""
     if os.path.isabs(record.image) and os.path.isfile(record.image):
         with suppress(ValueError):
-            return open_inside(folder, Path(record.image))
+            return open_inside(folder, Path(record.image), follow_links)
     return draw_placeholder(record.captions[0] if record.captions else Path(record.key).name)
 
 

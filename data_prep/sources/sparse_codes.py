@@ -265,10 +265,11 @@ class Codes(ExternalSource):
     files: CodeFiles
     images: Path | None = None
     """Folder of the images, whose paths are matched to the end of the table's image names; by
-    default that of the codes. Nothing outside it is read."""
+    default that of the codes. Nothing outside it is read, unless `follow_links`."""
     _: KW_ONLY
     text_encoder: str = ""
     """`package.module:function` that encodes texts; recorded, not loaded."""
+    follow_links: bool | None = False
     root: Path = field(init=False)
 
     def __post_init__(self) -> None:

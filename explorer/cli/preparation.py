@@ -90,6 +90,7 @@ class PrepareCodes:
     text_encoder: Annotated[str, arg(metavar="package.module:function")] = ""
     """Python function that maps t texts to codes (t, m), for text queries. Its name is recorded; it
     is loaded only with --allow-code."""
+    follow_links: FollowLinks = False
     licence: Licence = "not stated"
     common: PrepareOptions = PrepareOptions()
 
@@ -108,7 +109,12 @@ class PrepareCodes:
             word_list=self.words,
         )
         source = Codes(
-            files, self.images, text_encoder=self.text_encoder, name=out.name, licence=self.licence
+            files,
+            self.images,
+            text_encoder=self.text_encoder,
+            follow_links=self.follow_links,
+            name=out.name,
+            licence=self.licence,
         )
         made = self.common.prepare(source, None, out, source.precomputed())
         print_collection(made, self.common.json)
@@ -205,6 +211,7 @@ class PrepareEmbeddings:
     images: TableImages = None
     embed_captions: bool = False
     """Embed captions that have no embeddings with the backbone, instead of leaving them out."""
+    follow_links: FollowLinks = False
     licence: Licence = "not stated"
     common: EmbedOptions = EmbedOptions()
 
@@ -214,8 +221,14 @@ class PrepareEmbeddings:
         from sieve.data_prep.sources.embeddings import Embeddings, open_identity
 
         out = self.common.folder(self.directory)
-        about = {"name": out.name, "licence": self.licence, "keep_captions": self.embed_captions}
-        source = Embeddings(self.directory, self.images, **about)
+        source = Embeddings(
+            self.directory,
+            self.images,
+            keep_captions=self.embed_captions,
+            follow_links=self.follow_links,
+            name=out.name,
+            licence=self.licence,
+        )
         precomputed = source.precomputed()  # checks the files, before a backbone is loaded
         backbone = open_identity(self.backbone, source.width, self.common.device)
         made = self.common.prepare(source, backbone, out, precomputed, self.common.shard)

@@ -1,4 +1,4 @@
-const { el, on, viewState, whole, count, sentence } = Sieve;
+const { el, on, viewState, whole, count, capital, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const { section, evaluationSelect, baselineSelect, fault, status, body, empty, chart } = Sieve.parts(element, {
   section: ".sv-bench", evaluationSelect: "[name=evaluation]", baselineSelect: "[name=baseline]", fault: ".sv-fault",
@@ -65,7 +65,7 @@ function showRun() {
   const first = find(".sv-bench-empty [data-do=start]");
   for (const button of [start, first]) if (button) button.disabled = isRunning || Boolean(elsewhere || refusal);
   if (isRunning) showStatus(run.of ? `Evaluating ${list.checkpoint}: ${run.done} of ${run.of} done, now ${run.doing}. You can close this page.` : `Preparing to evaluate ${list.checkpoint} …`);
-  else if (elsewhere) showStatus(`${sentence(elsewhere)} is running. One job runs at a time; start the quick benchmark when it is done.`);
+  else if (elsewhere) showStatus(`${capital(elsewhere)} is running. One job runs at a time; start the quick benchmark when it is done.`);
   else if (run?.state === "failed") showStatus(`The last quick benchmark failed: ${run.fault}`);
   else if (run?.state === "stopped") showStatus(run.fault ? `The last quick benchmark stopped: ${run.fault}` : "The quick benchmark was stopped; its results were discarded.");
   else showStatus("");
@@ -82,7 +82,7 @@ function showEmpty(isRunning) {
     list.command ? el("p", {}, "To run the full benchmark, which also trains baselines: ", el("code", {}, list.command)) : null,
     canRun ? el("p", {}, `Or run the quick benchmark: it compares the checkpoint “${list.checkpoint}” with the baselines that need no training, in a minute or two.`) : null,
     canRun ? el("button", { type: "button", class: "sv-primary", "data-do": "start", disabled: isRunning || Boolean(list.elsewhere || list.refusal) }, "Run quick benchmark") : null,
-    list.refusal ? el("p", {}, `${sentence(list.refusal)}.`) : null,
+    list.refusal ? el("p", {}, sentence(list.refusal)) : null,
   ].filter(Boolean));
 }
 let asking = false; // a disabled button would lose the focus
@@ -325,7 +325,7 @@ failures.addEventListener("toggle", async () => {
 function kindOf({ kind, rule, pairs: some }) {
   const button = (one) => el("li", {}, el("button", { type: "button", "aria-pressed": "false", onclick: ({ currentTarget }) => showFailure(one, currentTarget) },
     el("span", {}, queryText(one)), el("span", { title: "AP@10 of Sieve" }, digits(one.sides[0].ap))));
-  return el("div", {}, el("h4", {}, `${sentence(kind)}: ${count(some.length, "pair")}`), el("p", { class: "sv-hint" }, rule),
+  return el("div", {}, el("h4", {}, `${capital(kind)}: ${count(some.length, "pair")}`), el("p", { class: "sv-hint" }, rule),
     some.length ? el("ol", {}, ...some.map(button)) : null);
 }
 function showFailure(one, pressed) {

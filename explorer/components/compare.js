@@ -1,4 +1,4 @@
-const { el, on, emit, viewState, number, percent, count, sentence } = Sieve;
+const { el, on, emit, viewState, number, percent, count, capital, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const [queryForm, settingsForm] = element.querySelectorAll("form");
 const { q, without } = queryForm.elements;
@@ -79,7 +79,7 @@ function fillHyperparameter() {
   const label = find(".sv-compare-parameter");
   label.hidden = !about?.hyperparameter;
   if (label.hidden) return;
-  label.querySelector("span").textContent = sentence(about.hyperparameter);
+  label.querySelector("span").textContent = capital(about.hyperparameter);
   Object.assign(hyperparameter, { min: about.low, max: about.high, value: state.hyperparameter ?? about.value, title: `From ${about.low} to ${about.high}` });
 }
 
@@ -217,8 +217,8 @@ on("about", ({ can: able, examples }) => {
   can = able;
   find(".sv-pick").hidden = !Sieve.canTake();
   if (!can.text_queries) {
-    for (const field of [q, without]) field.disabled = true;
-    find(".sv-primary").disabled = true;
+    q.placeholder = "concept:17, or an item ID";
+    without.placeholder = "concept:17";
     find(".sv-muted-text").textContent = sentence(can.no_text);
   }
   find(".sv-try-examples").replaceChildren(...(can.text_queries && examples.length ? [el("span", { class: "sv-try-label" }, "Try")] : []),

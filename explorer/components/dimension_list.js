@@ -5,6 +5,11 @@ const groups = { off: find(".sv-group-off"), on: find(".sv-group-on") };
 const hint = find(".sv-hint");
 const bulk = find(".sv-bulk");
 let proposed = [];
+// On a phone, the switches for all concepts are beside the filter.
+const phone = matchMedia("(max-width: 640px)");
+const home = bulk.parentElement;
+const placeBulk = () => (phone.matches && document.querySelector(".sv-bulk-slot") || home).append(bulk);
+phone.addEventListener("change", placeBulk);
 find(".sv-skip").addEventListener("click", () => document.querySelector(".sv-results .sv-columns .sv-tile-open")?.focus());
 
 // Strictness: three named settings, and a slider between the first two.
@@ -108,6 +113,8 @@ function optionsOf(largest) {
 function showWelcome(welcome) {
   find(".sv-how").hidden = !welcome;
   find(".sv-switches").hidden = welcome;
+  bulk.hidden = welcome;
+  placeBulk();
 }
 on("dimensions", (answer) => {
   proposed = answer.proposed;
@@ -149,5 +156,5 @@ on("samples", showNothing);
 on("cleared", showNothing);
 showStrictness(viewState);
 on("about", ({ can }) => {
-  if (!can.text_queries) element.querySelector(".sv-steps-how li").textContent = "Choose an image, then “more like this”.";
+  if (!can.text_queries) element.querySelector(".sv-steps-how li").textContent = "Choose an image, then “more like this”, or enter a concept, such as concept:17.";
 });

@@ -10,7 +10,8 @@ Object.assign(window.Sieve, (() => {
     share === 0 ? "0%" : share < 0.001 ? "<0.1%" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`;
   const whole = (n) => n.toLocaleString("en");
   const count = (n, one) => `${whole(n)} ${one}${n === 1 ? "" : "s"}`;
-  const sentence = (text) => text && `${text[0].toUpperCase()}${text.slice(1)}`;
+  const capital = (text) => text && `${text[0].toUpperCase()}${text.slice(1)}`;
+  const sentence = (text) => text && `${capital(text)}${/[.!?…]$/.test(text) ? "" : "."}`;
 
   // Serialise as readable text, for example `left:a dog,off:4 17`; empty values are omitted.
   const packed = (text) => text.replace(/[%,:]/g, encodeURIComponent);
@@ -48,5 +49,5 @@ Object.assign(window.Sieve, (() => {
     return { never, limit: never && Number(limit) || LIMIT, strictness: text === "" || never ? 1 : Number(text) };
   }
 
-  return { ONLY_EXCLUDES, number, percent, whole, count, sentence, pack, unpack, decoded, packOff, unpackOff, packStrictness, unpackStrictness };
+  return { ONLY_EXCLUDES, number, percent, whole, count, capital, sentence, pack, unpack, decoded, packOff, unpackOff, packStrictness, unpackStrictness };
 })());

@@ -8,6 +8,7 @@ const count = card.querySelector(".sv-guide-step");
 const next = card.querySelector(".sv-guide-next");
 const KEY = "sieve-guide";
 const shown = (selector) => [...document.querySelectorAll(selector)].find((node) => node.checkVisibility());
+const hasCards = () => innerWidth > 900 || innerWidth <= 640; // else a group is marked as a whole
 let example = null;
 let at = -1;
 let anchor = null;
@@ -21,7 +22,7 @@ const STEPS = [
     done: () => Sieve.hasQuery(),
   },
   {
-    at: () => shown(innerWidth > 900 ? ".sv-group .sv-dim" : ".sv-group") ?? shown(".sv-list-head"), sides: ["below", "right", "above"],
+    at: () => shown(hasCards() ? ".sv-group .sv-dim" : ".sv-group") ?? shown(".sv-list-head"), sides: ["below", "right", "above"],
     text: () => "Your query activates these concepts, each shown with its top images. Uncheck this one to lower the images that have it.",
     does: () => "Next",
     act: () => show(2),
@@ -35,7 +36,8 @@ const STEPS = [
     done: () => Boolean(viewState.without),
   },
   {
-    at: () => shown(innerWidth > 900 ? ".sv-group-off .sv-dim" : ".sv-group-off") ?? shown(".sv-dropped-out"), sides: ["below", "above"],
+    at: () => shown(hasCards() ? ".sv-group-off .sv-dim" : ".sv-group-off") ?? shown(".sv-dropped-out"),
+    get sides() { return innerWidth > 640 ? ["below", "above"] : ["above", "below"]; }, // images that dropped out are below
     text: () => "This concept is off. Check it to bring its images back, or open its dimension to see what it means. Images that dropped out are shown above the results; “new” marks those that entered.",
     does: () => "Open a dimension",
     act: () => { const d = opened(); close(); Sieve.showDimension(d); },

@@ -6,7 +6,7 @@ Object.assign(window.Sieve, (() => {
   async function uploadImage(image, upload) {
     const megabytes = (bytes) => `${Math.round(bytes / 2 ** 20)} MB`;
     const most = Sieve.SETTINGS.upload_bytes;
-    if (image.size > most) return { error: `This image file is ${megabytes(image.size)}; the limit is ${megabytes(most)}` };
+    if (image.size > most) return { error: `This image file is ${megabytes(image.size)}; the limit is ${megabytes(most)}.` };
     try {
       const received = await upload(image);
       return await Sieve.call(Sieve.server.sieve_upload, received.path);

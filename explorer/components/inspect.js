@@ -220,8 +220,8 @@ function show(answer) {
 on("about", ({ can, examples }) => {
   for (const pick of element.querySelectorAll(".sv-pick")) pick.hidden = !Sieve.canTake();
   if (!can.text_queries) {
-    find(".sv-muted-text").textContent = `${sentence(can.no_text)}.`.replace("..", ".");
-    for (const side of ["left", "right"]) boxOf(side).querySelector("input").placeholder = "an item ID";
+    find(".sv-muted-text").textContent = sentence(can.no_text);
+    for (const side of ["left", "right"]) boxOf(side).querySelector("input").placeholder = "concept:17, or an item ID";
   }
   const pill = (words, act) => el("button", { type: "button", class: "sv-pill", onclick: act }, words);
   const texts = can.text_queries ? examples.slice(0, 3).map(({ q }) => pill(q, () => { setSlot("left", { text: q }); inspect(); })) : [];

@@ -134,7 +134,8 @@ function scoreOf(item) {
   const sums = Sieve.sumByConcept(item.parts, item.concept_of, new Set(item.off));
   sums.sort((a, b) => b.isOff - a.isOff || Math.abs(b.value) - Math.abs(a.value));
   const lead = item.rank ? `Why it ranks number ${item.rank}` : `Why it dropped out: it was number ${item.before}`;
-  return el("section", {}, el("h3", {}, lead, el("span", { class: "sv-sum" }, `score ${number(item.score)}`)), item.shares && termLegend(item), longList(sums, item.names, 12, false, item));
+  const visible = sums.filter(({ value }) => Math.abs(value) >= 0.0005).length; // the others are shown as 0.000
+  return el("section", {}, el("h3", {}, lead, el("span", { class: "sv-sum" }, `score ${number(item.score)}`)), item.shares && termLegend(item), longList(sums, item.names, Math.min(12, Math.max(3, visible)), false, item));
 }
 function codeOf(code, off) {
   const names = Object.fromEntries(code.flatMap((part) => [[part.dimension, part.name], [part.concept, part.concept_name]]));

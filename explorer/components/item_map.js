@@ -214,6 +214,7 @@ find("[data-filter]").addEventListener("click", () => {
 });
 find("[data-compare]").addEventListener("click", () => {
   Sieve.setTabText("compare", Sieve.pack({ ...Sieve.unpack(viewState.versus), set: selected, other: "" }));
+  emit("show-sets", selected);
   emit("versus", viewState.versus);
   Sieve.showTab("compare", { push: true });
 });

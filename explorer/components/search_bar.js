@@ -178,7 +178,11 @@ on("again", (ask) => {
   if (hadFocus) (before?.isConnected && before !== document.body ? before : find(".sv-primary")).focus({ preventScroll: true });
 });
 retry.addEventListener("click", () => repeat?.());
-on("notes", (lines) => notes.replaceChildren(...lines.map((line) => el("li", {}, line))));
+on("notes", (lines) => {
+  // How a query is read is also shown by its chips; where there is little space, the note is hidden.
+  const repeats = (line) => /^Read as /.test(line) && fields.every(({ chips, input }) => chips.length || input.value);
+  notes.replaceChildren(...lines.map((line) => el("li", { class: repeats(line) && "sv-repeats" }, line)));
+});
 on("suggestion", (other) => {
   suggestion.hidden = !other;
   if (!other) return;
@@ -189,9 +193,9 @@ on("busy", (busy) => form.toggleAttribute("aria-busy", busy));
 on("about", ({ can }) => {
   find(".sv-pick").hidden = !can.image_queries;
   if (can.text_queries) return;
-  for (const field of [q, without]) Object.assign(field, { disabled: true, placeholder: "", title: sentence(can.no_text) });
-  q.placeholder = "choose an image below";
-  find(".sv-primary").disabled = true;
+  for (const field of fields) field.input.title = sentence(can.no_text);
+  fields[0].input.placeholder = fields[0].hint = "concept:17, or choose an image below";
+  fields[1].input.placeholder = fields[1].hint = "concept:17";
   find(".sv-muted-text").textContent = sentence(can.no_text);
 });
 on("about", ({ examples }) => {

@@ -6,6 +6,7 @@ const { left, right } = form.elements;
 const [fault, summary, table, examples] = [".sv-fault", ".sv-sets-summary", ".sv-scroll-x", ".sv-try-examples"].map(find);
 const KEYS = ["set", "other"];
 let asked = { left: "", right: "" };
+let wanted = false; // whether to scroll to the answer, which is below the other comparison
 
 const ask = Sieve.latest(server.sieve_difference, show);
 function compare(sets, { save = true } = {}) {
@@ -30,7 +31,6 @@ form.addEventListener("submit", (event) => {
   compare({ left: left.value.trim(), right: right.value.trim() });
 });
 
-const other = () => asked.right || "everything else";
 function show(answer) {
   element.removeAttribute("aria-busy");
   fault.textContent = answer.error ?? "";
@@ -41,8 +41,13 @@ function show(answer) {
   summary.textContent = `${found} between ${count(answer.left, "image")} and ${count(answer.right, "image")}${shown} (false discovery rate 5%).${both}`;
   table.hidden = !answer.concepts.length;
   const heads = find("thead").querySelectorAll("th");
-  [heads[1].textContent, heads[2].textContent, heads[4].textContent, heads[5].textContent] = [asked.left, other(), `strongest in ${asked.left}`, `strongest in ${other()}`];
+  for (const [at, name] of answer.names.entries()) {
+    heads[at + 1].textContent = name;
+    heads[at + 4].textContent = `strongest in ${name}`;
+  }
   find("tbody").replaceChildren(...answer.concepts.map(rowOf));
+  if (wanted) element.scrollIntoView({ block: "start" });
+  wanted = false;
 }
 const rate = (value, kind) => el("td", { class: "sv-amount" }, el("span", {}, percent(value)), Sieve.bar(`sv-mini ${kind}`, value));
 const points = (value) => `${value < 0 ? "−" : "+"}${Math.round(Math.abs(value) * 100)}`;
@@ -74,4 +79,5 @@ on("versus", (text) => {
   if (now.set && (now.set !== asked.left || (now.other ?? "") !== asked.right)) compare({ left: now.set, right: now.other ?? "" }, { save: false });
 });
 on("tab", offer);
+on("show-sets", () => { wanted = true; });
 offer();

@@ -216,7 +216,7 @@ window.Sieve ??= (() => {
     emit("link-notes", found.notes);
     emit("notes", found.answer?.notes ?? []);
     emit("suggestion", found.answer?.suggestion ?? null);
-    emit("fault", Sieve.sentence(found.error ?? ""));
+    emit("fault", found.error ?? "");
     emit("dimension", viewState.dimension);
     for (const name of Object.values(TAB_TEXTS)) emit(name, viewState[name]);
     showTab(viewState.tab);

@@ -1,4 +1,4 @@
-const { el, emit, sentence, whole } = Sieve;
+const { el, emit, capital, sentence, whole } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const section = find(".sv-train");
 const form = find("form");
@@ -68,7 +68,7 @@ async function poll() {
 
 function show(answer) {
   if (now?.opening && answer.error) return; // the server is restarting
-  fault.textContent = answer.error ?? (answer.unopened || (answer.fault && sentence(answer.fault)));
+  fault.textContent = answer.error ?? sentence(answer.unopened || answer.fault || "");
   if (answer.error) return;
   if (now?.offer && !answer.offer) return location.assign(location.pathname); // the checkpoint has been opened
   const first = now === null;
@@ -90,7 +90,7 @@ function allow() {
   const { refusal } = chosen();
   start.disabled = Boolean(refusal || now.elsewhere) || now.opening || RUNNING.includes(now.state);
   find(".sv-train-note").textContent = refusal ? sentence(refusal)
-    : now.elsewhere ? `${sentence(now.elsewhere)} is running. One job runs at a time; start this one when it is done.` : "";
+    : now.elsewhere ? `${capital(now.elsewhere)} is running. One job runs at a time; start this one when it is done.` : "";
 }
 
 // Available collections; the first is the open one, which is selected by default.

@@ -169,9 +169,8 @@ function follow() {
 }
 on("about", ({ can }) => {
   if (can.text_queries) return;
-  for (const field of [q, without]) Object.assign(field, { disabled: true, placeholder: "" });
-  find(".sv-primary").disabled = true;
-  find(".sv-muted-text").textContent = "Text queries are not available here. Search by an image first.";
+  for (const field of [q, without]) field.placeholder = "concept:17";
+  find(".sv-muted-text").textContent = "Text queries are not available here. Search by an image or a concept first.";
 });
 on("inspect", (text) => {
   const now = Sieve.unpack(text);

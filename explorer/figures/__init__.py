@@ -30,6 +30,7 @@ from sieve.explorer.json_validation import (
 )
 from sieve.explorer.view_state import Dimension, ItemId, Off, Where
 from sieve.model.exclusion import Strictness
+from sieve.model.files import matching
 
 CM_PER_INCH = 2.54
 WIDTHS = {"one column": 8.46, "two columns": 17.78}
@@ -48,7 +49,13 @@ MAX_BYTES = 1 << 20
 MAX_ROWS = 40
 
 _Number = Field(strict=True, allow_inf_nan=False)
-_Hash = Annotated[Line, Field(pattern=r"^([0-9a-f]{8,64})?$")]
+_Hash = Annotated[
+    Line,
+    matching(
+        "([0-9a-f]{8,64})?",
+        "must be a hash, or at least its first 8 digits, such as 5f3a09c1",
+    ),
+]
 _STRICT = ConfigDict(extra="forbid", validate_default=True)
 
 
@@ -160,7 +167,13 @@ class Recipe:
     """Font size of queries, in points; other text is slightly smaller."""
     caption: Line = ""
     """LaTeX caption; empty for a generated one."""
-    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9:._-]{1,80}$")] = "fig:sieve"
+    label: Annotated[
+        str,
+        matching(
+            "[A-Za-z0-9:._-]{1,80}",
+            "must be 1 to 80 letters, digits or any of : . _ -, such as fig:dogs",
+        ),
+    ] = "fig:sieve"
     """LaTeX label."""
     collection_sha256: _Hash = ""
     """Hash of the collection, or at least its first 8 digits; verified."""

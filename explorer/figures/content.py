@@ -18,14 +18,16 @@ from sieve.explorer.figures import Recipe, Row
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import checkpoint_folders
 from sieve.model.engine import EncodedQuery, SearchEngine
-from sieve.model.exclusion import Strictness
+from sieve.model.exclusion import DEFAULT_STRICTNESS, Strictness
 from sieve.model.explain import encode_occluded
-from sieve.model.set_difference import compare_sets, strongest_items
+from sieve.model.set_difference import compare_sets, set_title, strongest_items
 from sieve.model.words.nouns import benchmark_nouns, mentions
 
 Encode = Callable[[str, str, str], "EncodedQuery"]
 """Encodes a text, an excluded text and an item id as a query."""
 
+PUSHED_AWAY = "pushed away"
+"""How a row excludes by default; said only where other rows exclude in another way."""
 _MAX_NAMES = 4
 """Maximum number of names of off concepts in a label; the others are counted."""
 
@@ -185,6 +187,13 @@ def figure_content(
                 listed = row.dimensions or (() if row.dimension is None else (row.dimension,))
                 drawn = [_dimension_row(engine, j, recipe.columns, names) for j in listed]
         content += [one._replace(number=number - 1) for one in drawn]
+    if len({row.strictness for row in content if row.strictness}) > 1:  # so that rows differ
+        content = [
+            row._replace(small=(*row.small, PUSHED_AWAY))
+            if row.strictness == DEFAULT_STRICTNESS
+            else row
+            for row in content
+        ]
     return (
         tuple(_located(engine, row) for row in content) if recipe.needs_regions else tuple(content)
     )
@@ -251,11 +260,11 @@ def _difference_rows(
 ) -> list[Content]:
     """Return a row for each of the concepts that distinguish two sets most."""
     found = compare_sets(engine, *sets)
-    left, right = _set_name(sets[0]), _set_name(sets[1] or "all others")
+    left, right = set_title(sets[0]), set_title(sets[1]) or "all others"
     content = []
     for one in found.significant.head(row.concepts).to_dict("records"):
         is_left = one["left_rate"] > one["right_rate"]
-        rates = (f"{one['left_rate']:.0%} of {left}", f"{one['right_rate']:.0%} of {right}")
+        rates = (f"{left}: {one['left_rate']:.0%}", f"{right}: {one['right_rate']:.0%}")
         concept, rows = int(one["concept"]), found.left if is_left else found.right
         value = _values(engine, concept)
         tiles = [
@@ -278,11 +287,6 @@ def _difference_rows(
     if not content:
         raise ValueError(f"no concept distinguishes {left} from {right} significantly")
     return content
-
-
-def _set_name(text: str) -> str:
-    """Return how a set is called in print: dog for label:dog, split test for split:test."""
-    return text.replace("label:", "").replace("caption:", "").replace(":", " ").strip()
 
 
 def _values(engine: SearchEngine, concept: int) -> list[float]:
@@ -316,10 +320,10 @@ def _dimension_row(
 def describe_level(level: Strictness) -> str:
     """Describe how a row excludes; empty for the default, to push away."""
     if level.never:
-        return f"never, from {level.limit:.0%}"
+        return f"never, P ≥ {level.limit:.0%}"
     if level.value == 0:
         return "ignored"
-    return f"pushed away at {level.value:.0%}" if level.value < 1 else ""
+    return f"{PUSHED_AWAY} at {level.value:.0%}" if level.value < 1 else ""
 
 
 def _names(names: Iterable[str]) -> str:

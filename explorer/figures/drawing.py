@@ -80,7 +80,7 @@ _COMMANDS = {
 _ESCAPES = str.maketrans(
     {sign: f"\\{sign}" for sign in "{}$&#%_"}
     | {sign: f"\\{name}{{}}" for sign, name in _COMMANDS.items()}
-    | {'"': r"{\char34}"}
+    | {'"': r"{\char34}", "≥": r"$\geq$"}
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _NARROW_CM = 9.0
@@ -384,6 +384,13 @@ def _default_caption(recipe: Recipe, rows: tuple[Content, ...]) -> str:
         )
     if any(level.value and not level.never for level in levels):
         parts.append("Push away: what is excluded lowers an image's score.")
+    if any(row.sets for row in rows):
+        parts.append(
+            "Percentages: images of each set in which the concept is active; the set that has it "
+            "more often is first and is shown."
+        )
+    if any("name AUC" in line for row in rows for line in row.small):
+        parts.append("Name AUC: how well the name predicts where the dimension is active.")
     if MARKS[0] in recipe.marks and any(tile.violates for row in rows for tile in row.tiles):
         parts.append("Dashed frames: labels or captions name what is excluded.")
     if "regions" in recipe.marks:

@@ -116,8 +116,8 @@ def lay_out(
         if above:
             indent = 0.0 if row.image is None else query_width + _LABEL_GAP
             if row.image is not None:
-                pictures.append(Picture(0.0, y, query_width, query_height, row.image, False))
-            words += label.at(indent, y)
+                pictures.append(Picture(left, y, query_width, query_height, row.image, False))
+            words += label.at(left + indent, y)
             y = _on_grid(y + max(label.height, query_height if indent else 0) + _UNDER)
         block = 0.0 if above else label.height
         block += 0 if above or row.image is None else query_height + _UNDER
@@ -155,9 +155,13 @@ def _label(row: Content, recipe: Recipe, face: FontMetrics, width: float, above:
     room = min(0.26 * width, max(0.19 * width, 1.0))
     small = row.small if "names" in recipe.marks else ()
     title = row.title if row.image is None else "like this"
+    for j in row.dimensions:
+        if f"dimension {j}" in small:
+            title = title.removeprefix(f"#{j}, ")
     without = f"without {row.without}" if row.without else ""
     if above:
-        room = width - (0 if row.image is None else 3 * _leading(recipe.font_size) + _LABEL_GAP)
+        room = width - recipe.columns / GRID
+        room -= 0 if row.image is None else 3 * _leading(recipe.font_size) + _LABEL_GAP
         title, without, small = f"{title} {without}".strip(), "", ("; ".join(small),)
     parts = [
         (title, face.size, INK, _TITLE_LINES),

@@ -28,7 +28,7 @@ from sieve.model.collection import Collection
 from sieve.model.engine import EncodedQuery, SearchEngine
 from sieve.model.evaluation.pairs import TrackName, tracks_of
 from sieve.model.hyperparameters import IMAGE
-from sieve.model.set_difference import MIN_ITEMS, compare_sets
+from sieve.model.set_difference import MIN_ITEMS, compare_sets, set_title
 from sieve.model.words.nouns import benchmark_nouns
 
 N_SHOWN = 20
@@ -177,6 +177,7 @@ class CompareHandlers:
         shown = found._replace(concepts=significant.head(N_CONCEPTS))
         return {
             **difference_json(self._engine, shown),
+            "names": [set_title(request.left), set_title(request.right) or "everything else"],
             "tested": len(found.concepts),
             "significant": len(significant),
         }

@@ -22,6 +22,7 @@ from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
 from sieve.explorer.downloads import codes_command, download, results_bytes
+from sieve.explorer.errors import sentence
 from sieve.explorer.json_validation import Line, check_text, validate
 from sieve.explorer.security.middleware import PLOTLY, THUMBNAILS
 from sieve.explorer.serialize import (
@@ -161,7 +162,7 @@ class SearchHandlers:
         try:
             return {**answer, "answer": self._answer(SearchRequest(**vars(state), list=True))}
         except ValueError as error:
-            return {**answer, "samples": self._sample_items(), "error": str(error)}
+            return {**answer, "samples": self._sample_items(), "error": sentence(error)}
 
     def ask(self, payload: Any) -> dict[str, Any]:
         """Return the results of a `SearchRequest`."""

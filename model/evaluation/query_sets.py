@@ -31,7 +31,7 @@ from pydantic import Field, ValidationError
 
 from sieve.model.collection import Collection
 from sieve.model.evaluation.pairs import PairSet
-from sieve.model.files import Schema, fault_in, read_limited
+from sieve.model.files import Schema, fault_in, matching, read_limited
 from sieve.model.query_parser import MAX_QUERY_CHARACTERS, MAX_TERMS, parse_query
 
 MAX_BYTES = 256 << 20
@@ -41,7 +41,11 @@ MAX_QUERIES = 5000
 _NAMED = 5
 """Bad rows, items and queries that a message names."""
 
-Text = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARACTERS, pattern=r"\S")]
+Text = Annotated[
+    str,
+    Field(max_length=MAX_QUERY_CHARACTERS),
+    matching(r"(?s).*\S.*", "must have words, such as a beach"),
+]
 Item = Annotated[str, Field(min_length=1, max_length=1000)]
 _JSON = '{"query": "a dog", "without": "a beach", "relevant": [ids], "violating": [ids]}'
 _NEGBENCH = ("positive_objects", "negative_objects", "filepath", "captions")

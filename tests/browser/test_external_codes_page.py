@@ -95,10 +95,21 @@ def test_search_toggles_items_and_dimensions_work_without_a_backbone(
     assert len(found(codes_page)) == 3
 
 
-def test_without_word_codes_only_items_can_be_queries(wordless_page: Page) -> None:
+def test_without_word_codes_items_and_concepts_can_be_queries(wordless_page: Page) -> None:
     go(wordless_page)
-    expect(wordless_page.get_by_role("textbox", name="Find")).to_be_disabled()
-    expect(wordless_page.locator(".sv-muted-text")).to_contain_text("search by an item")
+    hint = "search by an item or a concept (such as concept:17), or prepare it with"
+    expect(wordless_page.locator(".sv-muted-text")).to_contain_text(hint)
+    search(wordless_page, "a dog")
+    expect(wordless_page.get_by_role("alert")).to_contain_text(hint)
+    search(wordless_page, "concept:dog", "concept:1")
+    assert found(wordless_page)
+    expect(wordless_page.locator(".sv-group-off .sv-name")).to_have_text(["beach"])
+    wordless_page.get_by_role("tab", name="Inspect").click()
+    left = wordless_page.get_by_role("textbox", name="Left: text or item ID")
+    left.fill("concept:dog")
+    left.press("Enter")
+    wordless_page.locator(".sv-one .sv-grid img").first.wait_for()
+    go(wordless_page)
     wordless_page.locator(".sv-tile .sv-like").first.click(force=True)
     settle(wordless_page)
     assert found(wordless_page)

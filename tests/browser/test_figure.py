@@ -75,7 +75,7 @@ def test_layout_options_change_the_preview_and_persist(page: Page, tmp_path: Pat
     assert recipe_of(page, tmp_path) == recipe
     page.get_by_label("Images per row").fill("900")
     expect(page.locator(".sv-paper .sv-fault")).to_have_text(
-        "Columns must be less than or equal to 24; got 900"
+        "Columns must be less than or equal to 24; got 900."
     )
     expect(page.get_by_role("button", name="PDF")).to_be_disabled()
 

@@ -181,7 +181,7 @@ def test_search_by_upload_survives_a_reload_and_an_error_marks_old_results(
         patch.setattr(tiny_engine, "search", Mock(side_effect=ValueError("the disk is full")))
         switches(page).first.check()
         settle(page)
-        expect(page.locator(".sv-messages .sv-fault").first).to_have_text("The disk is full")
+        expect(page.locator(".sv-messages .sv-fault").first).to_have_text("The disk is full.")
         expect(page.locator(".sv-summary")).to_have_text("Previous results, from before the error")
     switches(page).nth(1).uncheck()
     settle(page)

@@ -77,15 +77,21 @@ def test_finger_scrolls_the_page_over_a_map(phone: Page, name: str, drag: str) -
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_finger_that_starts_sideways_selects(phone: Page, name: str) -> None:
+@pytest.mark.parametrize("drag", ["Lasso", "Box"])
+def test_finger_that_starts_sideways_selects(phone: Page, name: str, drag: str) -> None:
     link, section = MAPS[name]
     plot = f"{section} {DRAWN}"
     go(phone, link)
     phone.locator(plot).wait_for()
-    phone.locator(f"{section} .sv-drag").get_by_text("Box").tap()
+    phone.locator(f"{section} .sv-drag").get_by_text(drag).tap()
     x, y = middle_of(phone, plot)
     phone.evaluate("scrollTo(0, 0)")
-    swipe(phone, (20, y - 180), [(40 + 25 * n, y - 180 + 30 * n) for n in range(13)])
+    steps = [(40 + 25 * n, y - 180 + 30 * n) for n in range(13)]
+    around = [(40 + 25 * n, y - 180) for n in range(13)]
+    around += [(340, y - 180 + 30 * n) for n in range(13)]
+    around += [(340 - 25 * n, y + 180) for n in range(13)]
+    around += [(40, y + 180 - 30 * n) for n in range(12)]
+    swipe(phone, (20, y - 180), steps if drag == "Box" else around)
     if name == "images":
         expect(phone.locator(".sv-selection [role=status]")).to_contain_text("selected")
     else:
@@ -144,6 +150,33 @@ def test_terms_take_one_row_that_scrolls(phone: Page) -> None:
         assert first.bounding_box()["y"] == last.bounding_box()["y"]  # type: ignore[index]
         last.scroll_into_view_if_needed()
         expect(last.get_by_role("button", name="Remove")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        CHIPS,
+        "q=2:a+circle+%2B+a+square+%2B+0.5:red&without=the+snow",
+        "q=a+circle&without=the+snow",
+    ],
+)
+def test_first_result_is_on_the_first_screen(phone: Page, query: str) -> None:
+    go(phone, f"?{query}")
+    expect(phone.locator(".sv-group-off")).to_be_visible()
+    settle(phone)
+    phone.evaluate("scrollTo(0, 0)")
+    top = phone.locator(".sv-columns .sv-tile img").first.bounding_box()
+    assert top and top["y"] <= 560
+    note = phone.locator(".sv-notes li").filter(has_text="Read as")
+    if note.count():  # it repeats the chips, so it is only read aloud
+        expect(note).not_to_be_in_viewport(ratio=0.9)
+        assert "“the snow”" in note.inner_text()
+    everything = phone.get_by_role("group", name="Switch all dimensions").locator("visible=true")
+    everything.get_by_role("button", name="All off").tap()
+    settle(phone)
+    expect(phone.locator(".sv-empty")).to_contain_text("All dimensions of the query are off.")
+    phone.set_viewport_size({"width": 1280, "height": 844})
+    expect(phone.locator(".sv-list-head .sv-bulk")).to_be_visible()
 
 
 def test_values_of_the_filter_can_be_touched(phone: Page) -> None:

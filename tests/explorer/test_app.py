@@ -118,14 +118,14 @@ def test_toggle_does_not_encode_again(
 )
 def test_invalid_request_is_one_line(handlers: SearchHandlers, payload: object) -> None:
     line = json_errors(handlers.ask)(payload)["error"]
-    assert line and "\n" not in line and line[0].isupper()
+    assert line and "\n" not in line and line[0].isupper() and line.endswith(".")
 
 
 def test_internal_errors_are_logged_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     def broken(_: object) -> dict:
         raise KeyError("secret")
 
-    assert json_errors(broken)(None) == {"error": INTERNAL_ERROR}
+    assert json_errors(broken)(None) == {"error": f"{INTERNAL_ERROR}."}
     assert "secret" in caplog.text
 
 

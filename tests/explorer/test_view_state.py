@@ -93,7 +93,7 @@ def test_empty_off_set_differs_from_the_proposed_one() -> None:
         (f"off={M}", f"there is no dimension {M}"),
         ("dimension=x", "whole number"),
         (f"dimension={M}", "no dimension"),
-        ("item=../../etc/passwd", "item must match pattern"),
+        ("item=../../etc/passwd", "item must be the ID of an image"),
         ("tab=admin", "tab must be"),
         ("off=" + ",".join("1" * 4097), "4,096"),
         ("without=" + "x" * 10_001, "10000"),

@@ -15,6 +15,7 @@ import torch
 from published import jpeg, write
 from retrieved import D, identity, prepared, retrieval, unit, write_shard
 
+from sieve.data_prep.images import open_original
 from sieve.data_prep.precomputed import ConcatRows
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Tally, read_skipped
@@ -99,16 +100,33 @@ def test_missing_image_gets_a_caption_placeholder(
     }
 
 
-def test_links_to_other_folders_are_not_read(
+def test_links_to_other_folders_are_read_only_on_request(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write(tmp_path / "elsewhere" / "1.jpg", jpeg("red"))
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "001.jpg").symlink_to(tmp_path / "elsewhere" / "1.jpg")
-    source = Embeddings(retrieval(tmp_path / "e"), tmp_path / "images")
+    for number in (1, 2, 3):
+        write(tmp_path / "elsewhere" / f"{number:03}.jpg", jpeg("red"))
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "001.jpg").symlink_to(tmp_path / "elsewhere" / "001.jpg")
+    names = ["001.jpg", "linked/002.jpg", "../elsewhere/003.jpg"]
+    folder = retrieval(tmp_path / "e", (3,), image_path=names)
     with caplog.at_level(logging.WARNING):
-        prepared(source, tmp_path / "c")
+        made = prepared(Embeddings(folder, images), tmp_path / "c")
+    assert made.items["width"].tolist() == [320, 320, 320] and not made.manifest.follow_links
     assert any("links to files outside" in message for message in caplog.messages)
+    assert not any("linked" in message for message in caplog.messages)
+
+    (images / "linked").symlink_to(tmp_path / "elsewhere")
+    with caplog.at_level(logging.WARNING):
+        prepared(Embeddings(folder, images), tmp_path / "d")
+    hint = "linked: linked folder: links are not followed; use --follow-links to read it"
+    assert hint in caplog.messages
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        made = prepared(Embeddings(folder, images, follow_links=True), tmp_path / "f")
+    assert made.items["width"].tolist() == [12, 12, 320] and made.manifest.follow_links
+    assert hint not in caplog.messages
+    assert [open_original(made, row, 400).is_thumbnail for row in range(3)] == [False, False, True]
 
 
 def test_rows_of_one_image_become_one_item(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_public_page_shows_no_path_if_annotations_are_unreadable(engine, home: P
     for reported in (
         json_errors(handler)({"dimension": 3, "kind": "csv"}) for handler in requested
     ):
-        assert reported == {"error": "Notes cannot be read here"}
+        assert reported == {"error": "Notes cannot be read here."}
     assert handlers.for_page(3)["fault"] == "notes cannot be read here"
 
 

@@ -135,7 +135,7 @@ def test_queries_of_a_file_are_measured_for_every_method(
     assert pair[:2] == ("dog", "beach or cloud")
     queries.write_text("{}")
     code, _, error = evaluate(collection, "--queries", queries)
-    assert code == 1 and "own.jsonl:1: query: Field required; expected {" in error
+    assert code == 1 and "own.jsonl:1: query is required; expected {" in error
     code, _, error = evaluate(collection, "--qrels", queries)
     assert code == 1 and "--qrels has the judgments of --queries; give both" in error
 

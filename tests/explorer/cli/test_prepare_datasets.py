@@ -92,10 +92,12 @@ def test_embeddings_are_searched_with_a_checkpoint_of_their_backbone(
     names = [f"/elsewhere/{Path(image).name}" for image in tiny_collection.items["image"]]
     table = pd.DataFrame({"image_path": names, "caption": captions})
     table.to_parquet(folder / "metadata" / "metadata_0.parquet")
-    out = tmp_path / "made"
+    out, images = tmp_path / "made", tmp_path / "images"
+    images.mkdir()
+    (images / "elsewhere").symlink_to(pictures / "images")
     made = sieve(
-        "prepare", "embeddings", folder, "--images", pictures / "images", "--backbone", backbone,
-        "--out", out, "--json",
+        "prepare", "embeddings", folder, "--images", images, "--follow-links",
+        "--backbone", backbone, "--out", out, "--json",
     ).data  # fmt: skip
     assert (made["items"], made["captions"], made["width"]) == (60, 60, 32)
     opened = Collection.open(out)

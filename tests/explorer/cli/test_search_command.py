@@ -97,7 +97,7 @@ def test_ambiguous_wording_is_searched_as_written_with_a_suggestion(
 def test_query_that_only_excludes_is_rejected(sieve: Sieve, opened: tuple, query: str) -> None:
     answer = sieve("search", *opened, "--", query)
     assert answer.code == 1
-    assert "nothing to search for: the query is read as without “" in answer.err
+    assert "nothing to search for: the query only excludes “" in answer.err
     assert "Traceback" not in answer.err
 
 

@@ -57,9 +57,20 @@ def test_rows_equal_the_results_of_the_engine(tiny_engine) -> None:
     found = tiny_engine.search(tiny_engine.encode(item=item), (j,), Strictness(never=True), top=5)
     assert [tile.row for tile in by_image.tiles] == [result.row for result in found.results]
     assert (by_image.image, by_image.title) == (7, "")
-    assert "never, from 50%" in by_image.small
+    assert "never, P ≥ 50%" in by_image.small
     assert by_words.small == ()
     assert draw_figure(tiny_engine, recipe(rows=rows, tiles="whole"), "svg").data
+
+
+def test_rows_say_that_they_push_away_where_others_exclude_in_another_way(tiny_engine) -> None:
+    row = {"query": "a circle", "without": "the snow"}
+    alone, *_ = figure_content(tiny_engine, recipe(rows=[row, {"query": "a circle"}]))
+    assert alone.small and "pushed away" not in alone.small
+    pushed, never = figure_content(
+        tiny_engine, recipe(rows=[row, row | {"strictness": "never:0.2"}])
+    )
+    assert pushed.small == (*alone.small, "pushed away")
+    assert never.small[-1] == "never, P ≥ 20%"
 
 
 def test_dimensions_have_a_row_each_in_their_order(tiny_engine) -> None:
@@ -87,12 +98,13 @@ def test_difference_has_a_row_for_each_concept(tiny_engine) -> None:
     assert [row.dimensions for row in content] == [(j,) for j in found.significant["concept"][:2]]
     for row, one in zip(content, found.significant.to_dict("records"), strict=False):
         more, other = sorted((one["left_rate"], one["right_rate"]), reverse=True)
-        assert row.small[0].startswith(f"{more:.0%} of ")
-        assert row.small[1].startswith(f"{other:.0%} of ")
+        assert row.small[0].endswith(f"snow: {more:.0%}")
+        assert row.small[1].endswith(f"snow: {other:.0%}")
         side = found.left if more == one["left_rate"] else found.right
         assert row.tiles and {tile.row for tile in row.tiles} <= set(side.tolist())
     latex = latex_block(recipe(rows=rows), content, "f.pdf")
     assert f"{content[0].title}'' ({content[0].small[0]}".replace("%", r"\%") in latex
+    assert "Percentages: images of each set in which the concept is active" in latex
 
 
 def test_regions_of_the_concept_are_located_but_not_on_servers(tiny_engine) -> None:

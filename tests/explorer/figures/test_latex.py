@@ -46,7 +46,7 @@ def test_caption_and_name_say_how_a_row_excludes() -> None:
     )
     block = latex_block(Recipe(rows=(Row("a"),)), rows, f"{file_stem(rows)}.pdf")
     assert "{a-dog-without-a-beach.pdf}" in block
-    for how in ("push away", r"pushed away at 50\%", r"never, from 20\%"):
+    for how in ("push away", r"pushed away at 50\%", r"never, P $\geq$ 20\%"):
         assert f"``a dog'' without ``a beach'' ({how})" in block
     assert r"Never: images that show what is excluded with a probability of at least 20\%" in block
     assert "Push away: what is excluded lowers an image's score." in block

@@ -140,8 +140,8 @@ HOSTILE = {
     "tiles": (SHORT | {"tiles": ["crop"]}, "tiles must be 'crop', 'whole' or 'focus'; got"),
     "tile": (SHORT | {"tiles": "<b>"}, "tiles must be 'crop', 'whole' or 'focus'; got '<b>'"),
     "size": (SHORT | {"font_size": 400}, "font_size must be less than or equal to 24; got 400"),
-    "label": (SHORT | {"label": "a}\\input{/etc/passwd"}, "label must match pattern"),
-    "hash": (SHORT | {"checkpoint": "../../x"}, "checkpoint must match pattern"),
+    "label": (SHORT | {"label": "a}\\input{/etc/passwd"}, "label must be 1 to 80 letters, digits"),
+    "hash": (SHORT | {"checkpoint": "../../x"}, "checkpoint must be a hash, or at least"),
     "long text": (with_row(without="x" * 10_000), "row 1: without must have at most"),
     "query number": ({"rows": [{"query": 3}]}, "row 1: query must be text; got 3"),
     "strictness": (with_row(strictness=2), "row 1: strictness must be a number "),
@@ -154,7 +154,7 @@ HOSTILE = {
         {"rows": [{"dimension": 4, "off": [1]}]},
         'row 1: a row with "dimension" cannot have',
     ),
-    "image": ({"rows": [{"image": "../../etc"}]}, "row 1: image must match pattern"),
+    "image": ({"rows": [{"image": "../../etc"}]}, "row 1: image must be the ID of an image"),
 }  # fmt: skip
 
 
