@@ -116,7 +116,10 @@ _MIN_STEPS = 300
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Hyperparameters of a training run; the defaults are the `compact` preset."""
+    """Hyperparameters of a training run; the defaults are the `compact` preset.
+
+    Each field is an option of `sieve train`, with its docstring as help.
+    """
 
     m: int = 1024
     """Number of dimensions of a code."""

@@ -1,9 +1,10 @@
 """Methods of the exclusion benchmark: Sieve and its baselines.
 
-A method is a set of rules over spaces: the embeddings of a backbone, or the codes of a trained
-encoder (one space per training seed). All methods get the same query texts. Trained methods see the
-same items for the same number of epochs with the same batches; they differ in losses and
-activation. Their encoders are cached in `$SIEVE_HOME/peers` by configuration.
+A method is a set of rules (`sieve.model.evaluation.rules`) over spaces: the embeddings of a
+backbone, or the codes of a trained encoder (one space per training seed). All methods get the same
+query texts. Trained methods see the same items for the same number of epochs with the same batches;
+they differ in losses and activation. Their encoders are cached in `$SIEVE_HOME/peers` by
+configuration.
 """
 
 from __future__ import annotations
