@@ -126,8 +126,8 @@ function submit() {
   own = true;
   if (text) return Sieve.search({ q: text, without: rest });
   q.focus();
-  if (!rest) return Sieve.clear();
-  return Sieve.refuse(Sieve.ONLY_EXCLUDES);
+  if (rest) return Sieve.refuse(Sieve.ONLY_EXCLUDES);
+  return Sieve.clear().then(() => emit("notes", ["Enter something to find."]));
 }
 form.addEventListener("submit", (event) => {
   event.preventDefault();

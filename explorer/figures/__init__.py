@@ -16,7 +16,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.json_validation import (
@@ -59,6 +59,12 @@ _Hash = Annotated[
 _STRICT = ConfigDict(extra="forbid", validate_default=True)
 
 
+def _check_pair(value: Any) -> Any:
+    if isinstance(value, (list, tuple)) and len(value) != 2:
+        raise ValueError("difference must be two sets of images, such as label:dog and label:cat")
+    return value
+
+
 @dataclass(frozen=True, config=_STRICT)
 class Row:
     """One row of a figure: a query, an image of the collection to search by, or a dimension.
@@ -79,7 +85,7 @@ class Row:
     """Several dimensions, each with a row of its own, in this order."""
     sample: Annotated[int, Field(ge=1, le=MAX_ROWS)] | None = None
     """Number of live dimensions to draw at random. The complete recipe lists them instead."""
-    difference: tuple[Line, Line] | None = None
+    difference: Annotated[tuple[Line, Line], BeforeValidator(_check_pair)] | None = None
     """Two sets of items, as for `sieve difference`: a row for each concept that distinguishes them
     most, with its strongest images in the set that has it more often. An empty second set is all
     other items."""

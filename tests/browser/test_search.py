@@ -106,6 +106,9 @@ def test_never_drops_results_and_all_off_leaves_none(page: Page, tiny_engine) ->
         "All dimensions of the query are off"
     )
     expect(page.get_by_text("Switch at least one on")).to_be_visible()
+    search(page, "")
+    expect(page.get_by_text("Enter something to find.")).to_be_visible()
+    expect(page.locator(".sv-fault")).to_be_empty()
 
 
 def test_all_on_all_off_and_reset_change_the_results(page: Page) -> None:

@@ -123,7 +123,7 @@ HOSTILE = {
         {"rows": [{"dimensions": list(range(25))}, {"sample": 25}]},
         "a figure has at most 40 rows; got 50",
     ),
-    "one set": ({"rows": [{"difference": ["label:dog"]}]}, "row 1.difference.2: it is required"),
+    "one set": ({"rows": [{"difference": ["label:dog"]}]}, "row 1: difference must be two sets"),
     "style": (SHORT | {"style": "icml"}, "style must be one of acl column, "),
     "huge columns": (SHORT | {"columns": 10**9}, "columns must be less than or equal to 24; got"),
     "huger columns": (SHORT | {"columns": 10**400}, "columns must be less than or equal to 24"),
