@@ -289,16 +289,19 @@ def find_images(
         key = resolver.key_of(name)
         if name not in refused and (key in files or os.path.isfile(folder / key)):
             path = folder / files.get(key, key)
-            target = Path(os.path.normpath(path)) if follow_links else path.resolve()
-            if target.is_relative_to(folder):
+            # After a link, ".." would lead to the parent of its target.
+            is_inside = path.is_relative_to(folder) and ".." not in path.parts
+            if (follow_links and is_inside) or path.resolve().is_relative_to(folder):
                 found[name] = path
             else:
                 outside.append(name)
     if outside:
+        what = "" if follow_links else "links to files "
+        option = "" if follow_links else "use --follow-links to read them, or "
         log.warning(
-            "%s images, such as %s, are links to files outside %s, which are not read; use "
-            "--follow-links to read them, or give the folder that they are in",
-            f"{len(outside):,}", tidy(outside[0]), folder,
+            "%s images, such as %s, are %soutside %s, which are not read; %sgive the folder that "
+            "they are in",
+            f"{len(outside):,}", tidy(outside[0]), what, folder, option,
         )  # fmt: skip
     return found
 

@@ -20,6 +20,7 @@ from sieve.data_prep.precomputed import ConcatRows
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Tally, read_skipped
 from sieve.data_prep.sources.embeddings import Embeddings, RowSubset, open_identity
+from sieve.data_prep.sources.local_images import find_images
 from sieve.model.backbone.clip import Backbone
 from sieve.model.collection import BackboneIdentity, Collection
 
@@ -127,6 +128,23 @@ def test_links_to_other_folders_are_read_only_on_request(
     assert made.items["width"].tolist() == [12, 12, 320] and made.manifest.follow_links
     assert hint not in caplog.messages
     assert [open_original(made, row, 400).is_thumbnail for row in range(3)] == [False, False, True]
+
+
+def test_names_do_not_leave_a_linked_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "target" / "inner" / "1.jpg", jpeg("red"))
+    write(tmp_path / "target" / "secret.jpg", jpeg("red"))
+    write(tmp_path / "images" / "sub" / "own.jpg", jpeg("red"))
+    (tmp_path / "images" / "linked").symlink_to(tmp_path / "target" / "inner")
+    names = ["linked/1.jpg", "linked/../secret.jpg", "sub/../sub/own.jpg"]
+    with caplog.at_level(logging.WARNING):
+        found = find_images(tmp_path / "images", names, follow_links=True)
+    assert set(found) == {"linked/1.jpg", "sub/../sub/own.jpg"}
+    hint = (
+        f"such as linked/../secret.jpg, are outside {tmp_path / 'images'}, which are not read; give"
+    )
+    assert any(hint in message for message in caplog.messages)
 
 
 def test_rows_of_one_image_become_one_item(tmp_path: Path) -> None:
