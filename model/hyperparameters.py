@@ -118,7 +118,8 @@ _MIN_STEPS = 300
 class TrainingConfig:
     """Hyperparameters of a training run; the defaults are the `compact` preset.
 
-    Each field is an option of `sieve train`, with its docstring as help.
+    `sieve train` has an option for each field, with its docstring as help, except for those in
+    `_SET_BY_PRESET` of `sieve.explorer.cli.experiments`.
     """
 
     m: int = 1024
@@ -179,8 +180,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not self.shape(1).is_trainable:
             raise ValueError(
-                f"activation must be topk, elu or dense; got {self.activation!r}, which imported "
-                "encoders may have, but Sieve does not train"
+                f"activation must be topk or elu, or dense for a control; got {self.activation!r}, "
+                "which imported encoders may have, but Sieve does not train"
             )
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {self.batch_size}")

@@ -143,7 +143,8 @@ def train(
         Show a progress bar.
     **hyperparameters
         Such as `m` (number of dimensions), `k` (active dimensions), `epochs`, `batch_size`,
-        `learning_rate`, `seed`; `sieve train --help` lists them all.
+        `learning_rate`, `seed`; `sieve train --help` describes most of them, and
+        `sieve.model.hyperparameters.TrainingConfig` all.
 
     Returns
     -------
