@@ -182,7 +182,12 @@ def _decode(file: Path | BytesIO) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an opened image of any mode to upright RGB, in the way of `load_image`."""
+    """Convert an opened image of any mode to upright RGB, in the way of `load_image`.
+
+    Raise ValueError if it has no pixels.
+    """
+    if not (image.width and image.height):
+        raise ValueError(f"the image has no pixels: it is {image.width} × {image.height}")
     turn, upright = _ORIENTATIONS[_orientation(image)], _as_rgb(image)
     return upright.transpose(Image.Transpose[turn]) if turn else upright
 

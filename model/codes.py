@@ -329,14 +329,16 @@ def encode_codes(
     Raises
     ------
     ValueError
-        If an embedding is not finite.
+        If an embedding is not finite, or the encoder is dense.
     torch.OutOfMemoryError
         If not even one embedding can be encoded.
     """
     import torch  # slow to import, and cached codes do not need it
 
     config = encoder.config
-    assert embeddings.shape[1] == config.d and config.activation != "dense"
+    assert embeddings.shape[1] == config.d
+    if config.activation == "dense":  # such as a control in the cache of the benchmark
+        raise ValueError("a dense control has no sparse codes; choose another checkpoint")
     parts = [SparseCodes.from_active(np.zeros((0, 1)), np.zeros((0, 1), np.int32), config.m)]
     device = encoder.encode_md.device
     start = 0

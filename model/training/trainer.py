@@ -311,10 +311,15 @@ def train(
     save_every : float
         Seconds between saved states.
 
-    Raises a FileExistsError if `out` exists, and a ValueError if there is no training data, or
-    `out` has an unfinished run with other settings.
+    Raises a FileExistsError if `out` exists, and a ValueError if there is no training data, the
+    activation is `dense`, or `out` has an unfinished run with other settings.
     """
     config = config or TrainingConfig()
+    if config.activation == "dense":
+        raise ValueError(
+            "activation must be topk or elu; got 'dense', which only the benchmark trains, as a "
+            "control without sparse codes"
+        )
     if out.exists():
         raise FileExistsError(f"{out} exists already; choose another --out or remove it first")
     target = resolve_device(device)
@@ -338,8 +343,7 @@ def train(
             identity["words_by"] = words_by
         curves = _resume(trainer, unfinished, identity)
         validator = None
-        is_possible = config.activation != "dense" and not validation_refusal(collection)
-        if on_validation and world.is_main and is_possible:
+        if on_validation and world.is_main and not validation_refusal(collection):
             with schedule.timed():
                 validator = Validator(collection, backbone.encode_texts)
 

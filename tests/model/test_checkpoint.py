@@ -13,6 +13,7 @@ from corruption import reseal
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
 from sieve.model.checkpoint_choice import find_checkpoint
 from sieve.model.collection import Collection
+from sieve.model.engine import SearchEngine
 
 
 @pytest.fixture
@@ -83,6 +84,17 @@ def test_checkpoint_without_activations_opens(copy: Path) -> None:
     (copy / "config.json").write_text(json.dumps(config))
     reseal(copy)
     assert Checkpoint.load(copy).encoder.config.activation == "topk"
+
+
+def test_dense_control_of_the_benchmark_cannot_be_searched(
+    copy: Path, word_collection: Collection
+) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    config["encoder"]["activation"] = "dense"
+    (copy / "config.json").write_text(json.dumps(config))
+    reseal(copy)
+    with pytest.raises(ValueError, match="a dense control has no sparse codes; choose another"):
+        SearchEngine.open(word_collection.path, copy)
 
 
 def test_weights_beyond_float16_are_rejected(word_checkpoint: Checkpoint, tmp_path: Path) -> None:

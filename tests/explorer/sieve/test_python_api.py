@@ -247,6 +247,10 @@ def test_similarity_is_explained_for_texts_items_and_images(engine: sieve.Engine
         (lambda e: e.search(7), "text must be text; got 7"),
         (lambda e: e.search(item="0123"), "has no item '0123'"),
         (lambda e: e.search(image="no.png"), "image no.png: file is missing"),
+        (
+            lambda e: e.search(image=Image.new("RGB", (0, 5))),
+            "image has no pixels: it is 0 × 5",
+        ),
         (lambda e: e.search(image=7), "an image must be a PIL image or a path; got 7"),
         (lambda e: e.search(without="the snow"), "enter something to find"),
         (lambda e: e.encode(), "exactly one of texts, images and embeddings; got none"),

@@ -102,6 +102,17 @@ def test_existing_checkpoint_is_not_overwritten(
         train(word_collection, word_checkpoint.path, QUICK, backbone=word_backbone)
 
 
+def test_dense_control_is_no_checkpoint(
+    word_collection: Collection, word_backbone: WordBackbone, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="activation must be topk or elu; got 'dense'"):
+        train(
+            word_collection, tmp_path / "c", replace(QUICK, activation="dense"),
+            backbone=word_backbone,
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
 def test_collection_without_captions_cannot_be_trained_on(
     word_backbone: WordBackbone, tmp_path: Path
 ) -> None:
