@@ -20,7 +20,7 @@ from sieve.model.encoded_query import EncodedQuery, sum_embeddings
 from sieve.model.engine import SearchEngine
 from sieve.model.evaluation.metrics import TOP, average_precision, marks_of, ranked_rows
 from sieve.model.evaluation.pairs import (
-    Concepts,
+    JudgedConcepts,
     PairCriteria,
     TrackName,
     track_concepts,
@@ -207,7 +207,7 @@ class Measures(NamedTuple):
     """violation@10"""
 
 
-def load_concepts(collection: Collection, track: TrackName) -> Concepts:
+def load_concepts(collection: Collection, track: TrackName) -> JudgedConcepts:
     """Return which items show which concepts; raise a ValueError if a track has no data."""
     return track_concepts(collection, track, benchmark_nouns(), PairCriteria())
 
@@ -232,7 +232,7 @@ def find_concept(text: str, names: tuple[str, ...], nouns: NounTable | None = No
     return next(same, "")
 
 
-def relevance_of(concepts: Concepts, track: TrackName, a: str, b: str) -> Relevance:
+def relevance_of(concepts: JudgedConcepts, track: TrackName, a: str, b: str) -> Relevance:
     """Return the judgments of "A without B"; raise a ValueError if A or B is unknown."""
     columns = {name: j for j, name in enumerate(concepts.names)}
     for name in (a, *([b] if b else [])):

@@ -110,6 +110,17 @@ def _module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def test_public_class_names_are_unique() -> None:
+    """A class can be found by its name alone."""
+    seen: dict[str, list[str]] = {}
+    for wing in ALLOWED:
+        for file in (ROOT / wing).rglob("*.py"):
+            for node in ast.parse(file.read_text("utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    seen.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in seen.items() if len(files) > 1} == {}
+
+
 def test_top_level_has_only_expected_files() -> None:
     tracked = run("git", "ls-files").stdout.splitlines()
     if not tracked:

@@ -46,7 +46,7 @@ from sieve.explorer.cli.export import (
 )
 from sieve.explorer.cli.preparation import Add, Merge, Prepare
 from sieve.explorer.cli.publish import Push
-from sieve.explorer.cli.space import Space
+from sieve.explorer.cli.space import WriteSpace
 from sieve.explorer.errors import one_line
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ _COMMANDS: dict[str, type] = {
     "export": Export,
     "import-encoder": ImportEncoder,
     "push": Push,
-    "space": Space,
+    "space": WriteSpace,
 }
 DESCRIPTION = """Explore sparse disentangled codes of images and texts, and search with dimensions
 switched off. Example: sieve search scenes "a dog" --without "a beach"

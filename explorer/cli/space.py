@@ -65,7 +65,7 @@ if __name__ == "__main__":
 
 
 @dataclass(frozen=True)
-class Space:
+class WriteSpace:
     """Write a Hugging Face Space that shows a checkpoint on a collection.
 
     The folder has everything that the Space needs: `app.py`, the checkpoint, the collection with

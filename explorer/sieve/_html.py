@@ -32,7 +32,7 @@ class Bar(NamedTuple):
     off: bool
 
 
-class Tile(NamedTuple):
+class ResultTile(NamedTuple):
     """An image with what is shown below it."""
 
     id: str
@@ -89,7 +89,7 @@ def facts(values: Mapping[str, str]) -> Markup:
     )
 
 
-def grid(tiles: Sequence[Tile], engine: SearchEngine) -> Markup:
+def grid(tiles: Sequence[ResultTile], engine: SearchEngine) -> Markup:
     """Return thumbnails, as data URLs, with their captions and bars of one scale."""
     if not tiles:
         return Markup()
@@ -116,7 +116,7 @@ def link(url: str, text: str) -> str:
     return str(Markup('<a href="{}" target="_blank" rel="noopener">{}</a>').format(url, text))
 
 
-def _cell(tile: Tile, engine: SearchEngine, longest: float) -> Markup:
+def _cell(tile: ResultTile, engine: SearchEngine, longest: float) -> Markup:
     try:
         data = read_thumbnail(engine.collection.path, tile.id)
         url = data_url("image/webp", data)

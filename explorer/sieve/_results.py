@@ -410,14 +410,14 @@ def _title(results: SearchResults) -> str:
     return f"{find}{without and f' without {without}'}{level}: {summary(results._outcome)}"
 
 
-def _tile(result: SearchResult) -> _html.Tile:
+def _tile(result: SearchResult) -> _html.ResultTile:
     bars = [
         _html.Bar(part.name, part.value, result._off.issuperset(part.dimensions))
         for part in result._concepts
     ]
     caption = next(iter(result.captions), ", ".join(result.labels) or result.file)
     head = f"{result.rank}" if result.rank else f"was {result.rank_before}"
-    return _html.Tile(result.id, caption, head, format_number(result.score), bars)
+    return _html.ResultTile(result.id, caption, head, format_number(result.score), bars)
 
 
 class DimensionSummary:
@@ -482,7 +482,7 @@ class DimensionSummary:
         if self.label:
             facts[f"AUC for label “{self.label}”"] = f"{self.statistics['label_auc']:.2f}"
         tiles = [
-            _html.Tile(id_, next(iter(captions), file), f"{value:.2f}", "", [])
+            _html.ResultTile(id_, next(iter(captions), file), f"{value:.2f}", "", [])
             for id_, value, captions, file in self.top_images.itertuples(index=False)
         ]
         words = [_html.Bar(str(word), value, False) for word, value in self.words.items()]
@@ -523,7 +523,7 @@ class Explanation:
         self.summary = summary
         self.total = total
         self.table = table
-        self._tiles: list[_html.Tile] = []
+        self._tiles: list[_html.ResultTile] = []
         self._titles = ["Shared, by their part of the cosine"]
         self._engine = engine
 
@@ -547,7 +547,7 @@ class Explanation:
         made._titles = ["In favour of a", "In favour of b"]
         ids = engine.collection.items["id"]
         made._tiles = [
-            _html.Tile(
+            _html.ResultTile(
                 str(ids.iloc[side.row]), "", f"{name}: {rank}", format_number(side.score), []
             )
             for name, side in (("a", found.left), ("b", found.right))
@@ -568,7 +568,9 @@ class Explanation:
         table = _explanation_table([(*row, False) for row in rows])
         made = cls(engine, _overlap_sentence(found, names), found.cosine, table)
         made._tiles = [
-            _html.Tile(id_, "", name, "", []) for name, id_ in zip("ab", items, strict=True) if id_
+            _html.ResultTile(id_, "", name, "", [])
+            for name, id_ in zip("ab", items, strict=True)
+            if id_
         ]
         return made
 

@@ -65,7 +65,7 @@ class PairCriteria:
 
 
 @dataclass(frozen=True)
-class Concepts:
+class JudgedConcepts:
     """Concepts, and the items that have them."""
 
     names: tuple[str, ...]
@@ -178,7 +178,9 @@ class TrackPairs(NamedTuple):
     """Criteria of the report pairs, with smaller counts if there are few."""
 
 
-def label_concepts(collection: Collection, nouns: NounTable, criteria: PairCriteria) -> Concepts:
+def label_concepts(
+    collection: Collection, nouns: NounTable, criteria: PairCriteria
+) -> JudgedConcepts:
     """Return the labels of a collection as concepts.
 
     A label that nearly always comes with another counts as its hyponym. Raises a ValueError if the
@@ -200,12 +202,12 @@ def label_concepts(collection: Collection, nouns: NounTable, criteria: PairCrite
     )
     both = has.T.astype(np.float32) @ has.astype(np.float32)
     kind_of = both / np.maximum(np.diag(both)[:, None], 1) >= criteria.contained
-    return Concepts(names, phrases, has, _can_pair(nouns, lemmas) & ~(kind_of | kind_of.T))
+    return JudgedConcepts(names, phrases, has, _can_pair(nouns, lemmas) & ~(kind_of | kind_of.T))
 
 
 def caption_concepts(
     collection: Collection, nouns: NounTable, rows: np.ndarray | None = None
-) -> Concepts:
+) -> JudgedConcepts:
     """Return the nouns of the frozen list as concepts, by their presence in captions.
 
     With `rows`, only the captions of these items are used; all of a large collection take long.
@@ -221,12 +223,12 @@ def caption_concepts(
     else:
         has = np.zeros((collection.n_items, len(names)), bool)
         has[rows] = nouns.presence(captions.iloc[rows])
-    return Concepts(names, tuple(map(nouns.query_text, names)), has, _can_pair(nouns, names))
+    return JudgedConcepts(names, tuple(map(nouns.query_text, names)), has, _can_pair(nouns, names))
 
 
 def track_concepts(
     collection: Collection, track: TrackName, nouns: NounTable, criteria: PairCriteria
-) -> Concepts:
+) -> JudgedConcepts:
     """Return the labels, or the nouns in captions, as concepts."""
     if track == "label":
         return label_concepts(collection, nouns, criteria)
@@ -241,7 +243,7 @@ def _can_pair(nouns: NounTable, lemmas: Sequence[str | None]) -> np.ndarray:
 
 
 def select_pairs(
-    concepts: Concepts, rows: np.ndarray, criteria: PairCriteria, tuning: bool
+    concepts: JudgedConcepts, rows: np.ndarray, criteria: PairCriteria, tuning: bool
 ) -> PairSet:
     """Return the ordered tuning or report pairs that meet the criteria on items, (n,) rows."""
     has = concepts.has[rows]

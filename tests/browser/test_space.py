@@ -21,7 +21,7 @@ from processes import FIRST_PORT
 from browser.conftest import fresh_page
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.folder import Folder
-from sieve.explorer.cli.space import Space
+from sieve.explorer.cli.space import WriteSpace
 from sieve.model.backbone.clip import Backbone
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
@@ -42,7 +42,7 @@ def lite_collection(pictures: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def space(module_home: Path, lite_collection: Collection) -> Path:
     """The folder of a Space, in a new folder."""
     folder = module_home / "new" / "space"
-    Space(folder, "scenes", str(lite_collection.path), licence="MIT", device="cpu").run()
+    WriteSpace(folder, "scenes", str(lite_collection.path), licence="MIT", device="cpu").run()
     return folder
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sieve.model.collection import Collection
 from sieve.model.evaluation.pairs import (
-    Concepts,
+    JudgedConcepts,
     PairCriteria,
     PairSet,
     label_concepts,
@@ -19,11 +19,11 @@ from sieve.model.words.nouns import benchmark_nouns
 NAMES = ("dog", "cat", "beach", "snow", "car", "boat", "tree", "girl")
 
 
-def concepts(seed: int, n: int, share: float) -> Concepts:
+def concepts(seed: int, n: int, share: float) -> JudgedConcepts:
     has = np.random.default_rng(seed).random((n, len(NAMES))) < share
     apart = np.ones((len(NAMES), len(NAMES)), bool)
     apart[0, 1] = apart[1, 0] = False
-    return Concepts(NAMES, tuple(f"a {name}" for name in NAMES), has, apart)
+    return JudgedConcepts(NAMES, tuple(f"a {name}" for name in NAMES), has, apart)
 
 
 def names_of(pairs: PairSet) -> set[tuple[str, str]]:
