@@ -78,9 +78,14 @@ def set_title(text: str) -> str:
     ('dog split test', 'selection')
     """
     text = re.sub(r"\bmap:\S+", "selection", text)
-    text = re.sub(r"\bid:(\S+)", lambda ids: f"{len(ids[1].split(','))} images", text)
+    text = re.sub(r"\bid:(\S+)", _counted, text)
     text = re.sub(r"\b(?:label|caption|concept):", "", text)
     return shortened(text.replace(":", " ").strip())
+
+
+def _counted(ids: re.Match[str]) -> str:
+    n = len(ids[1].split(","))
+    return "1 image" if n == 1 else f"{n} images"
 
 
 def compare_sets(engine: SearchEngine, first: str, second: str = "") -> SetDifference:

@@ -9,7 +9,7 @@ from sieve.explorer.errors import json_errors
 from sieve.explorer.tabs.compare import CompareHandlers
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.engine import SearchEngine
-from sieve.model.set_difference import compare_sets, select_items, strongest_items
+from sieve.model.set_difference import compare_sets, select_items, set_title, strongest_items
 
 
 def test_a_label_is_distinguished_by_its_own_concept(tiny_engine: SearchEngine) -> None:
@@ -24,6 +24,20 @@ def test_a_label_is_distinguished_by_its_own_concept(tiny_engine: SearchEngine) 
     assert len(found.left) + len(found.right) == tiny_engine.collection.n_items
     strongest = strongest_items(tiny_engine, top.concept, found.left)
     assert set(strongest) <= set(found.left)
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("label:dog split:test", "dog split test"),
+        ("map:0,0,1,0,1,1 label:dog", "selection dog"),
+        ("id:00c0ffee00c0ffee", "1 image"),
+        ("id:00c0ffee00c0ffee,10c0ffee00c0ffee", "2 images"),
+        ("", ""),
+    ],
+)
+def test_titles_of_sets_have_no_coordinates_or_ids(text: str, title: str) -> None:
+    assert set_title(text) == title
 
 
 def test_random_halves_do_not_differ(tiny_engine: SearchEngine) -> None:
