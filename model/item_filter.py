@@ -74,6 +74,20 @@ class Facet:
         """Whether it refers to a dimension or the map of one checkpoint."""
         return self.kind in ("map", "tag") or (self.kind == "concept" and self.value.isdecimal())
 
+    @property
+    def title(self) -> str:
+        """A short description, without quotation marks, coordinates and IDs."""
+        if self.kind == "map":
+            title = "selection"
+        elif self.kind == "id":
+            n = self.value.count(",") + 1
+            title = "1 image" if n == 1 else f"{n} images"
+        elif self.kind in ("label", "caption", "concept") and not self.of_checkpoint:
+            title = self.value
+        else:
+            title = f"{self.kind} {self.value}"
+        return f"not {title}" if self.negated else title
+
     def __str__(self) -> str:
         escaped = self.value.replace('"', '""')
         value = self.value if _SIMPLE.fullmatch(self.value) else f'"{escaped}"'

@@ -7,7 +7,6 @@ compared by Fisher's exact test, corrected for the number of concepts by the fal
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from scipy.sparse import csr_array
 
 from sieve.model.codes import shape_of
 from sieve.model.engine import SearchEngine
+from sieve.model.item_filter import ItemFilter
 from sieve.model.query_parser import shortened
 
 N_EXAMPLES = 6
@@ -70,22 +70,15 @@ def select_items(engine: SearchEngine, text: str) -> np.ndarray:
 
 
 def set_title(text: str) -> str:
-    """Return a short title of a set, given as for `select_items`.
+    """Return a short title of a set, given as for `select_items`; "" for an empty text.
 
     Examples
     --------
     >>> set_title("label:dog split:test"), set_title("map:0.1,0.2,0.3,0.4,0.5,0.6")
     ('dog split test', 'selection')
     """
-    text = re.sub(r"\bmap:\S+", "selection", text)
-    text = re.sub(r"\bid:(\S+)", _counted, text)
-    text = re.sub(r"\b(?:label|caption|concept):", "", text)
-    return shortened(text.replace(":", " ").strip())
-
-
-def _counted(ids: re.Match[str]) -> str:
-    n = len(ids[1].split(","))
-    return "1 image" if n == 1 else f"{n} images"
+    titles = [facet.title for facet in ItemFilter.parse(text).facets]
+    return shortened(" ".join(titles) or text.strip())
 
 
 def compare_sets(engine: SearchEngine, first: str, second: str = "") -> SetDifference:

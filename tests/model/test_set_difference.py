@@ -33,6 +33,9 @@ def test_a_label_is_distinguished_by_its_own_concept(tiny_engine: SearchEngine) 
         ("map:0,0,1,0,1,1 label:dog", "selection dog"),
         ("id:00c0ffee00c0ffee", "1 image"),
         ("id:00c0ffee00c0ffee,10c0ffee00c0ffee", "2 images"),
+        ('label:"map:x" not concept:17', "map:x not concept 17"),
+        ('concept:"hot dog">0.7 file:a/*', "hot dog file a/*"),
+        ("all", "all"),
         ("", ""),
     ],
 )
