@@ -200,7 +200,7 @@ def label_concepts(
         with_article(name) if lemma != name else nouns.query_text(name)
         for name, lemma in zip(names, lemmas, strict=True)
     )
-    both = has.T.astype(np.float32) @ has.astype(np.float32)
+    both = (has.T.astype(np.float32) @ has.astype(np.float32)).astype(np.int64)
     kind_of = both / np.maximum(np.diag(both)[:, None], 1) >= criteria.contained
     return JudgedConcepts(names, phrases, has, _can_pair(nouns, lemmas) & ~(kind_of | kind_of.T))
 
@@ -247,7 +247,7 @@ def select_pairs(
 ) -> PairSet:
     """Return the ordered tuning or report pairs that meet the criteria on items, (n,) rows."""
     has = concepts.has[rows]
-    both = has.T.astype(np.float32) @ has.astype(np.float32)
+    both = (has.T.astype(np.float32) @ has.astype(np.float32)).astype(np.int64)
     count = np.diag(both)[:, None]
     fit = (count - both >= criteria.relevant) & (both >= criteria.violating)
     fit &= (both >= criteria.share * count) & concepts.apart & ~np.eye(len(both), dtype=bool)
