@@ -182,7 +182,7 @@ def _decode(file: Path | BytesIO) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an opened image of any mode to upright RGB, in the way of `load_image`.
+    """Convert an opened image of any mode to upright RGB, as `load_image` does.
 
     Raise ValueError if it has no pixels.
     """

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from gradio.queueing import Queue
 
 COMPONENT_CONCURRENCY = 4
-"""Handlers that run at a time, for each component of the page."""
+"""Maximum number of concurrent handlers of each page component."""
 MODEL_CONCURRENCY = 1
-"""API calls that run at a time, of those that encode or score: they use all cores."""
+"""Maximum number of concurrent API calls that encode or score; each uses all cores."""
 FIGURE_CONCURRENCY = 1
-"""API calls that draw a figure at a time."""
+"""Maximum number of concurrent API calls that draw a figure."""
 API_CONCURRENCY = 2
-"""Calls that run at a time, of each other API endpoint."""
+"""Maximum number of concurrent calls of any other API endpoint."""
 API_THREADS = 8
-"""Threads for API calls; thumbnails and page components have other ones (`RequestLimiter`)."""
+"""Number of threads for API calls; thumbnails and page components have other ones."""
 MAX_WAITING = 64
-"""Requests that wait for a component, or for the API; further ones are refused."""
+"""Maximum number of requests that wait for a component or the API; others are refused."""
 BUSY = {"error": "Sieve is busy with other requests; try again in a moment.", "busy": True}
 """Response to a request that was not run, because too many others were waiting."""
 MAX_UNFETCHED = 32

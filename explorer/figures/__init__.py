@@ -218,7 +218,7 @@ class Recipe:
 
 _IDENTITY = {"collection", "rows", "collection_sha256", "checkpoint", "version"}
 DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.name not in _IDENTITY}
-"""Appearance of a figure if a recipe does not say otherwise."""
+"""Default appearance of a figure."""
 
 
 def _styled(given: dict[str, Any]) -> dict[str, Any]:
