@@ -298,7 +298,10 @@ def test_errors_are_one_line(
         (lambda e, _: e.regions(3), "item must be a string or a SearchResult; got 3"),
         (lambda e, _: e.search("a circle + image:x", images=["x"]), "images must be a dict; got"),
         (lambda e, _: e.search("a circle", where="foo:bar"), "a set of items is label:…"),
-        (lambda e, _: e.search("a circle")[:2].explain(1, 2), "a must be a SearchResult or text"),
+        (
+            lambda e, _: e.search("a circle")[:2].explain(1, 2),
+            "a must be a SearchResult or a string",
+        ),
         (lambda e, _: e.difference("foo:bar"), "a set of items is label:…"),
         (lambda e, _: e.figure(7), "recipe must be a dict or a path; got 7"),
         (lambda _, __: sieve.prepare_folder(None), "directory must be a path; got None"),
