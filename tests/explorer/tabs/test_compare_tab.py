@@ -135,7 +135,7 @@ def test_other_checkpoints_open_on_selection_and_two_stay_loaded(
             {**ASKED, "track": "label", "a": "zorb", "b": "snow"},
             "this collection has no label 'zorb'",
         ),
-        ({**ASKED, "a": 3}, "a must be text"),
+        ({**ASKED, "a": 3}, "a must be a string"),
     ],
 )
 def test_invalid_comparison_is_one_line(
