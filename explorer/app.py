@@ -62,7 +62,7 @@ from sieve.explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from sieve.explorer.tabs.figure import figure_tab  # noqa: E402
 from sieve.explorer.tabs.inspect import RegionHandlers, inspect_tab  # noqa: E402
 from sieve.explorer.tabs.search import SearchHandlers, search_tab  # noqa: E402
-from sieve.explorer.tabs.train import TrainHandlers, train_tab  # noqa: E402
+from sieve.explorer.tabs.train import TrainHandlers, form_settings, train_tab  # noqa: E402
 from sieve.model.checkpoint_choice import explain_choice, find_checkpoint  # noqa: E402
 from sieve.model.collection import Collection  # noqa: E402
 from sieve.model.engine import SearchEngine  # noqa: E402
@@ -78,6 +78,7 @@ PAGE_SETTINGS = {
     "upload_bytes": MAX_UPLOAD_BYTES,
     "import_bytes": import_export.MAX_BYTES,
     "figure": {"defaults": figures.DEFAULTS, "styles": figures.STYLES, "rows": figures.MAX_ROWS},
+    "training": form_settings(),
 }
 """Limits and defaults of the server that the page needs too."""
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")

@@ -12,8 +12,9 @@ from markupsafe import Markup
 from sieve.data_prep.captions.caption_text import tidy
 from sieve.data_prep.images import read_thumbnail
 from sieve.explorer.downloads import csv_bytes, data_url
+from sieve.model.benchmark.baselines import TRAINING_FREE
 from sieve.model.benchmark.failures import FAILURE_KINDS
-from sieve.model.benchmark.methods import TRAINED, TRAINING_FREE
+from sieve.model.benchmark.methods import TRAINED
 from sieve.model.benchmark.run import QUERIES
 from sieve.model.files import atomic_folder
 

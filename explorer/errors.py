@@ -117,7 +117,7 @@ class _Names(dict[str, Any]):
 
 
 _DESCRIPTIONS = {
-    "str": "text",
+    "str": "a string",
     "int": "a whole number",
     "float": "a number",
     "bool": "True or False",

@@ -78,7 +78,7 @@ def read_object(value: Any, what: str) -> Mapping[str, Any]:
 def check_text(name: str, value: Any, most: int = MAX_TEXT) -> str:
     """Return a value if it is text of at most `most` characters."""
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be text; got {short_repr(value)}")
+        raise ValueError(f"{name} must be a string; got {short_repr(value)}")
     if len(value) > most:
         raise ValueError(f"{name} has {len(value):,} characters; at most {most:,} are allowed")
     return value

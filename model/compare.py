@@ -1,8 +1,8 @@
 """Comparison of methods on one query: scores by baselines, relevance judgments and metrics.
 
-The baselines are the benchmark's rules over the backbone's dense embeddings, and the metrics are
-the benchmark's, over all items of the collection. The benchmark itself is stricter: it uses only
-items that were not used for training, and hyperparameters tuned on other items.
+The baselines are those of `sieve.model.benchmark.baselines` on the backbone's embeddings, and the
+metrics are the benchmark's, over all items of the collection. The benchmark itself is stricter: it
+uses only items that were not used for training, and hyperparameters tuned on other items.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sieve.model.benchmark.methods import TRAINING_FREE
+from sieve.model.benchmark.baselines import TRAINING_FREE, Baseline
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoded_query import EncodedQuery, sum_embeddings
@@ -34,9 +34,6 @@ from sieve.model.words.text import lemma
 TUNED: Mapping[str, float] = {"subtraction": 0.39}
 """Hyperparameters that tuning chose on scenes and on photographs alike, see README.md; the others
 have the start values of the benchmark's tuning."""
-_RAW = ("literal", "A only")
-"""Methods on the raw embeddings; all others subtract each modality's mean, which tuning preferred
-for most."""
 _ROWS_AT_ONCE = 8192
 
 
@@ -58,14 +55,17 @@ class DenseMethod(NamedTuple):
         return self.rule.hyperparameters.get(self.knob)
 
 
-def _method(name: str, rule: Rule) -> DenseMethod:
+def _method(name: str, baseline: Baseline) -> DenseMethod:
+    rule = baseline.rule
     knob = next(iter(rule.hyperparameters), "")
     value = TUNED.get(name, rule.hyperparameters[knob].start) if knob else 0.0
-    return DenseMethod(name, rule, name not in _RAW, knob, value)
+    return DenseMethod(name, rule, baseline.centred, knob, value)
 
 
 DENSE_METHODS = {
-    name: _method(name, rule) for name, rule in TRAINING_FREE.items() if not rule.needs_bank
+    name: _method(name, baseline)
+    for name, baseline in TRAINING_FREE.items()
+    if not baseline.rule.needs_bank
 }
 
 

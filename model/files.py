@@ -164,7 +164,7 @@ def fault_in(error: ValidationError) -> str:
 
 
 _EXPECTATIONS = {
-    **dict.fromkeys(("string_type", "string_sub_type", "string_unicode"), "must be text"),
+    **dict.fromkeys(("string_type", "string_sub_type", "string_unicode"), "must be a string"),
     **dict.fromkeys(
         ("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "must be a whole number"
     ),

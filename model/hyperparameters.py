@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from pydantic import ConfigDict
 
 Activation = Literal["topk", "elu", "dense", "jumprelu"]
 """Activation function: `topk` keeps the k largest values of ReLU, `elu` the k largest of ELU + 1
@@ -50,8 +52,10 @@ class SparseEncoderConfig:
     """Activations z become soft_cap * tanh(z / soft_cap); 0: no cap."""
 
     def __post_init__(self) -> None:
-        if self.d < 1 or self.m < 1:
-            raise ValueError(f"d and m must be positive; got d={self.d}, m={self.m}")
+        if self.d < 1:
+            raise ValueError(f"d must be at least 1; got {self.d}")
+        if self.m < 1:
+            raise ValueError(f"m must be at least 1; got {self.m}")
         if not 1 <= self.k <= self.m:
             raise ValueError(f"k must be between 1 and m={self.m}; got {self.k}")
         if not 0 <= self.k_text <= self.m or not 0 <= self.floor < 1:
@@ -118,9 +122,11 @@ _MIN_STEPS = 300
 class TrainingConfig:
     """Hyperparameters of a training run; the defaults are the `compact` preset.
 
-    `sieve train` has an option for each field, with its docstring as help, except for those in
-    `_SET_BY_PRESET` of `sieve.explorer.cli.experiments`.
+    `sieve train` and the form of the Train tab have an option for each field, with its docstring as
+    help, except for those in `SET_BY_PRESET`.
     """
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     m: int = 1024
     """Number of dimensions of a code."""
@@ -133,7 +139,7 @@ class TrainingConfig:
     text_power: float = 2.0
     """Power of the activations of texts after training; more concentrates their codes."""
     epochs: int = 0
-    """Epochs over all captions of the train split; 0: 15, or more to reach 300 steps."""
+    """Epochs over all captions of the train split; 0 chooses 15, or more to reach 300 steps."""
     batch_size: int = 1024
     """Pairs per step."""
     learning_rate: float = 2e-3
@@ -185,6 +191,9 @@ class TrainingConfig:
             )
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {self.batch_size}")
+        # Reviving dead dimensions alone is no training objective.
+        if not any(value for name, value in self.weights().items() if name != "revive"):
+            raise ValueError("at least one loss needs a weight above 0")
         for name, value in asdict(self).items():
             if not isinstance(value, str) and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite number of at least 0; got {value}")
@@ -239,6 +248,24 @@ The learning rate of the paper, 1e-4 to 1e-5 at batch size 4,096, is for many mo
 3e-4 and 1e-4, this one had the highest recall on the validation split of a small collection.
 """
 PRESETS = {"compact": TrainingConfig(), "paper": PAPER}
+SET_BY_PRESET = frozenset({"n_words", "n_exclusions", "kinds", "anneal", "activation", "objective"})
+"""Fields of `TrainingConfig` that only Python code can change."""
+OPTIONS = tuple(one.name for one in fields(TrainingConfig) if one.name not in SET_BY_PRESET)
+"""Fields of `TrainingConfig` that the command line and the page offer."""
+
+
+def configure(preset: str, changes: Mapping[str, Any]) -> TrainingConfig:
+    """Return a preset with changed hyperparameters.
+
+    Raises a ValueError if a value is out of range, or is a weight of a loss that the objective does
+    not have.
+    """
+    config = replace(PRESETS[preset], **changes)
+    for name in sorted(LOSSES - LOSSES_OF_OBJECTIVE[config.objective]):
+        if getattr(config, name) != getattr(PRESETS[preset], name):
+            objective, known = config.objective, ", ".join(config.weights())
+            raise ValueError(f"the objective {objective} has no loss {name}; it has: {known}")
+    return config
 
 
 ImportTool = Literal["auto", "SAELens", "sparsify", "overcomplete", "MSAE"]

@@ -23,7 +23,7 @@ from sieve.explorer.cli.options import BackboneOptions, CollectionName, Count, F
 from sieve.explorer.cli.output import print_facts, print_json, print_text
 from sieve.explorer.json_validation import check_choice, split_list
 from sieve.model.files import reason_of
-from sieve.model.hyperparameters import PRESETS, TrainingConfig
+from sieve.model.hyperparameters import OPTIONS, TrainingConfig, configure
 
 if TYPE_CHECKING:
     from sieve.model.benchmark.results import BenchmarkConfig
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SET_BY_PRESET = {
-    "revive", "n_words", "n_exclusions", "kinds", "anneal", "activation", "objective",
-}  # fmt: skip
-"""Fields of `TrainingConfig` without an option."""
 registry = ConstructorRegistry()
 LogTool = Literal["tensorboard", "wandb"]
 _LOG_PACKAGES = {"tensorboard": '"sieve-explorer[log]"', "wandb": "wandb"}
@@ -52,14 +48,14 @@ class Hyperparameters(dict[str, Any]):
 
 @registry.struct_rule
 def hyperparameter_options(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Make an option of each field of `TrainingConfig`, with its name, type and docstring."""
+    """Make an option of each hyperparameter in `OPTIONS`, with its name, type and docstring."""
     if info.type is not Hyperparameters:
         return None
     read = ConstructorRegistry.get_struct_spec(replace(info, type=TrainingConfig))
     assert isinstance(read, StructConstructorSpec)
     options = []
     for option in read.fields:
-        if option.name in _SET_BY_PRESET:
+        if option.name not in OPTIONS:
             continue
         shown = arg(
             metavar=option.type.__name__.upper(),
@@ -129,7 +125,7 @@ class Train:
 
         opened = Collection.open(self.backbone.find_collection(self.collection, progress))
         out = parse_out(self.out) if self.out else default_checkpoint_out(opened.name)
-        config = replace(PRESETS[self.preset], **self.hyperparameters)
+        config = configure(self.preset, self.hyperparameters)
         callbacks: dict[str, Any] = {}
         with ExitStack() as stack:
             if self.log and world_from_env().is_main:

@@ -2,7 +2,7 @@ const { el, emit, capital, sentence, whole } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const section = find(".sv-train");
 const form = find("form");
-const { collection, preset, m, k, epochs } = form.elements;
+const { collection, preset, m, k } = form.elements;
 const start = find("form .sv-primary");
 const status = find(".sv-train-state");
 const fault = find(".sv-fault");
@@ -16,30 +16,45 @@ const VALIDATION = { recall: "Recall@10", exclusion: "Exclusion AP@10" };
 const CLOSE = "You can close this page. Training continues while “sieve explore” is running.";
 let now = null;
 
-// The form: a preset fills in its values.
-function fill() {
-  const { m: wide, k: active } = now.about.presets[preset.value];
-  m.value = wide;
-  k.value = active;
+// The form: the template has the main options, and the others follow the description by the server.
+const { options, most, presets } = Sieve.SETTINGS.training;
+for (const [name, { type, description, enum: choices }] of Object.entries(options)) {
+  if (!form.elements[name]) {
+    const input = choices ? el("select", { name }, ...choices.map((choice) => el("option", { value: choice }, choice)))
+      : type === "boolean" ? el("input", { type: "checkbox", name })
+      : el("input", { type: "number", name, min: 0, step: type === "integer" ? 1 : "any", required: true });
+    const group = presets.compact.losses.includes(name) ? "losses" : "others";
+    find(`[data-options=${group}] .sv-form-fields`).append(el("label", {}, el("span", {}, capital(name.replaceAll("_", " "))), input));
+  }
+  form.elements[name].closest("label").title = description;
+  if (form.elements[name].type === "number") form.elements[name].max = most;
+}
+function valueOf(input) {
+  if (input.type === "checkbox") return input.checked;
+  return input.type === "number" ? Number(input.value) : input.value;
+}
+const settings = () => Object.fromEntries([...form.elements].filter(({ name, disabled }) => name && !disabled).map((input) => [input.name, valueOf(input)]));
+function fill(values) {
+  for (const name of Object.keys(options)) {
+    const input = form.elements[name];
+    if (input.type === "checkbox") input.checked = values[name];
+    else input.value = name === "epochs" ? values.epochs || "" : values[name];
+  }
+  // A preset has the losses of its objective.
+  for (const input of element.querySelectorAll("[data-options=losses] input")) {
+    input.disabled = !presets[preset.value].losses.includes(input.name);
+    input.closest("label").hidden = input.disabled;
+  }
   limit();
-  fillLosses({});
 }
-// The losses of a preset, each with its weight.
-const losses = find(".sv-losses .sv-form-fields");
-function fillLosses(changed) {
-  const { weights } = now.about.presets[preset.value];
-  losses.replaceChildren(...Object.keys(weights).map((name) => el("label", { title: TERMS[name] ?? name },
-    el("span", {}, name), el("input", { type: "number", name, min: 0, max: 1000, step: "any", required: true, value: changed[name] ?? weights[name] }))));
-}
-const weights = () => Object.fromEntries([...losses.querySelectorAll("input")].map((input) => [input.name, Number(input.value)]));
 // Open the section if the browser finds an invalid value in it.
-losses.addEventListener("invalid", () => { find(".sv-losses").open = true; }, true);
-const limit = () => { k.max = m.value || "16384"; };
-preset.addEventListener("change", fill);
+form.addEventListener("invalid", ({ target }) => { target.closest("details")?.setAttribute("open", ""); }, true);
+const limit = () => { k.max = m.value || most; };
+preset.addEventListener("change", () => fill(presets[preset.value]));
 m.addEventListener("input", limit);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  act("start", { collection: collection.value, preset: preset.value, m: Number(m.value), k: Number(k.value), epochs: Number(epochs.value || 0), weights: weights() });
+  act("start", settings());
 });
 element.addEventListener("click", ({ target }) => {
   const what = target.dataset?.do;
@@ -125,15 +140,11 @@ function showIntro() {
   if (now.offer) emit("about", now.about);
   find("form h2").textContent = now.offer ? "Train a checkpoint" : "Train a new checkpoint";
   list();
-  if (now.settings) {
-    preset.value = now.settings.preset;
-    m.value = now.settings.m;
-    k.value = now.settings.k;
-    epochs.value = now.settings.epochs || "";
-    limit();
-    fillLosses(now.settings.weights);
-    find(".sv-losses").open = Object.entries(now.settings.weights).some(([name, value]) => value !== now.about.presets[preset.value].weights[name]);
-  } else fill();
+  preset.value = now.settings?.preset ?? "compact";
+  fill(now.settings ?? presets.compact);
+  for (const group of element.querySelectorAll("[data-options]")) {
+    group.open = [...group.querySelectorAll("input:enabled, select")].some((input) => valueOf(input) !== presets[preset.value][input.name]);
+  }
 }
 // Screen readers announce changes, so write only if the text differs.
 function setHeading(text) {

@@ -27,16 +27,15 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from threading import Lock
-from typing import IO, Annotated, Any, ClassVar
+from typing import IO, Any, ClassVar, NamedTuple
 
-import pydantic.dataclasses
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sieve.explorer.errors import one_line
-from sieve.explorer.json_validation import Whole, check_choice, read_object, validate
+from sieve.explorer.json_validation import check_choice, read_object, validate
 from sieve.model.collection import Collection
 from sieve.model.files import Line, atomic_file, fault_in, sieve_home
-from sieve.model.hyperparameters import PRESETS, TrainingConfig
+from sieve.model.hyperparameters import OPTIONS, PRESETS, TrainingConfig, configure
 
 try:
     import fcntl
@@ -52,10 +51,8 @@ _EXACT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 _SHOWN = 300
 MAX_FAULT = 2000
 """Maximum length of `Progress.fault`, in characters."""
-MAX_M = 16_384
-MAX_EPOCHS = 1000
-MAX_WEIGHT = 1000
-Weight = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=MAX_WEIGHT)]
+MAX_HYPERPARAMETER = 16_384
+"""Largest hyperparameter on the page: a mistyped width would exhaust the memory."""
 
 
 class JobState(StrEnum):
@@ -98,45 +95,34 @@ class JobRequest:
     """Text encoder to use instead of the collection's backbone."""
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class TrainingSettings:
+class TrainingSettings(NamedTuple):
     """Settings of a training: a preset with changed hyperparameters."""
 
-    preset: str = "compact"
-    m: Annotated[Whole, Field(ge=1, le=MAX_M)] = PRESETS["compact"].m
-    """Number of dimensions of a code."""
-    k: Annotated[Whole, Field(ge=1)] = PRESETS["compact"].k
-    """Maximum number of active dimensions."""
-    epochs: Annotated[Whole, Field(ge=0, le=MAX_EPOCHS)] = 0
-    """Passes over all captions; 0 chooses a number by the size of the collection."""
-    weights: dict[str, Weight] = Field(default_factory=dict)
-    """Loss weights by the names of `TrainingConfig`; missing ones are taken from the preset."""
-
-    def __post_init__(self) -> None:
-        known = PRESETS[check_choice("preset", self.preset, tuple(PRESETS))].weights()
-        if self.k > self.m:
-            raise ValueError(f"k must be at most m = {self.m}; got {self.k}")
-        for name in self.weights:
-            check_choice(f"a loss of {self.preset}", name, tuple(known))
-        # Reviving dead dimensions alone is no training objective.
-        if not any((known | self.weights)[name] for name in known if name != "revive"):
-            raise ValueError("at least one loss needs a weight above 0")
+    preset: str
+    config: TrainingConfig
 
     @classmethod
     def from_payload(cls, payload: Any) -> TrainingSettings:
-        """Validate the JSON of a request; missing fields are taken from the preset.
+        """Validate the JSON of a request; missing hyperparameters are those of the preset.
 
         Raises a ValueError that names the field if one is unknown or has an invalid value.
         """
-        given = read_object(payload, "training settings")
-        preset = PRESETS[check_choice("preset", given.get("preset", "compact"), tuple(PRESETS))]
-        numbers = {"m": preset.m, "k": preset.k, "epochs": preset.epochs}
-        return validate(cls, {**numbers, **given}, "training settings")
+        given = dict(read_object(payload, "training settings"))
+        preset = check_choice("preset", given.pop("preset", "compact"), tuple(PRESETS))
+        for name in given:
+            check_choice("a training setting", name, OPTIONS)
+        values = asdict(PRESETS[preset]) | given
+        config = validate(TrainingConfig, values, "training settings")
+        changes = {name: getattr(config, name) for name in given}
+        most = MAX_HYPERPARAMETER
+        for name, value in changes.items():
+            if not isinstance(value, str) and value > most:
+                raise ValueError(f"{name} must be at most {most:,}; got {value:,}")
+        return cls(preset, configure(preset, changes))
 
-    def config(self) -> TrainingConfig:
-        """Return the complete training configuration."""
-        numbers = {"m": self.m, "k": self.k, "epochs": self.epochs}
-        return replace(PRESETS[self.preset], **numbers, **self.weights)
+    def as_json(self) -> dict[str, Any]:
+        """Return the payload of these settings, with all options."""
+        return {"preset": self.preset, **{name: getattr(self.config, name) for name in OPTIONS}}
 
 
 @dataclass(frozen=True)

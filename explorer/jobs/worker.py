@@ -139,13 +139,13 @@ class CurveRecorder:
 
 def run_training(request: JobRequest, collection: Collection, reporter: ProgressReporter) -> Path:
     """Train or resume training; return the path of the finished checkpoint."""
-    settings = TrainingSettings.from_payload(request.settings)
+    config = TrainingSettings.from_payload(request.settings).config
     curves = CurveRecorder(reporter)
     if not reporter.folder.checkpoint.exists():
         train(
             collection,
             reporter.folder.checkpoint,
-            settings.config(),
+            config,
             device=request.device,
             text_encoder=request.text_encoder,
             allow_code=bool(request.text_encoder),

@@ -46,6 +46,15 @@ _DESCRIPTIONS = {
 }
 
 
+def _describe_method(method: comparison.DenseMethod, value: float) -> str:
+    """Describe a method by its formula, or else by its name and first hyperparameter."""
+    shown = format_number(value)
+    if method.name in _DESCRIPTIONS:
+        return _DESCRIPTIONS[method.name].format(value=shown, rest=f"{1 - value:.0%}")
+    space = "centred embeddings" if method.centred else "embeddings"
+    return f"{space}: {method.name}" + (f", {method.knob} = {shown}" if method.knob else "")
+
+
 def compare_tab(handlers: SearchHandlers) -> None:
     """Add the tab's component; call inside a `gr.Tab`."""
     compare = CompareHandlers(handlers)
@@ -256,7 +265,7 @@ class CompareHandlers:
         value = method.value if request.hyperparameter is None else request.hyperparameter
         is_image = method.name == "literal" and embedded.modality == IMAGE
         name = "A only" if is_image else method.name  # an image query cannot contain “without”
-        how = _DESCRIPTIONS[name].format(value=format_number(value), rest=f"{1 - value:.0%}")
+        how = _describe_method(comparison.DENSE_METHODS[name], value)
         return Column(f"Dense · {method.name}", how, scores)
 
     @staticmethod

@@ -12,10 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter
+
 from sieve.data_prep import bundled
 from sieve.explorer.components import component
 from sieve.explorer.errors import one_line
 from sieve.explorer.jobs.manager import (
+    MAX_HYPERPARAMETER,
     JobDirectory,
     JobManager,
     JobRequest,
@@ -28,7 +31,7 @@ from sieve.explorer.serialize import backbone_name
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import list_fitting
 from sieve.model.collection import MANIFEST, Collection
-from sieve.model.hyperparameters import PRESETS
+from sieve.model.hyperparameters import OPTIONS, PRESETS, TrainingConfig
 from sieve.model.training.validation import validation_refusal
 
 
@@ -37,6 +40,17 @@ def train_tab(handlers: TrainHandlers) -> None:
     ends = (handlers.training_stop, handlers.training_discard, handlers.training_open)
     reads = (handlers.training_state, handlers.training_collections)
     component("train", *reads, handlers.training_start, handlers.training_resume, *ends)
+
+
+def form_settings() -> dict[str, Any]:
+    """Describe the form: the options as JSON Schema, and their values in each preset."""
+    schemas = TypeAdapter(TrainingConfig).json_schema()["properties"]
+    presets = {
+        name: TrainingSettings(name, config).as_json() | {"losses": list(config.weights())}
+        for name, config in PRESETS.items()
+    }
+    options = {name: schemas[name] for name in OPTIONS}
+    return {"options": options, "most": MAX_HYPERPARAMETER, "presets": presets}
 
 
 class CollectionChoice(NamedTuple):
@@ -112,7 +126,7 @@ class TrainingManager(JobManager):
         self, settings: TrainingSettings, choice: CollectionChoice | None = None
     ) -> JobDirectory:
         """Start a training, by default on the open collection; see `JobManager.begin`."""
-        given = asdict(settings)
+        given = settings.as_json()
         if choice is None or choice.collection is self.collection:
             return self.begin(given)
         if choice.collection is None:
@@ -191,10 +205,6 @@ class TrainHandlers:
                 "captions": self.collection.n_captions,
                 "backbone": backbone_name(self.collection),
                 "checkpoint": self.checkpoint.name if self.checkpoint else "",
-                "presets": {
-                    name: {"m": one.m, "k": one.k, "weights": one.weights()}
-                    for name, one in PRESETS.items()
-                },
             },
             "settings": _settings(request),
             "of": self._word(request),
@@ -289,6 +299,6 @@ def _settings(request: JobRequest | None) -> dict[str, Any] | None:
     if request is None:
         return None
     try:
-        return asdict(TrainingSettings.from_payload(request.settings))
+        return TrainingSettings.from_payload(request.settings).as_json()
     except ValueError:
         return None

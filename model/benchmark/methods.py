@@ -1,10 +1,10 @@
-"""Methods of the exclusion benchmark: Sieve and its baselines.
+"""Methods of the exclusion benchmark: Sieve, its baselines and the upper bound.
 
-A method is a set of rules (`sieve.model.evaluation.rules`) over spaces: the embeddings of a
-backbone, or the codes of a trained encoder (one space per training seed). All methods get the same
-query texts. Trained methods see the same items for the same number of epochs with the same batches;
-they differ in losses and activation. Their encoders are cached in `$SIEVE_HOME/peers` by
-configuration.
+A method is a set of rules over spaces: the embeddings of a backbone, or the codes of a trained
+encoder (one space per training seed). The rules are in `sieve.model.benchmark.baselines`, those for
+codes in `sieve.model.evaluation.rules`. All methods get the same query texts. Trained methods see
+the same items for the same number of epochs with the same batches; they differ in losses and
+activation. Their encoders are cached in `$SIEVE_HOME/peers` by configuration.
 """
 
 from __future__ import annotations
@@ -24,6 +24,13 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from sieve.model.backbone.clip import resolve_device
+from sieve.model.benchmark.baselines import (
+    DENSE_RULES,
+    NEUTRAL,
+    SPLICE_WEIGHTS,
+    TRAINING_FREE,
+    decompose,
+)
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
 from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
@@ -32,32 +39,7 @@ from sieve.model.dimensions.statistics import ZeroShotEvidence
 from sieve.model.encoder import SparseEncoder, encode_dense
 from sieve.model.evaluation.metrics import recall_at
 from sieve.model.evaluation.pairs import PairSet
-from sieve.model.evaluation.rules import (
-    ANCHORED,
-    ANCHORED_FROM_A,
-    CODE_RULES,
-    DENSE_RULES,
-    DEO,
-    DEO_FROM_A,
-    EDIT,
-    FILTER,
-    LITERAL,
-    NEAREST,
-    NEAREST_ABOVE,
-    ONLY_A,
-    ORTHOGONAL,
-    PUSH,
-    SPACEVLM,
-    STANDARDISED,
-    STANDARDISED_ABOVE,
-    SUBTRACT,
-    SUBTRACT_ABOVE,
-    SWITCHES,
-    ZERO,
-    Rule,
-    Space,
-    unit,
-)
+from sieve.model.evaluation.rules import CODE_RULES, EDIT, PUSH, SWITCHES, ZERO, Rule, Space, unit
 from sieve.model.exclusion import Calibration
 from sieve.model.files import sieve_home
 from sieve.model.hyperparameters import IMAGE, LOSSES, PAPER, TEXT, TrainingConfig
@@ -70,74 +52,22 @@ log = logging.getLogger(__name__)
 RECIPE = 6
 """Cache version; increase it when the same configuration no longer trains the same encoder."""
 SIEVE, CONTROL = "Sieve", "dense control"
-TRAINING_FREE: Mapping[str, Rule] = {
-    "A only": ONLY_A,
-    "literal": LITERAL,
-    "subtraction": SUBTRACT,
-    "orthogonal": ORTHOGONAL,
-    "filter": FILTER,
-    "SpaceVLM": SPACEVLM,
-    "DEO": DEO,
-    "anchored projection": ANCHORED,
-    "item-standardised": STANDARDISED,
-    "NNN": NEAREST,
-}
-_ALTERNATIVES: Mapping[str, tuple[Rule, ...]] = {
-    "DEO": (DEO_FROM_A,),
-    "anchored projection": (ANCHORED_FROM_A,),
-}
-"""The same rules applied to A instead of the literal query; tuning chooses."""
-_HINGES: Mapping[str, tuple[Rule, ...]] = {
-    "subtraction": (SUBTRACT_ABOVE,),
-    "item-standardised": (STANDARDISED_ABOVE,),
-    "NNN": (NEAREST_ABOVE,),
-}
-"""The same rules with a hinge, which are tuned and reported separately."""
+_ONLY_A = TRAINING_FREE["A only"].rule
+_SUBTRACTION = TRAINING_FREE["subtraction"]
+_STANDARDISED = TRAINING_FREE["item-standardised"]
 TRAINED = ("paper", "reconstruction", "VDR-like", CONTROL, SIEVE)
 PROBED: Mapping[str, str] = {f"{name} with probes": name for name in (CONTROL, SIEVE)}
 """Trained methods whose B is learned from training captions: see `word_weights`."""
 METHODS = (*TRAINING_FREE, "SpLiCE", *TRAINED, *PROBED, "oracle")
 SHORT_METHODS = (*TRAINING_FREE, SIEVE)
 """Methods that need no training, measured in a minute or two with one checkpoint."""
-NEUTRAL = ("a photo", "a picture", "an image", "a scene", "something")
-"""Texts without content, whose mean is the anchor of a projection. The paper names two of its
-words, "neutral" and "balanced", which small vocabularies lack."""
 _MOST_PROBED = 20_000
 """Maximum number of training items that probes are fitted on, evenly spaced."""
-SPLICE_WEIGHTS = (0.05, 0.1, 0.2)
-"""λ of SpLiCE, for about 30 to about 10 active concepts."""
 _MOST_CAPTIONS = 5000
 """Maximum number of captions that recall is measured on, evenly spaced."""
 
 Spaces = Mapping[str, Space]
 """Alternative representations of a method, by name."""
-
-
-def decompose(
-    embeddings: np.ndarray, dictionary: np.ndarray, weight: float, iterations: int = 100
-) -> np.ndarray:
-    """Decompose embeddings into concepts by SpLiCE (Bhalla et al. 2024, arXiv 2402.10376).
-
-        min_w ½ |Cᵀ w - x|² + λ |w|₁, w ≥ 0
-
-    with the rows of C the embeddings of words, centred on the text mean, and x centred on the mean
-    of its modality; both have unit rows. Solved by ADMM; (C Cᵀ + ρ I)⁻¹ is applied in its d × d
-    Woodbury form, which is cheap for many words. A larger λ gives fewer active concepts.
-    (n, d), (v, d) → (n, v) float32, non-negative.
-    """
-    rho = np.float32(1.0)
-    # (C Cᵀ + ρI)⁻¹ = (I - C (ρI + CᵀC)⁻¹ Cᵀ) / ρ
-    inner = rho * np.eye(dictionary.shape[1]) + dictionary.T.astype(np.float64) @ dictionary
-    back = np.linalg.solve(inner, dictionary.T).astype(np.float32)
-    target = embeddings @ dictionary.T
-    codes = np.zeros_like(target)
-    dual = np.zeros_like(target)
-    for _ in range(iterations):
-        right = target + rho * (codes - dual)
-        plain = (right - (right @ dictionary) @ back) / rho
-        codes = np.maximum(plain + dual - weight / rho, 0)
-        dual += plain - codes
-    return codes.astype(np.float32)
 
 
 def method_config(name: str, sieve: TrainingConfig, n_words: int) -> TrainingConfig:
@@ -294,6 +224,10 @@ class BackboneEmbeddings:
             anchor=unit(self.texts(NEUTRAL) - text).mean(0),
         )
 
+    def raw(self, pair_set: PairSet) -> list[Spaces]:
+        """Return the raw space only."""
+        return [{"raw": self.space(pair_set)}]
+
     def raw_and_centred(self, pair_set: PairSet) -> list[Spaces]:
         """Return both spaces, between which tuning chooses."""
         raw = self.space(pair_set)
@@ -301,17 +235,16 @@ class BackboneEmbeddings:
 
 
 def training_free(source: BackboneEmbeddings, name: str) -> Method:
-    """Create a dense rule on backbone embeddings; centring is tuned if the rule uses B."""
-    rule = TRAINING_FREE[name]
-    if rule in (ONLY_A, LITERAL):
-        return Method(name, (rule,), lambda pair_set: [{"raw": source.space(pair_set)}])
-    rules = (rule, *_ALTERNATIVES.get(name, ()))
-    return Method(name, rules, source.raw_and_centred, _HINGES.get(name, ()))
+    """Create the method of a training-free baseline."""
+    baseline = TRAINING_FREE[name]
+    rules = (baseline.rule, *baseline.alternatives)
+    represent = source.raw_and_centred if baseline.centred else source.raw
+    return Method(name, rules, represent, baseline.variants)
 
 
 def other_backbone(source: BackboneEmbeddings, name: str) -> Method:
     """Create a method of all dense rules on the embeddings of another backbone."""
-    rules = (ONLY_A, *DENSE_RULES)
+    rules = (_ONLY_A, *DENSE_RULES)
     return Method(name, rules, source.raw_and_centred, rules)
 
 
@@ -371,9 +304,9 @@ def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncode
 
     if name == CONTROL:
         rules = (*DENSE_RULES, PUSH, ZERO)
-        variants = (SUBTRACT, SUBTRACT_ABOVE, STANDARDISED, STANDARDISED_ABOVE, PUSH, ZERO)
+        variants = (*_SUBTRACTION.with_variants, *_STANDARDISED.with_variants, PUSH, ZERO)
         return Method(name, rules, represent, variants, recall)
-    variants = (SUBTRACT, *CODE_RULES, *SWITCHES) if name == SIEVE else (*SWITCHES, PUSH)
+    variants = (_SUBTRACTION.rule, *CODE_RULES, *SWITCHES) if name == SIEVE else (*SWITCHES, PUSH)
     return Method(name, CODE_RULES, represent, variants, recall)
 
 
@@ -405,7 +338,7 @@ def probed(
             found.append({"codes": replace(space, b=b)})
         return found
 
-    rules = (SUBTRACT, SUBTRACT_ABOVE) if PROBED[name] == CONTROL else CODE_RULES
+    rules = _SUBTRACTION.with_variants if PROBED[name] == CONTROL else CODE_RULES
     return Method(name, rules, represent)
 
 
@@ -429,7 +362,7 @@ def oracle() -> Method:
         items = csr_array(np.eye(answers.shape[1], dtype=np.float32))
         return [{"answers": Space(items, answers, np.zeros_like(answers), answers)}]
 
-    return Method("oracle", (ONLY_A,), represent)
+    return Method("oracle", (_ONLY_A,), represent)
 
 
 def codes_of(

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from sieve.model.backbone.checked_files import BackboneUnavailable
 from sieve.model.backbone.clip import resolve_device
+from sieve.model.benchmark.baselines import TRAINING_FREE
 from sieve.model.benchmark.failures import sort_failures
 from sieve.model.benchmark.measurement import (
     Measured,
@@ -33,7 +34,6 @@ from sieve.model.benchmark.methods import (
     PROBED,
     SIEVE,
     TRAINED,
-    TRAINING_FREE,
     BackboneEmbeddings,
     Method,
     TextEncoder,

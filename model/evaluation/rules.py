@@ -1,15 +1,16 @@
 """Exclusion rules: scores of items for the queries A and B in a space.
 
-A rule declares the ranges of its hyperparameters, from which the benchmark samples. Dense rules
-move the query in any space of unit vectors. Code rules switch off the dimensions of B; with
-non-negative codes they give the same scores as `sieve.model.exclusion`, which a test checks. In a
-signed space a dimension belongs to B if |b_j| > ρ|a_j|, and is pushed towards -b_j.
+A rule declares the ranges of its hyperparameters, from which the benchmark samples. The rules here
+are Sieve's, and switch off the dimensions of B; with non-negative codes they give the same scores
+as `sieve.model.exclusion`, which a test checks. In a signed space a dimension belongs to B if
+|b_j| > ρ|a_j|, and is pushed towards -b_j. The rules of the training-free baselines are in
+`sieve.model.benchmark.baselines`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -93,7 +94,7 @@ class Space:
     bank: np.ndarray | None = None
     """(v, w) float32: queries of a bank of words, from which `item_bias` is estimated"""
     anchor: np.ndarray | None = None
-    """(w,) float32: mean of texts that say nothing in particular; needed with `ANCHORED`"""
+    """(w,) float32: mean of texts that say nothing in particular"""
 
     @cached_property
     def item_bias(self) -> ItemBias:
@@ -138,7 +139,8 @@ class Rule:
     name: str
     scores: Callable[[Space, Mapping[str, float]], np.ndarray]
     """Space and hyperparameter values → (p, n) float32; -inf excludes a row."""
-    hyperparameters: Mapping[str, Range]
+    hyperparameters: Mapping[str, Range] = field(default_factory=dict)
+    """Range of each hyperparameter, by name."""
     plain: Callable[[Space], np.ndarray] = lambda space: space.score(space.a)
     """Scores for A without exclusion: (p, n) float32."""
     needs_bank: bool = False
@@ -149,104 +151,6 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     """Scale rows to unit norm; zero rows stay zero."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
-
-
-def _subtract_above(space: Space, values: Mapping[str, float]) -> np.ndarray:
-    """Subtract similarity to B above a threshold: a·x - λ·max(0, b·x - τ).
-
-    τ is a multiple of the 99% quantile of b·x.
-    """
-    penalty = _above(space.score(space.b), values["limit"])
-    return (space.score(space.a) - values["weight"] * penalty).astype(np.float32)
-
-
-def _above(similar: np.ndarray, limit: float) -> np.ndarray:
-    """Return the part of B's scores above a multiple of their 99% quantile: (p, n)."""
-    highest = np.quantile(similar, 0.99, axis=1, keepdims=True)
-    return np.maximum(similar - limit * highest, 0).astype(np.float32)
-
-
-def _standardised(space: Space, queries: np.ndarray) -> np.ndarray:
-    return space.item_bias.standardise(space.score(queries))
-
-
-def _nearest_normalised(
-    space: Space, queries: np.ndarray, values: Mapping[str, float]
-) -> np.ndarray:
-    return space.item_bias.subtract_nearest(
-        space.score(queries), values["share"], round(values["nearest"])
-    )
-
-
-def deo_queries(space: Space, start: np.ndarray, values: Mapping[str, float]) -> np.ndarray:
-    """Optimise each query by Direct Embedding Optimisation (DEO): (p, w) → (p, w) float32.
-
-        min_u |u - a| + ρ |u - u₀| - λ |u - b|
-
-    by Adam, with u scaled to unit norm after each step (Lee et al. 2026, arXiv 2603.09185,
-    taegyeong-lee/DEO-negation-aware-retrieval). There, a language model finds a and b in the query
-    u₀; here they are given.
-    """
-    u = start.astype(np.float64)
-    first, second = np.zeros_like(u), np.zeros_like(u)
-    for step in range(1, DEO_STEPS + 1):
-        gradient = (
-            _unit_difference(u, space.a)
-            + values["stay"] * _unit_difference(u, start)
-            - values["weight"] * _unit_difference(u, space.b)
-        )
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.999 * second + 0.001 * gradient**2
-        u = u - values["rate"] * (first / (1 - 0.9**step)) / (
-            np.sqrt(second / (1 - 0.999**step)) + 1e-8
-        )
-        u = u / np.maximum(np.linalg.norm(u, axis=1, keepdims=True), 1e-12)
-    return u.astype(np.float32)
-
-
-def _unit_difference(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return the gradient of |u - v| in each row; 0 where u = v, as PyTorch does."""
-    difference = u - v
-    norms = np.linalg.norm(difference, axis=1, keepdims=True)
-    return np.where(norms > 0, difference / np.where(norms > 0, norms, 1), 0)
-
-
-def anchored_queries(space: Space, query: np.ndarray, values: Mapping[str, float]) -> np.ndarray:
-    """Project B out of each query, and add an anchor: (p, w) → (p, w) float32.
-
-        u = q - λ (⟨q, b⟩ / ⟨b, b⟩ b - anchor)
-
-    The anchor restores the part that all texts share, which the projection removes ("Seeing What's
-    Not There", ICLR 2026, OpenReview Dd86hsSam5).
-    """
-    assert space.anchor is not None
-    along = (query * space.b).sum(1, keepdims=True)
-    along /= np.maximum((space.b**2).sum(1, keepdims=True), 1e-12)
-    return (query - values["weight"] * (along * space.b - space.anchor)).astype(np.float32)
-
-
-def _orthogonal(space: Space, _: Mapping[str, float]) -> np.ndarray:
-    along = (space.a * space.b).sum(1, keepdims=True)
-    return space.score(space.a - along * space.b)
-
-
-def _filter(space: Space, values: Mapping[str, float]) -> np.ndarray:
-    """Exclude the items with similarity to B above a quantile."""
-    similar = space.score(space.b)
-    limit = np.quantile(similar, values["quantile"], axis=1, keepdims=True)
-    return np.where(similar > limit, -np.inf, space.score(space.a)).astype(np.float32)
-
-
-def _spacevlm(space: Space, values: Mapping[str, float]) -> np.ndarray:
-    """Score by the SpaceVLM direction: sin(α + θ/2) a - sin(α - θ/2) b if θ < 2α, else a.
-
-    For spherical caps of half-angle α = arccos t around a and b, at angle θ, the direction points
-    to the middle of the first cap outside the second.
-    """
-    alpha = np.arccos(values["t"])
-    theta = np.arccos(np.clip((space.a * space.b).sum(1, keepdims=True), -1, 1))
-    moved = np.sin(alpha + theta / 2) * space.a - np.sin(alpha - theta / 2) * space.b
-    return space.score(np.where(theta >= 2 * alpha, space.a, moved))
 
 
 def dimensions_off(space: Space, values: Mapping[str, float]) -> np.ndarray:
@@ -288,89 +192,9 @@ def _rebuild(space: Space, codes: np.ndarray) -> np.ndarray:
     return unit(codes @ space.dictionary) @ space.rebuilt.T
 
 
-DEO_STEPS = 20
-"""Steps of DEO, as in its published experiments; the learning rate is tuned instead."""
 _OFF = {"ratio": Range(0.1, 4.0, 1.0, log=True), "floor": Range(0.0, 0.5, 0.0)}
 _PUSH = {"push": Range(0.1, 4.0, 1.0, log=True)}
 
-ONLY_A = Rule("only A", lambda space, _: space.score(space.a), {})
-LITERAL = Rule("literal", lambda space, _: space.score(space.literal), {})
-SUBTRACT = Rule(
-    "subtract",
-    lambda space, values: space.score(space.a - values["weight"] * space.b),
-    {"weight": Range(0.05, 2.0, 0.5)},
-)
-SUBTRACT_ABOVE = Rule(
-    "subtract above a threshold",
-    _subtract_above,
-    {"weight": Range(0.1, 4.0, 1.0, log=True), "limit": Range(0.0, 0.9, 0.3)},
-)
-"""Our own baseline; on some collections it is stronger than the published dense rules."""
-_HINGE = SUBTRACT_ABOVE.hyperparameters
-STANDARDISED = Rule(
-    "item-standardised",
-    lambda space, values: (
-        _standardised(space, space.a) - values["weight"] * _standardised(space, space.b)
-    ),
-    SUBTRACT.hyperparameters,
-    plain=lambda space: _standardised(space, space.a),
-    needs_bank=True,
-)
-STANDARDISED_ABOVE = Rule(
-    "item-standardised above a threshold",
-    lambda space, values: (
-        _standardised(space, space.a)
-        - values["weight"] * _above(_standardised(space, space.b), values["limit"])
-    ),
-    _HINGE,
-    plain=STANDARDISED.plain,
-    needs_bank=True,
-)
-_NEAREST = {"share": Range(0.0, 1.5, 0.75), "nearest": Range(1, 256, 128, log=True)}
-NEAREST = Rule(
-    "NNN",
-    lambda space, values: (
-        _nearest_normalised(space, space.a, values)
-        - values["weight"] * _nearest_normalised(space, space.b, values)
-    ),
-    {**SUBTRACT.hyperparameters, **_NEAREST},
-    needs_bank=True,
-)
-NEAREST_ABOVE = Rule(
-    "NNN above a threshold",
-    lambda space, values: (
-        _nearest_normalised(space, space.a, values)
-        - values["weight"] * _above(_nearest_normalised(space, space.b, values), values["limit"])
-    ),
-    {**_HINGE, **_NEAREST},
-    needs_bank=True,
-)
-_DEO = {
-    "weight": Range(0.1, 3.0, 1.0, log=True),
-    "rate": Range(0.002, 0.1, 0.01, log=True),
-    "stay": Range(0.0, 1.0, 0.2),
-}
-DEO = Rule(
-    "DEO", lambda space, values: space.score(deo_queries(space, space.literal, values)), _DEO
-)
-DEO_FROM_A = Rule(
-    "DEO from A", lambda space, values: space.score(deo_queries(space, space.a, values)), _DEO
-)
-ANCHORED = Rule(
-    "anchored projection",
-    lambda space, values: space.score(anchored_queries(space, space.literal, values)),
-    {"weight": Range(0.1, 3.0, 1.0)},
-    needs_bank=True,
-)
-ANCHORED_FROM_A = Rule(
-    "anchored projection of A",
-    lambda space, values: space.score(anchored_queries(space, space.a, values)),
-    ANCHORED.hyperparameters,
-    needs_bank=True,
-)
-ORTHOGONAL = Rule("orthogonal", _orthogonal, {})
-FILTER = Rule("filter", _filter, {"quantile": Range(0.4, 0.995, 0.9)})
-SPACEVLM = Rule("SpaceVLM", _spacevlm, {"t": Range(-0.5, 0.98, 0.5)})
 PUSH = Rule("push away", _push, {**_OFF, **_PUSH})
 FEW = Rule("push few away", _push, {"ratio": _OFF["ratio"], "limit": Range(1.0, 5.0, 3.0), **_PUSH})
 """As the explorer proposes: the few dimensions with the best evidence."""
@@ -394,5 +218,4 @@ EDIT = Rule(
 )
 """Reconstruct A from its concepts without those of B."""
 
-DENSE_RULES = (SUBTRACT, ORTHOGONAL, FILTER, SPACEVLM)
 CODE_RULES = (PUSH, FEW, ZERO, NEVER)

@@ -21,6 +21,7 @@ import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone.clip import backbone_of
+from sieve.model.benchmark.baselines import TRAINING_FREE
 from sieve.model.benchmark.measurement import tune
 from sieve.model.benchmark.methods import SIEVE, BackboneEmbeddings, coded, train_method
 from sieve.model.codes import encode_codes
@@ -35,7 +36,7 @@ from sieve.model.evaluation.pairs import (
     label_concepts,
     select_pairs,
 )
-from sieve.model.evaluation.rules import PUSH, SUBTRACT
+from sieve.model.evaluation.rules import PUSH
 from sieve.model.hyperparameters import IMAGE, TEXT, TrainingConfig
 from sieve.model.training.validation import recall_of_split
 from sieve.model.words.nouns import benchmark_nouns
@@ -117,7 +118,7 @@ def subtraction(source: BackboneEmbeddings, questions: PairSet) -> float:
     """Return AP@10 of tuned subtraction on the backbone's own embeddings, raw or centred."""
     raw = source.space(questions)
     spaces = {"raw": raw, "centred": source.centred(raw)}
-    return tune((SUBTRACT,), [spaces], questions.relevant, TRIALS).ap
+    return tune((TRAINING_FREE["subtraction"].rule,), [spaces], questions.relevant, TRIALS).ap
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:

@@ -16,12 +16,12 @@ import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone.clip import backbone_of
+from sieve.model.benchmark.baselines import TRAINING_FREE
 from sieve.model.benchmark.measurement import tune
 from sieve.model.benchmark.methods import (
     CONTROL,
     PROBED,
     SIEVE,
-    TRAINING_FREE,
     BackboneEmbeddings,
     Method,
     coded,

@@ -65,4 +65,4 @@ def test_invalid_queries_of_a_file_are_described_without_the_schema(name: str) -
 def test_a_field_that_is_no_text_of_a_list_is_named() -> None:
     with pytest.raises(ValidationError) as raised:
         TypeAdapter(dict[str, list[str]]).validate_python({"names": ["a", 3]})
-    assert fault_in(raised.value) == "names.1 must be text; got 3"
+    assert fault_in(raised.value) == "names.1 must be a string; got 3"

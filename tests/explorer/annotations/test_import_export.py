@@ -175,7 +175,7 @@ HOSTILE = {
     b'{"sieve_annotations": 1, "dimensions": [7]}': "entry 1: an entry must be a JSON object",
     b'{"sieve_annotations": 1, "dimensions": [{"dimension": 64}]}': "there is no dimension 64",
     b'{"sieve_annotations": 1, "dimensions": [{"dimension": true}]}': "entry 1: dimension must",
-    b'{"sieve_annotations": 1, "dimensions": [{"dimension": 1, "tags": 3}]}': "tags must be text",
+    b'{"sieve_annotations": 1, "dimensions": [{"dimension": 1, "tags": 3}]}': "tags must be a",
     b'{"sieve_annotations": 1, "dimensions": [{"dimension": 1, "name": "x", "name_changed": "?"}]}':
         "must be a time",
 }  # fmt: skip

@@ -236,9 +236,9 @@ def test_text_is_normalised(field: str, value: object, saved: str) -> None:
         ("note", "x" * 10_001, "a note has 10,001 characters"),
         ("tags", ["x" * 41], "a tag has 41 characters"),
         ("tags", [str(n) for n in range(21)], "at most 20 tags; got 21"),
-        ("tags", [1], "tags must be text"),
+        ("tags", [1], "tags must be a string"),
         ("starred", "perhaps", "starred must be one of"),
-        ("name", 7, "name must be text"),
+        ("name", 7, "name must be a string"),
         ("rank", "x", "field must be one of .*; got 'rank'"),
     ],
 )

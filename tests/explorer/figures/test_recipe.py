@@ -143,7 +143,7 @@ HOSTILE = {
     "label": (SHORT | {"label": "a}\\input{/etc/passwd"}, "label must be 1 to 80 letters, digits"),
     "hash": (SHORT | {"checkpoint": "../../x"}, "checkpoint must be a hash, or at least"),
     "long text": (with_row(without="x" * 10_000), "row 1: without must have at most"),
-    "query number": ({"rows": [{"query": 3}]}, "row 1: query must be text; got 3"),
+    "query number": ({"rows": [{"query": 3}]}, "row 1: query must be a string; got 3"),
     "strictness": (with_row(strictness=2), "row 1: strictness must be a number "),
     "strict NaN": (with_row(strictness=float("nan")), "row 1: strictness must be a number"),
     "off text": (with_row(off="1,2"), "row 1: off must be a list of dimensions"),

@@ -244,7 +244,7 @@ def test_similarity_is_explained_for_texts_items_and_images(engine: sieve.Engine
         (lambda e: e.search("a dog", off=[64]), "there is no dimension 64; this checkpoint has 0"),
         (lambda e: e.search("a dog", off=17), "off must be a list of dimensions; got 17"),
         (lambda e: e.search("a dog", off=["x"]), "a dimension is a whole number of at least 0"),
-        (lambda e: e.search(7), "text must be text; got 7"),
+        (lambda e: e.search(7), "text must be a string; got 7"),
         (lambda e: e.search(item="0123"), "has no item '0123'"),
         (lambda e: e.search(image="no.png"), "image no.png: file is missing"),
         (
@@ -255,7 +255,7 @@ def test_similarity_is_explained_for_texts_items_and_images(engine: sieve.Engine
         (lambda e: e.search(without="the snow"), "enter something to find"),
         (lambda e: e.encode(), "exactly one of texts, images and embeddings; got none"),
         (lambda e: e.encode(texts="a dog"), "texts must be a list; got 'a dog'"),
-        (lambda e: e.encode(texts=[3]), "a text must be text; got 3"),
+        (lambda e: e.encode(texts=[3]), "a text must be a string; got 3"),
         (
             lambda e: e.encode(embeddings=np.ones((2, 5))),
             r"must have shape \(n, 32\).*got \(2, 5\)",
@@ -295,10 +295,13 @@ def test_errors_are_one_line(
         (lambda e, _: e.encode(embeddings=[[1.0], ["a"]]), "embeddings must be an array of numb"),
         (lambda e, _: e.encode(embeddings=[[1, 2], [3]]), r"numbers of shape \(n, 32\); got"),
         (lambda e, _: e.encode(embeddings=np.full((1, 32), np.nan)), "embedding 0 is zero or not"),
-        (lambda e, _: e.regions(3), "item must be text or a SearchResult; got 3"),
+        (lambda e, _: e.regions(3), "item must be a string or a SearchResult; got 3"),
         (lambda e, _: e.search("a circle + image:x", images=["x"]), "images must be a dict; got"),
         (lambda e, _: e.search("a circle", where="foo:bar"), "a set of items is label:…"),
-        (lambda e, _: e.search("a circle")[:2].explain(1, 2), "a must be a SearchResult or text"),
+        (
+            lambda e, _: e.search("a circle")[:2].explain(1, 2),
+            "a must be a SearchResult or a string",
+        ),
         (lambda e, _: e.difference("foo:bar"), "a set of items is label:…"),
         (lambda e, _: e.figure(7), "recipe must be a dict or a path; got 7"),
         (lambda _, __: sieve.prepare_folder(None), "directory must be a path; got None"),

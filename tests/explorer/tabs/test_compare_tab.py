@@ -43,24 +43,19 @@ def copies(tiny_checkpoint, home: Path) -> list[str]:
 ASKED = {"q": "a circle", "without": "the snow"}
 
 
+@pytest.mark.parametrize("name", DENSE_METHODS)
 def test_both_columns_equal_the_results_of_their_methods(
-    handlers: CompareHandlers, tiny_engine
+    handlers: CompareHandlers, tiny_engine, name: str
 ) -> None:
-    found = handlers.compare({**ASKED, "method": "literal"})
+    found = handlers.compare({**ASKED, "method": name})
     sparse, dense = ([item["id"] for item in one["results"]] for one in found["columns"])
     query = tiny_engine.encode("a circle", "the snow")
     assert sparse == [result.id for result in tiny_engine.search(query, top=20).results]
-    literal = DENSE_METHODS["literal"]
-    rows = best(
-        dense_scores(
-            tiny_engine,
-            embed_query(tiny_engine, tiny_engine.encode("a circle", "the snow")),
-            literal,
-        ),
-        20,
-    ).rows
+    scores = dense_scores(tiny_engine, embed_query(tiny_engine, query), DENSE_METHODS[name])
+    rows = best(scores, 20).rows
     assert dense == tiny_engine.collection.items["id"].iloc[rows].tolist()
     assert found["both"] == len(set(sparse) & set(dense))
+    assert "embedding" in found["columns"][1]["how"]
 
 
 def test_filter_limits_both_columns_and_what_is_judged(
@@ -140,7 +135,7 @@ def test_other_checkpoints_open_on_selection_and_two_stay_loaded(
             {**ASKED, "track": "label", "a": "zorb", "b": "snow"},
             "this collection has no label 'zorb'",
         ),
-        ({**ASKED, "a": 3}, "a must be text"),
+        ({**ASKED, "a": 3}, "a must be a string"),
     ],
 )
 def test_invalid_comparison_is_one_line(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import gradio as gr
@@ -20,10 +19,11 @@ from sieve.explorer.jobs.manager import (
     Progress,
     TrainingSettings,
 )
-from sieve.explorer.tabs.train import TrainHandlers
+from sieve.explorer.tabs.train import TrainHandlers, form_settings
 from sieve.model.collection import Collection
-from sieve.model.hyperparameters import PRESETS
+from sieve.model.hyperparameters import PRESETS, SET_BY_PRESET
 
+DEFAULT = TrainingSettings.from_payload({})
 ASKS = ("start", "stop", "resume", "discard", "open")
 
 
@@ -41,7 +41,7 @@ def write_job(handlers: TrainHandlers, home: Path, progress: Progress) -> JobDir
         collection.name,
         collection.sha256,
         "cpu",
-        asdict(TrainingSettings()),
+        DEFAULT.as_json(),
     )
     folder = JobDirectory.create(home / "jobs", request)
     folder.write(progress)
@@ -50,27 +50,38 @@ def write_job(handlers: TrainHandlers, home: Path, progress: Progress) -> JobDir
 
 def test_settings_default_to_the_preset() -> None:
     for name, preset in PRESETS.items():
-        assert TrainingSettings.from_payload({"preset": name}).config() == preset
+        assert TrainingSettings.from_payload({"preset": name}).config == preset
     requested = TrainingSettings.from_payload(
         {"preset": "compact", "m": 128, "k": 8.0, "epochs": 3}
     )
-    config = requested.config()
+    config = requested.config
     assert (config.m, config.k, config.epochs) == (128, 8, 3)
-    weighed = TrainingSettings.from_payload({"weights": {"presence": 0, "assign": 2.5}}).config()
-    assert (weighed.presence, weighed.assign, weighed.contrast) == (0, 2.5, 1.0)
+    weighed = TrainingSettings.from_payload({"presence": 0, "assign": 2.5, "noise": 0.1}).config
+    assert (weighed.presence, weighed.assign, weighed.contrast, weighed.noise) == (0, 2.5, 1.0, 0.1)
+    assert TrainingSettings.from_payload(requested.as_json()) == requested
+
+
+def test_form_offers_each_option_with_its_values_in_each_preset() -> None:
+    form = form_settings()
+    shown = {"contrast", "batch_size", "learning_rate", "seed"}
+    assert shown < set(form["options"]) == set(PRESETS["compact"].__dict__) - SET_BY_PRESET
+    for option in form["options"].values():
+        assert option["description"] and option["type"] in ("integer", "number")
+    for name, preset in PRESETS.items():
+        values = form["presets"][name]
+        assert values.pop("losses") == list(preset.weights())
+        assert TrainingSettings.from_payload(values).config == preset
 
 
 @pytest.mark.parametrize(
     "payload",
     [
-        None, [], "compact", {"preset": "huge"}, {"preset": ["compact"]}, {"m": "64"}, {"m": 0},
-        {"m": 10**9}, {"m": float("nan")}, {"m": 16, "k": 17}, {"k": 0}, {"k": True},
-        {"weights": [1]}, {"weights": {"contrast": "1"}}, {"weights": {"contrast": -1}},
-        {"weights": {"contrast": float("inf")}}, {"weights": {"contrast": float("nan")}},
-        {"weights": {"magic": 1}}, {"weights": {"m": 4}}, {"weights": {"x" * 500: 1}},
-        {"preset": "paper", "weights": {"presence": 1}}, {"weights": {"contrast": 10**400}},
-        {"preset": "paper", "weights": {"contrast": 0, "reconstruct": 0}},
-        {"epochs": -1}, {"epochs": 10**6}, {"epochs": 1.5}, {"seed": 1}, {"out": "/etc"},
+        None, [], "compact", {"preset": "huge"}, {"preset": ["compact"]}, {"m": "many"}, {"m": 0},
+        {"m": 10**9}, {"m": float("nan")}, {"m": 16, "k": 17}, {"k": 0}, {"k": None}, {"k": [8]},
+        {"contrast": "high"}, {"contrast": -1}, {"contrast": float("inf")}, {"contrast": 10**400},
+        {"contrast": float("nan")}, {"magic": 1}, {"x" * 500: 1}, {1: 2}, {"objective": "paper"},
+        {"preset": "paper", "presence": 1}, {"preset": "paper", "contrast": 0, "reconstruct": 0},
+        {"epochs": -1}, {"epochs": 10**6}, {"epochs": 1.5}, {"batch_size": 0}, {"out": "/etc"},
     ],
 )  # fmt: skip
 def test_invalid_settings_start_nothing(
@@ -97,7 +108,7 @@ def test_stopped_training_is_found_again(handlers: TrainHandlers, home: Path) ->
     write_job(handlers, home, Progress(JobState.STOPPED, step=5, n_steps=10, points=(point,)))
     state = handlers.training_state(None)
     assert (state["state"], state["step"], state["points"]) == ("stopped", 5, (point,))
-    assert state["settings"] == asdict(TrainingSettings())
+    assert state["settings"] == DEFAULT.as_json()
 
 
 def test_finished_training_is_opened_once(
@@ -232,7 +243,7 @@ def test_checkpoint_of_another_backbone_is_opened_by_a_command(
         foreign.name,
         foreign.sha256,
         "cpu",
-        asdict(TrainingSettings()),
+        DEFAULT.as_json(),
         requested_by_sha256=handlers.collection.sha256,
     )
     JobDirectory.create(other_collections.parent / "jobs", request).write(

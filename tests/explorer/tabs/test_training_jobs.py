@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -30,8 +29,13 @@ from sieve.model.training.validation import ValidationReport
 
 pytestmark = pytest.mark.slow
 
-SHORT = TrainingSettings("compact", 32, 4, 30)
-LONG = TrainingSettings("compact", 32, 4, 1000)
+
+def short_training(epochs: int) -> TrainingSettings:
+    return TrainingSettings.from_payload({"m": 32, "k": 4, "epochs": epochs})
+
+
+SHORT = short_training(30)
+LONG = short_training(1000)
 PATIENCE = 240.0
 
 
@@ -140,7 +144,7 @@ def test_killed_server_stops_its_training_without_losing_progress(
         "from sieve.explorer.jobs.manager import TrainingSettings;"
         "from sieve.model.collection import Collection;"
         "TrainingManager(Collection.open(sys.argv[1]), 'cpu')"
-        ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"
+        ".start(TrainingSettings.from_payload({'m': 32, 'k': 4, 'epochs': 1000})); time.sleep(600)"
     )
     server = ForkedPython(["-c", script, tiny_collection.path])
     wait(lambda: list(trainings.job_lock.home.glob("*/progress.jsonl")))
@@ -156,7 +160,7 @@ def test_killed_server_stops_its_training_without_losing_progress(
 
 def test_worker_error_is_one_line(trainings: TrainingManager) -> None:
     request = JobRequest(
-        "training", "/nowhere", "tiny", trainings.collection.sha256, "cpu", asdict(SHORT)
+        "training", "/nowhere", "tiny", trainings.collection.sha256, "cpu", SHORT.as_json()
     )
     JobDirectory.create(trainings.job_lock.home, request)
     assert now(trainings).state == JobState.FAILED  # no process uses it
@@ -173,9 +177,7 @@ def test_another_collection_can_be_trained(trainings: TrainingManager, home: Pat
     manifest = other / "collection.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"name": "other"}))
     reseal(other)
-    trainings.start(
-        TrainingSettings("compact", 32, 4, 1), find_collection(trainings.collection, "other")
-    )
+    trainings.start(short_training(1), find_collection(trainings.collection, "other"))
     wait(lambda: not now(trainings).state.is_active)
     ended = now(trainings)
     assert (ended.state, ended.fault) == (JobState.DONE, "")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sieve.model.benchmark.baselines import TRAINING_FREE
 from sieve.model.benchmark.measurement import draw_resamples, measure
 from sieve.model.benchmark.results import MethodResult
 from sieve.model.evaluation.pairs import PairCriteria, PairSet, TrackPairs
-from sieve.model.evaluation.rules import SUBTRACT, Rule, Space
+from sieve.model.evaluation.rules import Rule, Space
 
 N_ITEMS = 60
 
@@ -42,7 +43,7 @@ def test_perfect_exclusion_has_no_violations_and_preserves_a() -> None:
 
 
 def test_subtracting_only_b_preserves_the_ranking_of_items_without_b() -> None:
-    found = measured(SUBTRACT)
+    found = measured(TRAINING_FREE["subtraction"].rule)
     assert found.spared_ap == found.spared_plain_ap
     assert found.kept_ap != found.plain_ap
 
@@ -53,4 +54,4 @@ def test_rule_that_harms_a_lowers_spared_ap() -> None:
 
     found = measured(Rule("harmful", score, {}))
     assert found.spared_ap < found.spared_plain_ap
-    assert found.plain_ap == pytest.approx(measured(SUBTRACT).plain_ap)
+    assert found.plain_ap == pytest.approx(measured(TRAINING_FREE["subtraction"].rule).plain_ap)

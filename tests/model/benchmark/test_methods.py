@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import QUICK, WORDS, WordBackbone
-from sklearn.linear_model import Lasso
 
 from sieve.model.benchmark.measurement import draw_settings, tune
 from sieve.model.benchmark.methods import (
     BackboneEmbeddings,
     codes_of,
-    decompose,
     splice,
     train_method,
 )
@@ -22,7 +20,6 @@ from sieve.model.collection import Collection
 from sieve.model.encoder import SparseEncoder
 from sieve.model.evaluation.metrics import measure_rankings
 from sieve.model.evaluation.pairs import PairCriteria, PairSet, track_pairs
-from sieve.model.evaluation.rules import unit
 from sieve.model.hyperparameters import IMAGE, PAPER, TEXT
 from sieve.model.training.data import TrainingData
 from sieve.model.training.losses import soft_contrast
@@ -40,16 +37,6 @@ def source(large_word_collection: Collection) -> BackboneEmbeddings:
 @pytest.fixture(scope="module")
 def questions(large_word_collection: Collection) -> PairSet:
     return track_pairs(large_word_collection, "label", benchmark_nouns(), PairCriteria()).report
-
-
-def test_splice_solves_the_lasso() -> None:
-    generator = np.random.default_rng(0)
-    dictionary = unit(generator.standard_normal((40, 16)))
-    embeddings = unit(generator.standard_normal((5, 16)))
-    found = decompose(embeddings, dictionary, 0.1, iterations=500)
-    lasso = Lasso(alpha=0.1 / 16, positive=True, fit_intercept=False, max_iter=10_000)
-    for one, target in zip(found, embeddings, strict=True):
-        np.testing.assert_allclose(one, lasso.fit(dictionary.T, target).coef_, atol=2e-3)
 
 
 def test_splice_finds_the_words_of_an_item(

@@ -111,7 +111,7 @@ def test_negbench_captions_are_split_at_the_negated_object(
         ("q.jsonl", '{"query": " ", "without": "x", "relevant": ["a"]}', None,
          ['q.jsonl:1: query must have words, such as a beach; got " "; expected {']),
         ("q.jsonl", '{"query": "a", "without": {"b": 1}, "relevant": ["a"]}', None,
-         ["q.jsonl:1: without must be text; got a JSON object"]),
+         ["q.jsonl:1: without must be a string; got a JSON object"]),
         ("q.jsonl", '{"query": "a", "without": "b", "relevant": "a"}', None,
          ['q.jsonl:1: relevant must be a list; got "a"']),
         ("q.jsonl", '{"query": "a", "without": "x", "relevant": ["z"], "violating": ["z"]}', None,

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
@@ -60,30 +59,6 @@ def test_code_rules_equal_search(
         )
 
 
-def plane(degrees: float) -> np.ndarray:
-    angle = np.radians(degrees)
-    return np.array([[np.cos(angle), np.sin(angle)]], np.float32)
-
-
-def test_dense_rules_match_known_geometry() -> None:
-    images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
-    space = rules.Space(images, a=plane(30), b=plane(90), literal=plane(60))
-    # a - b points to -30°, a without its part along b to 0°.
-    assert rules.SUBTRACT.scores(space, {"weight": 1.0}).argmax() == 0
-    assert rules.SUBTRACT.scores(space, {"weight": 0.0}).argmax() == 2
-    np.testing.assert_allclose(
-        rules.ORTHOGONAL.scores(space, {})[0],
-        np.cos(np.radians(30)) * images @ plane(0)[0],
-        atol=1e-6,
-    )
-    # Caps of α = 60° around 30° and 90°: [-30°, 90°] less [30°, 150°] is [-30°, 30°], around 0°.
-    assert rules.SPACEVLM.scores(space, {"t": 0.5}).argmax() == 1
-    # Caps that do not intersect leave a unchanged.
-    assert rules.SPACEVLM.scores(space, {"t": 0.99}).argmax() == 2
-    left = rules.FILTER.scores(space, {"quantile": 0.75})[0]
-    assert np.isneginf(left).tolist() == [False, False, False, False, True]
-
-
 def test_signed_space_is_subtracted_towards_minus_b() -> None:
     images = rules.unit(np.array([[1, 1, 0], [1, -1, 0], [1, 0, 0]], np.float32))
     a, b = np.array([[1, 0, 0]], np.float32), rules.unit(np.array([[0.1, -1, 0]], np.float32))
@@ -95,68 +70,25 @@ def test_signed_space_is_subtracted_towards_minus_b() -> None:
     assert zeroed[0] == pytest.approx(zeroed[1])
 
 
-def test_values_below_the_threshold_are_not_penalised() -> None:
-    images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
-    space = rules.Space(images, a=plane(30), b=plane(90), literal=plane(60))
-    # B's maximum is 1 except for the quantile: at half of it, sin 60° and sin 90° exceed it.
-    above = rules.SUBTRACT_ABOVE.scores(space, {"weight": 1.0, "limit": 0.5})[0]
-    plain = rules.ONLY_A.scores(space, {})[0]
-    assert (above < plain - 1e-6).tolist() == [False, False, True, True, True]
-    assert (above[2] - plain[2]) == pytest.approx(0.5 * _strongest(space) - 0.5, abs=1e-6)
+# Scores of three bank queries for three items: means 2, 4, 0 and standard deviations 1, 4, 2.
+BANK = np.array([[1, 0, -2], [2, 4, 0], [3, 8, 2]], np.float32)
+
+
+def test_scores_are_standardised_by_item_and_then_by_query() -> None:
+    scores = np.array([[3, 8, 4]], np.float32)
+    # By item: (3 - 2) / 1, (8 - 4) / 4, (4 - 0) / 2 = 1, 1, 2; their mean is 4/3, their sample
+    # standard deviation √(1/3).
+    expected = np.array([[1, 1, 2]]) - 4 / 3
     np.testing.assert_allclose(
-        rules.SUBTRACT_ABOVE.scores(space, {"weight": 0.7, "limit": 0.0})[0][1:],
-        rules.SUBTRACT.scores(space, {"weight": 0.7})[0][1:],
-        atol=1e-6,
+        rules.ItemBias(BANK).standardise(scores), expected / np.sqrt(1 / 3), rtol=1e-5
     )
 
 
-def _strongest(space: rules.Space) -> float:
-    return float(np.quantile(space.score(space.b), 0.99))
-
-
-def test_deo_equals_adam_of_pytorch() -> None:
-    generator = np.random.default_rng(0)
-    a, b, literal = (rules.unit(generator.standard_normal((3, 8))) for _ in range(3))
-    space = rules.Space(np.eye(8, dtype=np.float32), a, b, literal)
-    values = {"weight": 1.5, "rate": 0.03, "stay": 0.2}
-    for p in range(3):
-        start = torch.from_numpy(literal[p])
-        u = start.clone().requires_grad_(True)
-        optimiser = torch.optim.Adam([u], lr=0.03)
-        for _ in range(20):
-            optimiser.zero_grad()
-            near, far = (
-                torch.norm(u - torch.from_numpy(a[p])),
-                torch.norm(u - torch.from_numpy(b[p])),
-            )
-            (near + 0.2 * torch.norm(u - start) - 1.5 * far).backward()
-            optimiser.step()
-            with torch.no_grad():
-                u /= u.norm()
-        # The items are the axes, so the scores are the query.
-        np.testing.assert_allclose(
-            rules.DEO.scores(space, values)[p], u.detach().numpy(), atol=1e-5
-        )
-
-
-def test_deo_moves_from_a_towards_a_and_away_from_b() -> None:
-    images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
-    space = rules.Space(images, a=plane(30), b=plane(90), literal=plane(60))
-    found = rules.DEO_FROM_A.scores(space, {"weight": 3.0, "rate": 0.05, "stay": 0.0})
-    assert found.argmax() < 2
-    unchanged = rules.DEO_FROM_A.scores(space, {"weight": 0.0, "rate": 0.01, "stay": 1.0})
-    assert unchanged.argmax() == 2
-
-
-def test_anchored_projection_removes_b_and_adds_the_anchor() -> None:
-    axes = np.eye(3, dtype=np.float32)
-    a, b = np.array([[0.6, 0.8, 0]], np.float32), np.array([[0, 2, 0]], np.float32)
-    anchor = np.array([0.1, 0.1, 0.3], np.float32)
-    space = rules.Space(axes, a=a, b=b, literal=a[:, [1, 0, 2]], anchor=anchor)
-    # The part of a along b is (0, 0.8, 0), that of the literal query (0, 0.6, 0).
+@pytest.mark.parametrize(
+    ("k", "highest"), [(1, [3, 8, 2]), (2, [2.5, 6, 1]), (3, [2, 4, 0]), (99, [2, 4, 0])]
+)
+def test_the_mean_of_the_nearest_queries_is_subtracted(k: int, highest: list[float]) -> None:
+    scores = np.array([[3, 8, 4], [0, 0, 0]], np.float32)
     np.testing.assert_allclose(
-        rules.ANCHORED_FROM_A.scores(space, {"weight": 1.0}), [[0.7, 0.1, 0.3]], atol=1e-6
-    )
-    np.testing.assert_allclose(
-        rules.ANCHORED.scores(space, {"weight": 0.5}), [[0.85, 0.35, 0.15]], atol=1e-6
+        rules.ItemBias(BANK).subtract_nearest(scores, 0.75, k), scores - 0.75 * np.array(highest)
     )
