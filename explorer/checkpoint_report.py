@@ -28,7 +28,7 @@ from sieve.model.interpretability import (
 log = logging.getLogger(__name__)
 
 _NO_EVIDENCE = "Untrained codes of the same width score as well, so there is no target."
-"""Of metrics that controls do not tell from a trained encoder: see `sieve.model.sanity`."""
+"""Of metrics that controls do not tell from a trained encoder: see `sieve.model.sanity_checks`."""
 
 
 class Finding(NamedTuple):
@@ -206,7 +206,7 @@ def controls_report(
     engine: SearchEngine, on_control: Callable[[str], None] | None = None
 ) -> list[dict[str, Any]]:
     """Serialise each interpretability metric of an encoder, and of controls."""
-    from sieve.model.sanity import sanity_checks
+    from sieve.model.sanity_checks import sanity_checks
 
     return [
         {
@@ -226,7 +226,7 @@ def counterfactual_report(engine: SearchEngine, collection: Collection) -> dict[
     This adds the falls of each dimension to the dimension table.
     """
     from sieve.data_prep.scenes import counterfactual_pairs
-    from sieve.model.sanity import engine_falls
+    from sieve.model.sanity_checks import engine_falls
 
     pairs = counterfactual_pairs(collection.items["image"].tolist())
     dimensions, concepts = engine_falls(engine, collection, pairs)
@@ -252,7 +252,7 @@ def counterfactual_report(engine: SearchEngine, collection: Collection) -> dict[
 
 def seeds_report(engine: SearchEngine, others: Sequence[SearchEngine]) -> dict[str, Any]:
     """Serialise how many dimensions and concepts recur in the encoders of other training seeds."""
-    from sieve.model.sanity import RECURS, checkpoint_consistency
+    from sieve.model.sanity_checks import RECURS, checkpoint_consistency
 
     return {
         "seeds": 1 + len(others),

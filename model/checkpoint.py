@@ -5,7 +5,7 @@
     training.json         curves, seeds, ids of the training items
     names.json            a name for each dimension, with its score, runner-up and source
     checksums.json        checksums of the files above
-    measurements.csv      optional; stability and falls of each dimension: see `sieve.model.sanity`
+    measurements.csv      optional: see `sieve.model.sanity_checks`
 
 A checkpoint of kind `codes` has no encoder. It names the dimensions of external codes, and its
 folder is that of the collection that holds them.
@@ -30,7 +30,6 @@ from safetensors.numpy import load_file, save
 from sieve.model.collection import BackboneIdentity, CodesIdentity, Collection, file_sha256
 from sieve.model.dimension_name import DimensionName, allowed_names, guess
 from sieve.model.exclusion import Calibration
-from sieve.model.external_sae import external_sae_fault
 from sieve.model.files import (
     CHECKSUMS,
     Count,
@@ -46,6 +45,7 @@ from sieve.model.files import (
 )
 from sieve.model.hub import artifact_name
 from sieve.model.hyperparameters import SparseEncoderConfig
+from sieve.model.sae_detection import external_sae_fault
 
 if TYPE_CHECKING:
     from sieve.model.encoder import SparseEncoder

@@ -28,7 +28,6 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sieve.model.codes import CODE_FILES, SparseCodes, code_file_names
-from sieve.model.external_sae import external_sae_fault, tool_of_config
 from sieve.model.files import (
     CHECKSUMS,
     UNREADABLE,
@@ -45,6 +44,7 @@ from sieve.model.files import (
     write_checksums,
 )
 from sieve.model.item_table import FileNames, Texts, items_fault
+from sieve.model.sae_detection import external_sae_fault, tool_of_config
 
 SCHEMA_VERSION = 1
 MANIFEST = "collection.json"

@@ -48,6 +48,8 @@ class DenseMethod(NamedTuple):
     """Name of its hyperparameter; empty if it has none."""
     value: float
     """Default of the hyperparameter."""
+    description: str
+    """See `Baseline.description`."""
 
     @property
     def range(self) -> Range | None:
@@ -59,7 +61,7 @@ def _method(name: str, baseline: Baseline) -> DenseMethod:
     rule = baseline.rule
     knob = next(iter(rule.hyperparameters), "")
     value = TUNED.get(name, rule.hyperparameters[knob].start) if knob else 0.0
-    return DenseMethod(name, rule, baseline.centred, knob, value)
+    return DenseMethod(name, rule, baseline.centred, knob, value, baseline.description)
 
 
 DENSE_METHODS = {

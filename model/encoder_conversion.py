@@ -32,9 +32,9 @@ from sieve.model.dimensions.vocabulary import TextTower
 from sieve.model.encoder import SparseEncoder
 from sieve.model.encoder_formats import READERS, ExternalEncoder
 from sieve.model.exclusion import Calibration
-from sieve.model.external_sae import INPUT_MEAN, find_weights, tool_of_config
 from sieve.model.files import atomic_folder
 from sieve.model.hyperparameters import IMAGE, MODALITIES, ImportSettings
+from sieve.model.sae_detection import INPUT_MEAN, find_weights, tool_of_config
 from sieve.model.tensor_files import TensorFile
 from sieve.model.training.data import modality_means
 from sieve.model.training.validation import calibrate, code_quality

@@ -30,7 +30,6 @@ from torch import Tensor
 
 from sieve.model.codes import MAX_DIMENSIONS
 from sieve.model.encoder import SparseEncoder
-from sieve.model.external_sae import INPUT_MEAN
 from sieve.model.files import Schema, Size, read_json
 from sieve.model.hyperparameters import (
     MODALITIES,
@@ -38,6 +37,7 @@ from sieve.model.hyperparameters import (
     InputNorm,
     SparseEncoderConfig,
 )
+from sieve.model.sae_detection import INPUT_MEAN
 from sieve.model.tensor_files import TensorFile
 
 _MAX_CONFIG = 1 << 20

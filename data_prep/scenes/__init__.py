@@ -24,7 +24,7 @@ from sieve.data_prep.scenes.compose import Scene, compose, describe, pick
 from sieve.data_prep.scenes.render import render_scene
 
 if TYPE_CHECKING:
-    from sieve.model.sanity import CounterfactualPair
+    from sieve.model.sanity_checks import CounterfactualPair
 
 
 def record_of(scene: Scene) -> Record:
@@ -99,7 +99,7 @@ def counterfactual_pairs(images: Sequence[str]) -> list[CounterfactualPair]:
     `images` are the references of a collection of `CounterfactualScenes`, by row; a ValueError is
     raised if there is no pair among them.
     """
-    from sieve.model.sanity import CounterfactualPair
+    from sieve.model.sanity_checks import CounterfactualPair
 
     row_of = {reference: row for row, reference in enumerate(images)}
     pairs = []

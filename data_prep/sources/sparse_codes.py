@@ -33,7 +33,7 @@ from sieve.data_prep.records import Record, SkippedRows
 from sieve.data_prep.sources import ExternalSource, require_file, require_folder
 from sieve.data_prep.sources.embedding_files import TABLES, read_arrays, read_table
 from sieve.model.codes import SparseCodes, csr_fault
-from sieve.model.external_sae import external_sae_fault
+from sieve.model.sae_detection import external_sae_fault
 from sieve.model.text_encoder import check_entry
 
 log = logging.getLogger(__name__)

@@ -176,12 +176,13 @@ def _cache_codes(folder: Path, collection: Collection, checkpoint: Path, device:
     from sieve.model.dimensions.code_cache import cache_folder, codes_folder
     from sieve.model.dimensions.map import dimension_map, project_items
     from sieve.model.engine import SearchEngine
+    from sieve.model.files import sieve_home
 
     engine = SearchEngine.open(collection.path, checkpoint, device)
     engine.dimension_table()
     dimension_map(engine.collection, engine.checkpoint, engine.derived)
     project_items(engine.collection, engine.checkpoint, engine.image_codes)
-    copied = folder / "home" / codes_folder().name
+    copied = folder / "home" / codes_folder().relative_to(sieve_home())
     copied.mkdir(parents=True)
     every = cache_folder(engine.collection, engine.checkpoint, "*")
     for cache in every.parent.glob(every.name):

@@ -36,21 +36,12 @@ N_CONCEPTS = 20
 """Maximum number of concepts that distinguish two sets to show."""
 MAX_OPEN_ENGINES = 2
 _CHECKPOINT = "checkpoint "
-_DESCRIPTIONS = {
-    "literal": "embedding of “A without B” as plain text",
-    "A only": "embedding of A; nothing is excluded",
-    "subtraction": "centred embeddings: A − {value} B",
-    "orthogonal": "centred embeddings: A without its component along B",
-    "filter": "centred embeddings: A, without the {rest} of images closest to B",
-    "SpaceVLM": "centred embeddings: direction of SpaceVLM, t = {value}",
-}
 
 
 def _describe_method(method: comparison.DenseMethod, value: float) -> str:
-    """Describe a method by its formula, or else by its name and first hyperparameter."""
     shown = format_number(value)
-    if method.name in _DESCRIPTIONS:
-        return _DESCRIPTIONS[method.name].format(value=shown, rest=f"{1 - value:.0%}")
+    if method.description:
+        return method.description.format(value=shown, rest=f"{1 - value:.0%}")
     space = "centred embeddings" if method.centred else "embeddings"
     return f"{space}: {method.name}" + (f", {method.knob} = {shown}" if method.knob else "")
 

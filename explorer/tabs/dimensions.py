@@ -96,7 +96,7 @@ def dimensions_tab(engine: SearchEngine, notes: AnnotationHandlers) -> None:
 
     with gr.Row(elem_classes="sv-dimensions"):
         with gr.Column(elem_classes="sv-dimensions-list"):
-            component("dimension_index", table, export_dimensions)
+            component("dimension_filters", table, export_dimensions)
             component("dimension_map", map)
             component("item_map", item_map, item_colours, item_at, facets)
             component("dimension_table")

@@ -93,7 +93,7 @@ def inspect_tab(handlers: SearchHandlers) -> None:
         return why_view(handlers, payload)
 
     component("inspect", inspect)
-    component("why", why)
+    component("ranking_explanation", why)
 
 
 def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:

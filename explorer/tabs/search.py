@@ -81,7 +81,7 @@ def search_tab(handlers: SearchHandlers) -> None:
     component("item_filter", handlers.facets)
     component("saved_searches")
     with gr.Row(elem_classes="sv-split"):
-        component("dimension_list")
+        component("concept_switches")
         component("results", handlers.export_results)
 
 

@@ -225,6 +225,9 @@ class Baseline:
 
     rule: Rule
     """The rule that *Compare* uses."""
+    description: str = ""
+    """How *Compare* describes it, by default with its name and first hyperparameter; `{value}` is
+    that hyperparameter, and `{rest}` is 1 - value in percent."""
     alternatives: tuple[Rule, ...] = ()
     """Rules that tuning may choose instead of `rule`."""
     variants: tuple[Rule, ...] = ()
@@ -250,15 +253,28 @@ _ANCHORED = {"weight": Range(0.1, 3.0, 1.0)}
 _NEAREST = {"share": Range(0.0, 1.5, 0.75), "nearest": Range(1, 256, 128, log=True)}
 
 TRAINING_FREE: Mapping[str, Baseline] = {
-    "A only": Baseline(Rule("only A", only_a), centred=False),
-    "literal": Baseline(Rule("literal", literal), centred=False),
+    "A only": Baseline(
+        Rule("only A", only_a), "embedding of A; nothing is excluded", centred=False
+    ),
+    "literal": Baseline(
+        Rule("literal", literal), "embedding of “A without B” as plain text", centred=False
+    ),
     "subtraction": Baseline(
         Rule("subtract", subtract, _WEIGHT),
+        "centred embeddings: A − {value} B",
         variants=(Rule("subtract above a threshold", subtract_above, _HINGE),),
     ),
-    "orthogonal": Baseline(Rule("orthogonal", orthogonal)),
-    "filter": Baseline(Rule("filter", exclude_similar, {"quantile": Range(0.4, 0.995, 0.9)})),
-    "SpaceVLM": Baseline(Rule("SpaceVLM", spacevlm, {"t": Range(-0.5, 0.98, 0.5)})),
+    "orthogonal": Baseline(
+        Rule("orthogonal", orthogonal), "centred embeddings: A without its component along B"
+    ),
+    "filter": Baseline(
+        Rule("filter", exclude_similar, {"quantile": Range(0.4, 0.995, 0.9)}),
+        "centred embeddings: A, without the {rest} of images closest to B",
+    ),
+    "SpaceVLM": Baseline(
+        Rule("SpaceVLM", spacevlm, {"t": Range(-0.5, 0.98, 0.5)}),
+        "centred embeddings: direction of SpaceVLM, t = {value}",
+    ),
     "DEO": Baseline(
         Rule("DEO", deo, _DEO),
         alternatives=(Rule("DEO from A", deo_from_a, _DEO),),

@@ -35,7 +35,7 @@ from sieve.model.dimensions.statistics import (
     mean_caption_codes,
     word_association,
 )
-from sieve.model.dimensions.table import VERSION, dimension_table
+from sieve.model.dimensions.table import COLUMNS, VERSION, dimension_table
 from sieve.model.files import (
     atomic_file,
     atomic_folder,
@@ -52,7 +52,7 @@ _TABLE = "dimensions.parquet"
 _RECOMPUTED = "it is computed again"
 _DIMENSIONS_AT_ONCE = 4096
 MEASURED = ("stability", "own_fall", "other_fall")
-"""Columns of the dimension table that only some commands measure: see `sieve.model.sanity`."""
+"""Columns of the table that only some commands measure: see `sieve.model.sanity_checks`."""
 _T = TypeVar("_T")
 
 
@@ -131,12 +131,14 @@ class CodeCache:
 
     @classmethod
     def load(cls, folder: Path, collection: Collection, m: int) -> CodeCache:
-        """Read a cache that `save` wrote."""
+        """Read a cache that `save` wrote; raise a KeyError if it lacks a column of `COLUMNS`."""
+        table = pd.read_parquet(folder / _TABLE)
+        table.loc[:, [column.name for column in COLUMNS]]
         return cls(
             collection,
             SparseCodes.load_cache(folder, IMAGE_CODES, m),
             SparseCodes.load_cache(folder, TEXT_CODES, m),
-            pd.read_parquet(folder / _TABLE),
+            table,
         )
 
 
@@ -166,7 +168,7 @@ def open_code_cache(collection: Collection, checkpoint: Checkpoint) -> CodeCache
 
 
 def codes_folder() -> Path:
-    """Return the folder of all cached codes."""
+    """Return the folder of all cached codes, inside `$SIEVE_HOME`, where a Space has them too."""
     return sieve_home() / "codes"
 
 

@@ -55,7 +55,8 @@ COLUMNS = (
     TableColumn("label_auc", "number", "auc"),  # replaces the top word on the page
     TableColumn("top_word", "text", "word", cli=False),
 )
-"""Shown columns, in order. Append new ones: the page's styles count them. JSON and CSV have all."""
+"""Shown columns, in order; JSON and CSV files have all. Append new ones, as `dimensions.css` counts
+them. `explorer/components/measures.js` may give a column a label, a tooltip and a filter."""
 _UNNAMED = DimensionName("", 0.0, "", source="")
 
 
@@ -85,7 +86,7 @@ def dimension_table(
         `sieve.model.dimensions.labels`. `SearchEngine.dimension_table` adds concept, the leading
         dimension of each dimension's concept, and what some commands measure: stability (lowest
         correlation with the matched dimension of another training seed), own_fall and other_fall
-        (in counterfactual images): see `sieve.model.sanity`.
+        (in counterfactual images): see `sieve.model.sanity_checks`.
     """
     names = [checkpoint.names.get(j, _UNNAMED) for j in range(checkpoint.m)]
     codes = image_codes.by_dimension

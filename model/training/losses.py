@@ -1,6 +1,8 @@
 """Losses of the sparse encoder, as pure functions.
 
-Most compare unit codes: rows of Euclidean norm 1, or 0 where no dimension is active.
+Most compare unit codes: rows of Euclidean norm 1, or 0 where no dimension is active. To add one,
+write a function here, add its name and weight to `sieve.model.hyperparameters`, and its term to
+`Compact.losses` in `sieve.model.training.objectives`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sieve.model.encoder import SparseEncoder, keep_top
-from sieve.model.hyperparameters import IMAGE, MODALITIES, TEXT, TrainingConfig
+from sieve.model.hyperparameters import IMAGE, LOSSES, MODALITIES, TEXT, TrainingConfig
 from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import (
@@ -246,6 +246,7 @@ class Compact(Objective):
             linear = image.linear - encoder.bias[MODALITIES.index(IMAGE)]
             residual = image.target - image.decoded
             terms["revive"] = lambda: revive(linear, residual, dead, directions)
+        assert terms.keys() <= LOSSES
         losses = {name: term() for name, term in terms.items() if name in self.wanted}
         return losses, (image.code > 0).any(0) | (text.code > 0).any(0)
 

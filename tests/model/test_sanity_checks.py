@@ -15,7 +15,7 @@ from sieve.model.codes import encode_codes
 from sieve.model.collection import Collection
 from sieve.model.engine import SearchEngine
 from sieve.model.hyperparameters import IMAGE
-from sieve.model.sanity import (
+from sieve.model.sanity_checks import (
     CONTROLS,
     CounterfactualPair,
     Estimate,
