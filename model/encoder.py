@@ -9,8 +9,8 @@ in separate cones (the modality gap), which centring removes. TopK as in Gao et 
 2406.04093). After training, the activations of texts are raised to a power, which concentrates a
 short text on few dimensions.
 
-Encoders of other tools (`sieve.model.encoder_import`) read the embedding without centring, and may
-have JumpReLU: z = ReLU(a) where a = W_enc y + b exceeds the threshold of its dimension, else 0.
+Encoders of other tools (`sieve.model.encoder_conversion`) read the embedding without centring, and
+may have JumpReLU: z = ReLU(a) where a = W_enc y + b exceeds the threshold of its dimension, else 0.
 Texts and images then share the bias as well.
 """
 

@@ -306,7 +306,7 @@ def _read_saelens(file: TensorFile, width: int, settings: ImportSettings) -> Ext
 
 
 def _centred_input(found: ExternalEncoder, d: int) -> ExternalEncoder:
-    """Read the mean that `sieve.model.encoder_export` wrote beside an encoder, if there is one."""
+    """Read the mean that `export_encoder` wrote beside an encoder, if there is one."""
     path = found.path.with_name(INPUT_MEAN)
     if path.is_file() and found.input_norm == "unit":
         found.mean = TensorFile(path).tensor("mean", (d,))

@@ -5,7 +5,7 @@ sparsify          cfg.json (num_latents, k), sae.safetensors
 dictionary_learning, sae-for-vlm      config.json (trainer), ae.pt
 overcomplete, MSAE, openai/sparse_autoencoder   a PyTorch file, recognised by names in it
 
-`sieve.model.encoder_import` opens those of SAELens, sparsify, overcomplete and MSAE.
+`sieve.model.encoder_conversion` opens those of SAELens, sparsify, overcomplete and MSAE.
 """
 
 from __future__ import annotations

@@ -210,7 +210,7 @@ class Export:
     def _write_encoder(self) -> None:
         from sieve.model.checkpoint import Checkpoint
         from sieve.model.checkpoint_choice import checkpoint_path
-        from sieve.model.encoder_export import export_encoder
+        from sieve.model.encoder_conversion import export_encoder
 
         assert self.format is not None
         out = parse_out(self.out)
@@ -324,7 +324,7 @@ class ImportEncoder:
             raise ValueError("the backbone is not stated; add --backbone NAME or --collection NAME")
         from sieve.model.backbone.checked_files import BackboneUnavailable
         from sieve.model.checkpoint_choice import default_checkpoint_out
-        from sieve.model.encoder_import import import_encoder
+        from sieve.model.encoder_conversion import import_encoder
         from sieve.model.text_encoder import text_tower, unavailable_reason
 
         out = parse_out(self.out or default_checkpoint_out(self.source.resolve().stem))

@@ -154,16 +154,13 @@ def print_controls(rows: Sequence[dict[str, Any]]) -> None:
     _print_aligned(lines)
 
 
-_SHOWN = (
-    "dimension", "name", "name_source", "runner_up", "firing_images", "firing_texts", "agreement",
-    "monosemanticity", "label", "label_auc",
-)  # fmt: skip
-
-
 def print_dimensions(table: pd.DataFrame, sort: str) -> None:
     """Write the main columns of the dimension table, and the one that it is sorted by."""
+    from sieve.model.dimensions.table import COLUMNS
+
+    main = [column.name for column in COLUMNS if column.cli]
     filtered = [column for column in ("passing", "example") if column in table]
-    shown = list(dict.fromkeys([*_SHOWN, *filtered, sort]))
+    shown = list(dict.fromkeys([*main, *filtered, sort]))
     filled = [column for column in shown if any(_cell(value) for value in table[column])]
     print_table(table.loc[:, filled or shown])
 

@@ -7,7 +7,6 @@ const clear = find("[data-clear]");
 const views = [...element.querySelectorAll("[name=sv-view]")];
 const MAX_TEXT = 6000;
 const COLUMNS = Sieve.MEASURES;
-const TEXT_COLUMNS = ["name", "word"];
 const NAMED_FIRST = "named"; // the default order: most frequent first, dimensions without a certain name last
 const CONFIDENT = "Training images chose the names, validation images test them. A name is certain if, of an image that has the name and one that does not, the first is expected to activate the dimension more in at least 80 of 100 pairs.";
 let table = null;
@@ -52,7 +51,7 @@ function read(text) {
     const [, key, value] = part.match(/^(\w+):(.*)$/) ?? [];
     if (key === "map") Object.assign(state, { view: "map", colour: Object.hasOwn(COLUMNS, value) ? value : "images" });
     if (key === "items") Object.assign(state, { view: "items", colouring: Sieve.decoded(value) });
-    if (key === "sort" && [...Object.keys(COLUMNS), "id", NAMED_FIRST, ...TEXT_COLUMNS].includes(value.replace(/^-/, ""))) state.sort = value;
+    if (key === "sort" && [...Object.keys(COLUMNS), "id", "name", NAMED_FIRST, ...Object.keys(table.shown)].includes(value.replace(/^-/, ""))) state.sort = value;
     if (key === "only") state.only = readIds(value);
     if (Object.hasOwn(COLUMNS, key ?? "")) {
       const [low, high] = value.split("..").map((end) => (end === "" ? null : Number(end)));
@@ -81,6 +80,7 @@ function write() {
   }, 250);
 }
 
+const isText = (column) => typeof table[column]?.[0] === "string";
 function arrange() {
   if (!table) return;
   const tests = Object.values(wanted);
@@ -89,7 +89,7 @@ function arrange() {
   const column = table[by === NAMED_FIRST ? "images" : by];
   const least = (i) => column[i] ?? -Infinity;
   const guessed = table.name.map(Sieve.isGuess);
-  const compare = TEXT_COLUMNS.includes(by) ? (a, b) => column[a].localeCompare(column[b]) : (a, b) => least(a) - least(b) || 0;
+  const compare = isText(by) ? (a, b) => column[a].localeCompare(column[b]) : (a, b) => least(a) - least(b) || 0;
   order = table.id.map((_, i) => i).filter((i) => tests.every((test) => test(i)));
   const named = (a, b) => (["name", NAMED_FIRST].includes(by) ? guessed[a] - guessed[b] : 0);
   order.sort((a, b) => named(a, b) || (down || by === NAMED_FIRST ? -compare(a, b) : compare(a, b)) || a - b);
@@ -162,7 +162,7 @@ for (const one of views) one.addEventListener("change", () => { change({ view: o
 on("colour", (colour) => change({ colour }));
 on("colouring", (colouring) => change({ colouring }));
 on("sort", (by) => {
-  const down = at.sort.replace("-", "") === by ? !at.sort.startsWith("-") : !["id", ...TEXT_COLUMNS].includes(by);
+  const down = at.sort.replace("-", "") === by ? !at.sort.startsWith("-") : by !== "id" && !isText(by);
   change({ sort: `${down ? "-" : ""}${by}` });
 });
 on("mark-filter", (test) => {
@@ -250,9 +250,7 @@ function columnsMark() {
   const defined = (measure) => definition(`${Sieve.MEASURES[measure].name}:`, Sieve.MEASURES[measure].about);
   const mark = Sieve.term("?",
     definition("Images, captions:", "share in which the dimension is active."),
-    ...["agreement", "mono"].map(defined),
-    table.label.some(Boolean) ? defined("auc")
-      : definition("Top word:", "the caption word that correlates best with it."));
+    ...Object.keys(table.shown).filter((key) => Sieve.MEASURES[key] && !["images", "texts"].includes(key)).map(defined));
   mark.classList.add("sv-icon");
   mark.setAttribute("aria-label", "What the columns mean");
   return mark;
@@ -269,7 +267,8 @@ async function begin() {
     return;
   }
   table = loaded;
-  columns = Object.fromEntries(Object.entries(COLUMNS).filter(([column]) => table[column].some((value) => value !== null)));
+  delete table.shown[table.label.some(Boolean) ? "word" : "auc"];
+  columns = Object.fromEntries(Object.entries(COLUMNS).filter(([column]) => table[column]?.some(Number.isFinite)));
   find(".sv-found").after(columnsMark(), ...Sieve.exportMenu("the table of dimensions", (kind) => Sieve.call(server.sieve_export_dimensions, { kind })));
   find(".sv-ranges").replaceChildren(...Object.entries(columns).map(rangeRow));
   restore(viewState.atlas);

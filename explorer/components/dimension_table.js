@@ -1,22 +1,22 @@
-const { el, on, emit, number, percent } = Sieve;
-const { body, scroll, space, grid, none } = Sieve.parts(element, {
-  body: "tbody", scroll: ".sv-scroll", space: ".sv-rows", grid: "table", none: ".sv-none",
+const { el, on, emit, number, percent, whole } = Sieve;
+const { body, head, scroll, space, grid, none } = Sieve.parts(element, {
+  body: "tbody", head: "thead tr", scroll: ".sv-scroll", space: ".sv-rows", grid: "table", none: ".sv-none",
 });
-const heads = [...element.querySelectorAll("th")];
-for (const { firstElementChild: button } of heads) button.title ||= Sieve.MEASURES[button.dataset.sort]?.about ?? "";
+const FORMATS = { text: String, whole, number, score: number, share: percent };
 const AHEAD = 60;
 let table = null;
-let labelled = false;
 let order = [];
 let drawn = { from: 0, to: 0 };
 let rowHeight = 36;
 let chosen = null;
 
-const share = (value, most, text) => {
-  if (!text) return el("td", { class: "sv-amount" });
-  return el("td", { class: "sv-amount" }, el("span", {}, text), Sieve.bar("sv-mini", value / (most || 1)));
-};
-const most = {};
+const most = {}; // value of a whole bar, for columns with bars
+function cell(key, format, i) {
+  const value = table[key][i];
+  const text = value === null ? "" : FORMATS[format](value);
+  if (!most[key]) return el("td", { class: "sv-word", title: key === "auc" ? table.label[i] : format === "text" && text }, text);
+  return el("td", { class: "sv-amount" }, text && el("span", {}, text), text && Sieve.bar("sv-mini", Math.max(value, 0) / most[key]));
+}
 function makeRow(i, position) {
   const id = table.id[i];
   const link = Sieve.dimensionLink(id, table.name[i], { title: table.name[i] });
@@ -27,12 +27,7 @@ function makeRow(i, position) {
     onclick: (event) => { if (event.target !== link) Sieve.showDimension(id); },
   },
     el("td", { class: "sv-no" }, String(id)), el("th", { scope: "row" }, Sieve.notes?.signs(id) ?? "", link),
-    share(table.images[i], most.images, percent(table.images[i])),
-    share(table.texts[i] ?? 0, most.texts, table.texts[i] === null ? "" : percent(table.texts[i])),
-    share(table.agreement[i] ?? 0, 1, table.agreement[i] === null ? "" : number(table.agreement[i])),
-    share(Math.max(table.mono[i] ?? 0, 0), 1, table.mono[i] === null ? "" : number(table.mono[i])),
-    labelled ? el("td", { class: "sv-word", title: table.label[i] }, table.auc[i] === null ? "" : number(table.auc[i]))
-      : el("td", { class: "sv-word" }, table.word[i]));
+    ...Object.entries(table.shown).map(([key, format]) => cell(key, format, i)));
 }
 
 // Virtual scrolling: only rows near the view are in the DOM. Rows that stay are not replaced, so that
@@ -66,23 +61,22 @@ function fit() {
   space.style.height = `${grid.tHead.offsetHeight + order.length * rowHeight}px`;
 }
 function prepare() {
-  labelled = table.label.some(Boolean);
-  if (labelled) {
-    const last = heads.at(-1).firstElementChild;
-    last.dataset.sort = "auc";
-    last.title = Sieve.MEASURES.auc.about;
-    last.textContent = "AUC";
+  for (const [key, format] of Object.entries(table.shown)) {
+    const { name, header = name, about } = Sieve.MEASURES[key] ?? { name: Sieve.capital(key.replaceAll("_", " ")) };
+    head.append(el("th", { scope: "col" }, el("button", { type: "button", "data-sort": key, title: about }, header)));
+    if (format === "score") most[key] = 1;
+    if (format === "share") most[key] = table[key].reduce((a, b) => Math.max(a, b ?? 0), 0) || 1;
   }
-  for (const column of ["images", "texts"]) most[column] = table[column].reduce((a, b) => Math.max(a, b ?? 0), 0);
+  element.closest(".sv-dimensions").style.setProperty("--sv-columns", Object.keys(table.shown).length);
 }
 on("listed", (state) => {
   if (table !== state.table) {
     table = state.table;
     prepare();
   }
-  for (const head of heads) {
-    const by = head.firstElementChild.dataset.sort;
-    head.setAttribute("aria-sort", by !== state.sort.replace("-", "") ? "none" : state.sort.startsWith("-") ? "descending" : "ascending");
+  for (const th of head.cells) {
+    const by = th.firstElementChild.dataset.sort;
+    th.setAttribute("aria-sort", by !== state.sort.replace("-", "") ? "none" : state.sort.startsWith("-") ? "descending" : "ascending");
   }
   none.hidden = state.order.length > 0;
   none.textContent = state.only || Object.keys(state.ranges).length
@@ -103,7 +97,7 @@ on("marked", ({ dimension, name }) => {
   if (i >= 0 && name) table.name[i] = name;
   if (i >= 0) body.querySelector(`[data-d="${dimension}"]`)?.replaceWith(makeRow(i, order.indexOf(i)));
 });
-for (const head of heads) head.firstElementChild.addEventListener("click", ({ currentTarget }) => emit("sort", currentTarget.dataset.sort, { keep: false }));
+head.addEventListener("click", ({ target }) => { if (target.dataset.sort) emit("sort", target.dataset.sort, { keep: false }); });
 
 function mark(dimension) {
   chosen = dimension;

@@ -35,10 +35,10 @@ from sieve.explorer.figures.content import (
     figure_content,
     keep_names,
 )
+from sieve.explorer.figures.fonts import FontMetrics
 from sieve.explorer.figures.layout import (
     INK,
     POINTS_PER_INCH,
-    FontMetrics,
     Layout,
     Picture,
     lay_out,

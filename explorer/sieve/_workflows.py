@@ -319,7 +319,7 @@ def export_encoder(
     """
     from sieve.model.checkpoint import Checkpoint
     from sieve.model.checkpoint_choice import checkpoint_path
-    from sieve.model.encoder_export import export_encoder as write
+    from sieve.model.encoder_conversion import export_encoder as write
 
     opened = Checkpoint.load(checkpoint_path(str(checkpoint)))
     write(opened, Path(out), format, modality, centred_input)

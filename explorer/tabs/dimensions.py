@@ -20,7 +20,7 @@ from sieve.explorer.tabs.annotations import AnnotationHandlers
 from sieve.explorer.view_state import Dimension, Where
 from sieve.model.dimensions.map import DimensionMap, dimension_map
 from sieve.model.dimensions.page import Ablation, DimensionPage, ablate_dimension
-from sieve.model.dimensions.table import clearest_dimension
+from sieve.model.dimensions.table import COLUMNS, clearest_dimension
 from sieve.model.engine import SearchEngine
 from sieve.model.item_filter import ItemFilter
 
@@ -57,7 +57,9 @@ def dimensions_tab(engine: SearchEngine, notes: AnnotationHandlers) -> None:
     cached_map = cache(lambda: dimension_map(*opened))
 
     def table(_: Any) -> dict[str, Any]:
-        return {**table_view(engine), "first": clearest_dimension(engine.dimension_table())}
+        shown = {one.key or one.name: one.page for one in COLUMNS if one.page}
+        first = clearest_dimension(engine.dimension_table())
+        return {**table_view(engine), "shown": shown, "first": first}
 
     def map(_: Any) -> dict[str, Any]:
         with map_lock:  # concurrent requests wait for the same map
@@ -109,14 +111,9 @@ def table_view(engine: SearchEngine) -> dict[str, list[Any]]:
         "id": table["dimension"].tolist(),
         "name": table["name"].tolist(),
         "concept": table["concept"].tolist(),
-        "images": table["firing_images"].round(5).tolist(),
-        "texts": _or_none(table["firing_texts"].round(5).tolist()),
-        "agreement": _or_none(table["agreement"].tolist()),
-        "mono": _or_none(table["monosemanticity"].tolist()),
-        "auc": _or_none(table["label_auc"].tolist()),
-        "stability": _or_none(table["stability"].tolist()),
         "label": table["label"].tolist(),
-        "word": table["top_word"].tolist() if "top_word" in table else [""] * len(table),
+        "stability": _or_none(table["stability"].tolist()),
+        **{one.key or one.name: _or_none(table[one.name].tolist()) for one in COLUMNS if one.page},
     }
 
 
@@ -199,5 +196,8 @@ def probe_view(probe: Ablation) -> dict[str, Any]:
     }
 
 
-def _or_none(column: list[float]) -> list[float | None]:
-    return [None if np.isnan(value) else round(value, 5) for value in column]
+def _or_none(column: list[Any]) -> list[Any]:
+    return [
+        value if isinstance(value, str) else None if np.isnan(value) else round(value, 5)
+        for value in column
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,33 @@ MIN_IMAGES = 5
 """Dimensions with fewer images get no clarity and label scores, which would be noise."""
 EXAMPLE_FIRING_RATES = (0.05, 0.2)
 """Range of the firing rate on images of a dimension that serves as an example."""
+
+
+class TableColumn(NamedTuple):
+    """A column that the command line and the page show."""
+
+    name: str
+    page: Literal["text", "whole", "number", "score", "share"] | None = "number"
+    """Format on the page, where scores (up to 1) and shares (in percent) have bars, or None."""
+    key: str = ""
+    """Key on the page and in its links, if not the name."""
+    cli: bool = True
+
+
+COLUMNS = (
+    TableColumn("dimension", page=None),  # the page always has the number and the name
+    TableColumn("name", page=None),
+    TableColumn("name_source", page=None),
+    TableColumn("runner_up", page=None),
+    TableColumn("firing_images", "share", "images"),
+    TableColumn("firing_texts", "share", "texts"),
+    TableColumn("agreement", "score"),
+    TableColumn("monosemanticity", "score", "mono"),
+    TableColumn("label", page=None),
+    TableColumn("label_auc", "number", "auc"),  # replaces the top word on the page
+    TableColumn("top_word", "text", "word", cli=False),
+)
+"""Shown columns, in order. Append new ones: the page's styles count them. JSON and CSV have all."""
 _UNNAMED = DimensionName("", 0.0, "", source="")
 
 

@@ -29,8 +29,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_choice import checkpoint_path
 from sieve.model.collection import BackboneIdentity
 from sieve.model.encoder import SparseEncoder
-from sieve.model.encoder_export import export_encoder
-from sieve.model.encoder_import import import_encoder, read_encoder
+from sieve.model.encoder_conversion import export_encoder, import_encoder, read_encoder
 from sieve.model.hyperparameters import IMAGE, ImportSettings
 
 N, D, M, K = 200, 256, 1024, 32

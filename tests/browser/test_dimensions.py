@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from browser.steps import found, go, settle
 from sieve.explorer.tabs import dimensions
+from sieve.model.dimensions.table import COLUMNS, TableColumn
 
 
 def live(engine) -> int:
@@ -60,6 +61,35 @@ def test_table_fits_sorts_filters_and_orders_the_pages(page: Page, tiny_engine) 
     assert 7 in rows(page) and len(rows(page)) < len(table)
     page.get_by_role("searchbox", name="Filter by name").fill("no such thing")
     expect(page.get_by_text("No dimension matches by name")).to_be_visible()
+
+
+def test_every_declared_column_is_shown(
+    page: Page, tiny_engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = (TableColumn("max"), TableColumn("name_source", "text"))
+    monkeypatch.setattr(dimensions, "COLUMNS", (*COLUMNS, *more))
+    go(page, "?tab=dimensions")
+    page.locator(".sv-table tbody tr").first.wait_for()
+    heads = page.locator(".sv-table thead button")
+    assert heads.evaluate_all("all => all.map((e) => e.dataset.sort)") == [
+        "id", "name", "images", "texts", "agreement", "mono", "auc", "max", "name_source",
+    ]  # fmt: skip
+    assert heads.all_inner_texts()[-3:] == ["AUC", "Max", "Name source"]
+    assert heads.nth(1).evaluate("e => e.offsetWidth") > 100, "more columns narrow the names"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    table = tiny_engine.dimension_table()
+    heads.nth(7).click()
+    head = page.get_by_role("columnheader", name="Max")
+    expect(head).to_have_attribute("aria-sort", "descending")
+    ordered = table.assign(max=table["max"].astype(float).round(5))
+    ordered = ordered.sort_values("max", ascending=False, kind="stable")
+    assert rows(page) == ordered["dimension"].tolist()
+    cells = page.locator(".sv-table tbody td:nth-child(8)").all_inner_texts()
+    assert [float(cell) for cell in cells] == pytest.approx(ordered["max"].tolist(), abs=0.0051)
+    heads.nth(8).click()
+    sources = page.locator(".sv-table tbody td:nth-child(9)").all_inner_texts()
+    assert sources == sorted(table["name_source"])
 
 
 def test_page_shows_statistics_samples_name_and_clarity(page: Page, tiny_engine) -> None:

@@ -9,6 +9,7 @@ import pytest
 from command_line import Sieve, fault
 
 from sieve.model.collection import Collection
+from sieve.model.dimensions import table
 
 
 def test_info_prints_facts(sieve: Sieve, opened: tuple, tiny_collection: Collection) -> None:
@@ -22,6 +23,16 @@ def test_info_prints_facts(sieve: Sieve, opened: tuple, tiny_collection: Collect
     assert "items       60\n" in sieve("info", *opened).out
     without = sieve("info", opened[0], "--json").data
     assert (without["checkpoint"], without["live"]) == (None, None)
+
+
+def test_every_declared_column_is_printed(
+    sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "COLUMNS", (*table.COLUMNS, table.TableColumn("max")))
+    rows = sieve("dimensions", *opened, "--json").data
+    assert {column.name for column in table.COLUMNS} <= set(rows[0])
+    header, *_ = sieve("dimensions", *opened).out.splitlines()
+    assert header.split() == [column.name for column in table.COLUMNS if column.cli]
 
 
 def test_dimensions_prints_the_table(sieve: Sieve, opened: tuple) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from sieve.explorer.cli import output as printing
+from sieve.model.dimensions.table import COLUMNS
 
 CONTROL = "a\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\x08\x00b\nc"
 REPORT = {
@@ -33,17 +34,13 @@ REPORT = {
     "seconds": 0.001,
     "where": "",
 }
-COLUMNS = (
-    *("dimension", "name", "name_source", "runner_up", "firing_images", "firing_texts"),
-    *("agreement", "monosemanticity", "label", "label_auc"),
-)
 PRINTED: dict[str, Callable[[], None]] = {
     "text": lambda: printing.print_text(CONTROL),
     "facts": lambda: printing.print_facts({"name": CONTROL, "licence": [CONTROL]}),
     "outcome": lambda: printing.print_outcome(REPORT),
     "sections": lambda: printing.print_sections({"a": CONTROL, CONTROL: {CONTROL: CONTROL}}),
     "dimensions": lambda: printing.print_dimensions(
-        pd.DataFrame({name: [CONTROL] for name in COLUMNS}), "name"
+        pd.DataFrame({column.name: [CONTROL] for column in COLUMNS}), "name"
     ),
     "json": lambda: printing.print_json({"name": CONTROL, CONTROL: REPORT}),
 }

@@ -15,7 +15,8 @@ from PIL import Image
 from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.content import figure_content
 from sieve.explorer.figures.drawing import draw_figure, latex_block, preview_figure
-from sieve.explorer.figures.layout import FontMetrics, lay_out
+from sieve.explorer.figures.fonts import FontMetrics
+from sieve.explorer.figures.layout import lay_out
 from sieve.model.exclusion import Strictness
 from sieve.model.set_difference import compare_sets
 

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from sieve.explorer.figures.layout import FontMetrics
+from sieve.explorer.figures.fonts import FontMetrics
 
 LONG = "a very long query about a dog that runs along the beach, again and again"
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sieve.model.encoder import SparseEncoder
-from sieve.model.encoder_import import read_encoder
+from sieve.model.encoder_conversion import read_encoder
 from sieve.model.hyperparameters import IMAGE, TEXT, ImportSettings
 
 D, M, K = 16, 48, 5
