@@ -125,8 +125,9 @@ def add_api(
 
         Returns:
             name, naming, label, statistics, words, top_images, top_captions, concept_dimension and
-            concept_name, name_in_concept, concept (its other dimensions), coactive, where, passing
-            (the number of images with it that pass the filter, null without one).
+            concept_name, name_in_concept, concept (its other dimensions), coactive (over the
+            images), similar (by decoder direction), where, passing (the number of images with it
+            that pass the filter, null without one).
         """  # noqa: D406, D407
         number = read_whole("dimension", dimension)
         filtered = check_text("where", where, MAX_TEXT_CHARACTERS)

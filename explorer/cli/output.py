@@ -100,8 +100,8 @@ def print_collection(collection: Collection, as_json: bool) -> None:
         print_json(facts | {"skipped_by_kind": dict(skipped.counts.most_common())})
         return
     text = f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
-    if facts["duplicates"]:
-        text += f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
+    if n := facts["duplicates"]:
+        text += f"; {n:,} near-duplicate{'' if n == 1 else 's'}, see duplicates.csv"
     then = f"Open it with `sieve explore {collection.path}`"
     if shard := collection.manifest.shard:
         then = f"This is part {shard.part}: merge all with `sieve merge PART… --out COLLECTION`"

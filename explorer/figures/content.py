@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -182,7 +182,9 @@ def figure_content(
                 same = [other for other in queries.values() if (other.text, other.item) == a]
                 phrases = [phrase for other in same for phrase in other.excluded]
                 excluded = query.excluded or tuple(dict.fromkeys(phrases))
-                drawn = [_search_row(engine, row, query, excluded, recipe.columns, names)]
+                drawn = [
+                    _search_row(engine, row, query, excluded, recipe.columns, names, user_names)
+                ]
             else:
                 listed = row.dimensions or (() if row.dimension is None else (row.dimension,))
                 drawn = [_dimension_row(engine, j, recipe.columns, names) for j in listed]
@@ -229,6 +231,7 @@ def _search_row(
     excluded: tuple[str, ...],
     columns: int,
     names: Callable[[int], str],
+    user_names: Mapping[int, str],
 ) -> Content:
     outcome = engine.search(query, row.off, row.level, columns, where=row.where)
     tiles = []
@@ -238,8 +241,11 @@ def _search_row(
         violates = any(mentions(text, *known) for text in excluded)
         tiles.append(Tile(found.row, found.score, caption, violates))
     pushed = [part.dimension for part in sorted(outcome.off, key=lambda part: -part.weight)]
-    leading = list(engine.concepts.grouped(pushed))
-    small = (f"off: {_names(map(names, leading))}", describe_level(row.level)) if pushed else ()
+    named = [  # the user's name of a single dimension takes precedence over its concept's
+        members[0] if len(members) == 1 and members[0] in user_names else leading
+        for leading, members in engine.concepts.grouped(pushed).items()
+    ]
+    small = (f"off: {_names(map(names, named))}", describe_level(row.level)) if pushed else ()
     image = engine.row_of(query.item) if query.item else None
     shown = tuple(filter(None, small))
     without = ", ".join(one.title for one in query.terms if one.excluded)
@@ -247,7 +253,7 @@ def _search_row(
     wanted = [part.dimension for part in query.dimensions if part.dimension not in pushed]
     concept = next(iter(engine.concepts.grouped(wanted)), None)
     return Content(
-        query.title, without, shown, image, tuple(tiles), tuple(leading), level, concept=concept
+        query.title, without, shown, image, tuple(tiles), tuple(named), level, concept=concept
     )
 
 

@@ -119,6 +119,8 @@ class DimensionPage:
     """The other dimensions of its concept, by cosine of activations over the images."""
     coactive: tuple[Neighbour, ...]
     """By cosine of activations over the images."""
+    similar: tuple[Neighbour, ...]
+    """By cosine of decoder directions; empty for external codes."""
     where: str = ""
     """Filter of the example images and captions; statistics cover all items."""
     passing: int | None = None
@@ -184,6 +186,7 @@ def describe_dimension(
             Neighbour(j, names(j), float(coactivation[j]), names.in_concept(j)) for j in others
         ),
         coactive=_nearest(names, coactivation, dimension),
+        similar=_similar(checkpoint, names, dimension),
         where=where,
         passing=None if among is None else len(rows),
     )
@@ -228,6 +231,15 @@ def _histogram(images: np.ndarray, texts: np.ndarray) -> Histogram:
     highest = max(images.max(initial=0), texts.max(initial=0)) or 1.0
     edges = np.linspace(0, float(highest), N_BINS + 1)
     return Histogram(edges, np.histogram(images, edges)[0], np.histogram(texts, edges)[0])
+
+
+def _similar(
+    checkpoint: Checkpoint, names: DimensionNames, dimension: int
+) -> tuple[Neighbour, ...]:
+    if checkpoint.codes:
+        return ()
+    directions = checkpoint.encoder.directions
+    return _nearest(names, directions @ directions[dimension], dimension)
 
 
 def _nearest(

@@ -124,6 +124,10 @@ def test_dimension_is_described(client: Client, tiny_engine) -> None:
         known.statistics["monosemanticity"], abs=1e-5
     )
     assert [one["id"] for one in found["top_images"]] == [one.id for one in known.top_images]
+    directions = tiny_engine.checkpoint.encoder.directions
+    near = found["similar"][0]
+    cosines = np.delete(directions @ directions[j], j)
+    assert near["dimension"] != j and near["similarity"] == pytest.approx(cosines.max(), abs=1e-5)
     leading = client.predict(found["concept_dimension"], api_name="/dimension")
     assert leading["name"] == leading["name_in_concept"] == found["concept_name"]
 

@@ -6,6 +6,7 @@ import copy
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import Sieve, fault
 
@@ -18,6 +19,7 @@ from sieve.explorer.serialize import page_json, query_json
 from sieve.explorer.tabs.annotations import AnnotationHandlers
 from sieve.explorer.tabs.dimensions import table_view
 from sieve.explorer.tabs.search import SearchHandlers, item_view
+from sieve.model.dimensions.concepts import Concepts
 
 MINE = "a name of mine"
 EDITS = {"notes_write", "notes_import", "search_save", "search_rename", "search_delete"}
@@ -92,6 +94,17 @@ def test_figure_uses_custom_names_and_its_recipe_reproduces_it(engine) -> None:
         assert draw_figure(engine, recipe, "svg").data == drawn.data
     old = {name: value for name, value in plain.recipe.as_json().items() if name != "names"}
     assert draw_figure(engine, Recipe.from_json(old), "svg").data == plain.data
+
+
+def test_figure_names_an_off_dimension_that_does_not_lead_its_concept(engine) -> None:
+    engine.concepts = Concepts(np.zeros(engine.checkpoint.m, np.int32))
+    rows = [{"query": "a circle", "off": [3]}]
+    for names in ({"3": MINE}, {"0": "the concept", "3": MINE}):
+        drawn = draw_figure(engine, Recipe.from_json({"rows": rows, "names": names}), "svg")
+        assert MINE.encode() in drawn.data and drawn.recipe.names == {3: MINE}
+    both = Recipe.from_json({"rows": [{"query": "a circle", "off": [3, 4]}], "names": names})
+    drawn = draw_figure(engine, both, "svg")
+    assert b"the concept" in drawn.data and drawn.recipe.names == {0: "the concept"}
 
 
 @pytest.mark.parametrize("names", [[], {"x": "a"}, {"1": 7}, {"-1": "a"}])
