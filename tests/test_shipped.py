@@ -12,12 +12,13 @@ from sieve import assets
 from sieve.data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings_path
 from sieve.data_prep.scenes import Scenes
 from sieve.model.backbone.clip import Backbone
-from sieve.model.benchmark.results import list_evaluations, read_evaluation
+from sieve.model.benchmark.results import BenchmarkConfig, list_evaluations, read_evaluation
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import encode_codes
 from sieve.model.collection import file_sha256
 from sieve.model.dimensions.statistics import live_shares
 from sieve.model.engine import Result, SearchEngine
+from sieve.model.evaluation.pairs import track_pairs
 from sieve.model.exclusion import Strictness
 from sieve.model.hyperparameters import IMAGE, TEXT
 from sieve.model.training.validation import recall_of_split
@@ -97,8 +98,11 @@ def test_exclusion_keeps_a_and_drops_b(engine: SearchEngine) -> None:
     assert max(dropped) <= 0.1
 
 
-def test_shipped_results_are_those_of_the_shipped_checkpoint(home: Path) -> None:  # noqa: ARG001
-    """If this fails, run `python -m tests.benchmarks.shipped_results`."""
+def test_shipped_results_are_those_of_the_shipped_checkpoint_and_pairs(
+    engine: SearchEngine,
+    home: Path,  # noqa: ARG001
+) -> None:
+    """If this fails, run `python -m tests.benchmarks.shipped_results --quick`."""
     images = file_sha256(scenes_embeddings_path())
     (summary,), faults = list_evaluations("of another machine", images)
     assert not faults and summary.collection.name == "scenes" and summary.code
@@ -108,5 +112,9 @@ def test_shipped_results_are_those_of_the_shipped_checkpoint(home: Path) -> None
     assert nouns == benchmark_nouns().sha256
     tracks = read_evaluation(summary.path).tracks
     assert [track.track for track in tracks] == ["label", "caption"]
+    criteria = BenchmarkConfig().criteria
+    for track in tracks:
+        pairs = track_pairs(engine.collection, track.track, benchmark_nouns(), criteria)
+        assert (track.pairs, track.tuning_pairs) == (len(pairs.report), len(pairs.tuning))
     assert all(track.failures and track.answers for track in tracks)
     assert list_evaluations("of another machine", "00" * 32) == ([], [])
