@@ -44,7 +44,7 @@ class DenseMethod(NamedTuple):
     rule: Rule
     centred: bool
     """Whether each modality's mean is subtracted first."""
-    knob: str
+    hyperparameter: str
     """Name of its hyperparameter; empty if it has none."""
     value: float
     """Default of the hyperparameter."""
@@ -54,14 +54,14 @@ class DenseMethod(NamedTuple):
     @property
     def range(self) -> Range | None:
         """Range of the hyperparameter, if there is one."""
-        return self.rule.hyperparameters.get(self.knob)
+        return self.rule.hyperparameters.get(self.hyperparameter)
 
 
 def _method(name: str, baseline: Baseline) -> DenseMethod:
     rule = baseline.rule
-    knob = next(iter(rule.hyperparameters), "")
-    value = TUNED.get(name, rule.hyperparameters[knob].start) if knob else 0.0
-    return DenseMethod(name, rule, baseline.centred, knob, value, baseline.description)
+    first = next(iter(rule.hyperparameters), "")
+    value = TUNED.get(name, rule.hyperparameters[first].start) if first else 0.0
+    return DenseMethod(name, rule, baseline.centred, first, value, baseline.description)
 
 
 DENSE_METHODS = {
@@ -120,23 +120,23 @@ def dense_scores(
     engine: SearchEngine,
     embeddings: QueryEmbeddings,
     method: DenseMethod,
-    knob: float | None = None,
+    value: float | None = None,
 ) -> np.ndarray:
     """Score every item by the backbone's embeddings: (n,) float32, -inf for filtered items.
 
-    `knob` is the value of the hyperparameter, by default the method's. Raises a ValueError if it is
-    out of range.
+    `value` is that of the hyperparameter, by default the method's. Raises a ValueError if it is out
+    of range.
     """
     values = {name: allowed.start for name, allowed in method.rule.hyperparameters.items()}
     allowed = method.range
     if allowed is not None:
-        value = method.value if knob is None else knob
+        value = method.value if value is None else value
         if not allowed.low <= value <= allowed.high:
             raise ValueError(
-                f"{method.knob} of {method.name} must be from {allowed.low:g} to {allowed.high:g}; "
-                f"got {value:g}"
+                f"{method.hyperparameter} of {method.name} must be from {allowed.low:g} to "
+                f"{allowed.high:g}; got {value:g}"
             )
-        values[method.knob] = value
+        values[method.hyperparameter] = value
     space, rule = _space(engine, embeddings, method.centred), method.rule
     return (rule.plain(space) if embeddings.b is None else rule.scores(space, values))[0]
 

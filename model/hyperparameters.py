@@ -58,10 +58,10 @@ class SparseEncoderConfig:
             raise ValueError(f"m must be at least 1; got {self.m}")
         if not 1 <= self.k <= self.m:
             raise ValueError(f"k must be between 1 and m={self.m}; got {self.k}")
-        if not 0 <= self.k_text <= self.m or not 0 <= self.floor < 1:
-            raise ValueError(
-                f"k_text must be in [0, m] and floor in [0, 1); got {self.k_text}, {self.floor}"
-            )
+        if not 0 <= self.k_text <= self.m:
+            raise ValueError(f"k_text must be between 0 and m={self.m}; got {self.k_text}")
+        if not 0 <= self.floor < 1:
+            raise ValueError(f"floor must be at least 0 and less than 1; got {self.floor}")
         if not self.text_power > 0:
             raise ValueError(f"text_power must be positive; got {self.text_power}")
         if not 0 < self.input_scale < math.inf or not 0 <= self.soft_cap < math.inf:
@@ -191,11 +191,13 @@ class TrainingConfig:
             )
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {self.batch_size}")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be less than 2**63; got {self.seed}")
         # Reviving dead dimensions alone is no training objective.
         if not any(value for name, value in self.weights().items() if name != "revive"):
             raise ValueError("at least one loss needs a weight above 0")
         for name, value in asdict(self).items():
-            if not isinstance(value, str) and not (math.isfinite(value) and value >= 0):
+            if not isinstance(value, str) and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a finite number of at least 0; got {value}")
 
     def steps(self, steps_per_epoch: int) -> int:

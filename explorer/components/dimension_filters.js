@@ -282,6 +282,8 @@ function restore(text) {
   at = read(text);
   if (!Object.hasOwn(columns, at.colour)) at.colour = "images";
   for (const column of Object.keys(at.ranges)) if (!(column in columns)) delete at.ranges[column];
+  // Ignore the order of a link if this collection has no values to order by, such as labels.
+  if (table[at.sort.replace("-", "")]?.every((value) => value === null || value === "")) at.sort = NAMED_FIRST;
   fillForm();
   arrange();
 }

@@ -11,6 +11,7 @@ const TERMS = {
   contrast: "image–text contrast", reconstruct: "reconstruction", cross: "cross-modal reconstruction", presence: "word presence",
   narrow: "one dimension per word", assign: "assigned dimensions", concentrate: "concentrated words", exclude: "exclusion", balance: "modality balance", revive: "dead dimensions",
 };
+const LABELS = { k_text: "Max. active (text)" };
 const SHARES = { live: "Live dimensions" };
 const VALIDATION = { recall: "Recall@10", exclusion: "Exclusion AP@10" };
 const CLOSE = "You can close this page. Training continues while “sieve explore” is running.";
@@ -24,9 +25,10 @@ for (const [name, { type, description, enum: choices }] of Object.entries(option
       : type === "boolean" ? el("input", { type: "checkbox", name })
       : el("input", { type: "number", name, min: 0, step: type === "integer" ? 1 : "any", required: true });
     const group = presets.compact.losses.includes(name) ? "losses" : "others";
-    find(`[data-options=${group}] .sv-form-fields`).append(el("label", {}, el("span", {}, capital(name.replaceAll("_", " "))), input));
+    find(`[data-options=${group}] .sv-form-fields`).append(el("label", {}, el("span", {}, LABELS[name] ?? capital(name.replaceAll("_", " "))), input));
   }
   form.elements[name].closest("label").title = description;
+  form.elements[name].setAttribute("aria-description", description);
   if (form.elements[name].type === "number") form.elements[name].max = most;
 }
 function valueOf(input) {
@@ -49,7 +51,7 @@ function fill(values) {
 }
 // Open the section if the browser finds an invalid value in it.
 form.addEventListener("invalid", ({ target }) => { target.closest("details")?.setAttribute("open", ""); }, true);
-const limit = () => { k.max = m.value || most; };
+const limit = () => { k.max = form.elements.k_text.max = m.value || most; };
 preset.addEventListener("change", () => fill(presets[preset.value]));
 m.addEventListener("input", limit);
 form.addEventListener("submit", (event) => {
@@ -64,11 +66,14 @@ element.addEventListener("click", ({ target }) => {
 
 // One request at a time; user actions take precedence over polling.
 let acting = false;
+let refused = ""; // why the last action failed; stays until the next action or another state
 async function act(what, payload) {
   if (acting) return;
   acting = true;
   section.setAttribute("aria-busy", "true");
-  show(await Sieve.call(server[`sieve_training_${what}`], payload));
+  const answer = await Sieve.call(server[`sieve_training_${what}`], payload);
+  refused = answer.error ?? "";
+  show(answer);
   acting = false;
   section.removeAttribute("aria-busy");
 }
@@ -83,7 +88,8 @@ async function poll() {
 
 function show(answer) {
   if (now?.opening && answer.error) return; // the server is restarting
-  fault.textContent = answer.error ?? sentence(answer.unopened || answer.fault || "");
+  if (!answer.error && answer.state !== now?.state) refused = "";
+  write(fault, answer.error ?? (refused || sentence(answer.unopened || answer.fault || "")));
   if (answer.error) return;
   if (now?.offer && !answer.offer) return location.assign(location.pathname); // the checkpoint has been opened
   const first = now === null;
@@ -91,7 +97,7 @@ function show(answer) {
   const hadFocus = section.contains(document.activeElement) && document.activeElement.matches(".sv-primary, [data-do]") && document.activeElement;
   if (first) showIntro();
   allow();
-  setHeading(heading());
+  write(status, heading());
   find(".sv-train-detail").replaceChildren(...detail());
   for (const button of element.querySelectorAll("[data-do]")) button.hidden = !offered(button.dataset.do);
   // The pressed button may be hidden now: move the focus to the next available one.
@@ -147,8 +153,8 @@ function showIntro() {
   }
 }
 // Screen readers announce changes, so write only if the text differs.
-function setHeading(text) {
-  if (status.textContent !== text) status.textContent = text;
+function write(target, text) {
+  if (target.textContent !== text) target.textContent = text;
 }
 function heading() {
   if (now.opening) return "Opening the explorer …";

@@ -32,7 +32,7 @@ from typing import IO, Any, ClassVar, NamedTuple
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sieve.explorer.errors import one_line
-from sieve.explorer.json_validation import check_choice, read_object, validate
+from sieve.explorer.json_validation import check_choice, read_object, short_repr, validate
 from sieve.model.collection import Collection
 from sieve.model.files import Line, atomic_file, fault_in, sieve_home
 from sieve.model.hyperparameters import OPTIONS, PRESETS, TrainingConfig, configure
@@ -110,14 +110,15 @@ class TrainingSettings(NamedTuple):
         given = dict(read_object(payload, "training settings"))
         preset = check_choice("preset", given.pop("preset", "compact"), tuple(PRESETS))
         for name in given:
-            check_choice("a training setting", name, OPTIONS)
+            if name not in OPTIONS:
+                raise ValueError(f"there is no training setting {short_repr(name)}")
         values = asdict(PRESETS[preset]) | given
         config = validate(TrainingConfig, values, "training settings")
         changes = {name: getattr(config, name) for name in given}
         most = MAX_HYPERPARAMETER
         for name, value in changes.items():
             if not isinstance(value, str) and value > most:
-                raise ValueError(f"{name} must be at most {most:,}; got {value:,}")
+                raise ValueError(f"{name} must be at most {most:,}; got {short_repr(value)}")
         return cls(preset, configure(preset, changes))
 
     def as_json(self) -> dict[str, Any]:

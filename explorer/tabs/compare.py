@@ -38,12 +38,15 @@ MAX_OPEN_ENGINES = 2
 _CHECKPOINT = "checkpoint "
 
 
-def _describe_method(method: comparison.DenseMethod, value: float) -> str:
+def _describe_method(method: comparison.DenseMethod, value: float, excludes: bool) -> str:
+    if not excludes:
+        return f"{'centred ' if method.centred else ''}embedding of A; nothing is excluded"
     shown = format_number(value)
     if method.description:
-        return method.description.format(value=shown, rest=f"{1 - value:.0%}")
+        return method.description.format(value=shown, rest=f"{100 * (1 - value):.3g}%")
     space = "centred embeddings" if method.centred else "embeddings"
-    return f"{space}: {method.name}" + (f", {method.knob} = {shown}" if method.knob else "")
+    setting = f", {method.hyperparameter} = {shown}" if method.hyperparameter else ""
+    return f"{space}: {method.name}{setting}"
 
 
 def compare_tab(handlers: SearchHandlers) -> None:
@@ -158,7 +161,7 @@ class CompareHandlers:
             "methods": [
                 {
                     "name": method.name,
-                    "hyperparameter": method.knob,
+                    "hyperparameter": method.hyperparameter,
                     "value": method.value,
                     "low": method.range.low if method.range else 0,
                     "high": method.range.high if method.range else 0,
@@ -256,7 +259,8 @@ class CompareHandlers:
         value = method.value if request.hyperparameter is None else request.hyperparameter
         is_image = method.name == "literal" and embedded.modality == IMAGE
         name = "A only" if is_image else method.name  # an image query cannot contain “without”
-        how = _describe_method(comparison.DENSE_METHODS[name], value)
+        excludes = embedded.b is not None
+        how = _describe_method(comparison.DENSE_METHODS[name], value, excludes)
         return Column(f"Dense · {method.name}", how, scores)
 
     @staticmethod

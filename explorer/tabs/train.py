@@ -136,6 +136,20 @@ class TrainingManager(JobManager):
             raise ValueError(f"{choice.collection.name}: {reason}")
         return self._run(self._request(choice.collection, given))
 
+    def resume(self) -> None:
+        """Resume the newest training; see `JobManager.resume`.
+
+        Raises a ValueError if its settings are not valid, as those of another version of Sieve.
+        """
+        request = self._require_latest().request()
+        try:
+            TrainingSettings.from_payload(request and request.settings)
+        except ValueError as error:
+            raise ValueError(
+                f"this training cannot be resumed ({error}); discard it, and start a new one"
+            ) from None
+        super().resume()
+
     def refusal(self, collection: Collection | None = None) -> str:
         """Return why a collection, by default the open one, cannot be trained on, or ""."""
         collection = collection or self.collection

@@ -131,9 +131,10 @@ class CodeCache:
 
     @classmethod
     def load(cls, folder: Path, collection: Collection, m: int) -> CodeCache:
-        """Read a cache that `save` wrote; raise a KeyError if it lacks a column of `COLUMNS`."""
+        """Read a cache that `save` wrote; raise a ValueError if it lacks a column of `COLUMNS`."""
         table = pd.read_parquet(folder / _TABLE)
-        table.loc[:, [column.name for column in COLUMNS]]
+        if missing := [one.name for one in COLUMNS if one.name not in table]:
+            raise ValueError(f"{_TABLE} has no column {', '.join(missing)}; {_RECOMPUTED}")
         return cls(
             collection,
             SparseCodes.load_cache(folder, IMAGE_CODES, m),

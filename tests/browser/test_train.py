@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ def server(tiny_collection: Collection, home: Path) -> Iterator[Server]:  # noqa
 
 def fill(page: Page, epochs: int) -> None:
     page.get_by_label("Dimensions", exact=True).fill("64")
-    page.get_by_label("Max. active").fill("8")
+    page.get_by_label("Max. active", exact=True).fill("8")
     page.get_by_label("Epochs").fill(str(epochs))
 
 
@@ -125,11 +126,25 @@ def test_train_tab_is_accessible_and_fits_the_page(page: Page, training_address:
     expect(page.get_by_label("Weight decay")).to_have_value("0")
     preset.select_option("compact")
     expect(page.get_by_label("Exclude", exact=True)).to_have_value("1")
+    floor = page.get_by_label("Floor")
+    expect(floor).to_have_accessible_description(re.compile("^Drop activations below"))
+    floor.fill("1")
+    page.get_by_role("button", name="Start").click()
+    fault = page.get_by_role("alert").get_by_text("Floor must be at least 0 and less than 1")
+    expect(fault).to_be_visible()
+    page.wait_for_event("response", lambda one: "component_server" in one.url)  # the next poll
+    expect(fault).to_be_visible()
+    page.get_by_label("Noise").fill("-1")
+    page.get_by_text("More settings", exact=True).click()
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_label("Noise")).to_be_focused()
+    preset.select_option("paper")
+    preset.select_option("compact")
     use_dark_mode(page)
     assert not violations(page, COLOURS)
     page.set_viewport_size({"width": 390, "height": 844})
     assert not has_sideways_scroll(page)
-    page.get_by_label("Max. active").fill("2000")
+    page.get_by_label("Max. active", exact=True).fill("2000")
     page.get_by_role("button", name="Start").click()
     assert page.evaluate("document.activeElement.name") == "k"  # the browser shows what is wrong
 

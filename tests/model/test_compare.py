@@ -41,7 +41,7 @@ def test_dense_method_scores_as_in_the_benchmark(engine: SearchEngine, name: str
         images, a, b, literal = images - image, a - text, b - text, literal - text
     space = Space(*map(unit, (images, a, b, literal)))
     values = {name: each.start for name, each in method.rule.hyperparameters.items()}
-    values |= {method.knob: method.value} if method.knob else {}
+    values |= {method.hyperparameter: method.value} if method.hyperparameter else {}
     expected = method.rule.scores(space, values)[0]
     found = dense_scores(engine, encode_query(engine, "a dog", "a beach"), method)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import WordBackbone
 from corruption import damaged_files, reseal
@@ -122,6 +123,21 @@ def test_damaged_cache_is_rebuilt(artifacts: Path, caplog: pytest.LogCaptureFixt
     caplog.clear()
     assert read_all(artifacts) == before and not caplog.messages, "the new one is cached, too"
     assert not list((artifacts / "home" / "codes").glob(".*"))
+
+
+def test_cache_without_a_column_is_rebuilt(
+    artifacts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = next((artifacts / "home" / "codes").glob("*/dimensions.parquet"))
+    table = pd.read_parquet(path)
+    table.drop(columns=["top_word"]).to_parquet(path, index=False)
+    reseal(path.parent)
+    caplog.clear()
+    opened = Collection.open(artifacts / "collection")
+    cache = open_code_cache(opened, Checkpoint.load(artifacts / "checkpoint"))
+    pd.testing.assert_frame_equal(cache.dimensions, table)
+    [line] = caplog.messages
+    assert "dimensions.parquet has no column top_word; it is computed again" in line
 
 
 def test_cache_without_checksums_is_rebuilt(artifacts: Path) -> None:

@@ -31,6 +31,7 @@ CASES = {
     "search scenes a dog": "unexpected argument 'dog'; put text with spaces in quotes",
     "search scenes dog -k": "-k/--top needs a value",
     "search scenes dog -k x": "-k/--top: expected a whole number; got 'x'",
+    "train x --epochs 1.5": "sieve: --epochs: expected a whole number; got '1.5'; see",
     "search scenes dog --off a,b": "--off: a dimension is a whole number of at least 0; got 'a'",
     "search scenes dog --strictness banana": "number from 0 to 1, or never; got 'banana'",
     "search scenes dog --strictness 7": "a number from 0 to 1, or never; got '7'",

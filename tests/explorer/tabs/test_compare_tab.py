@@ -58,6 +58,22 @@ def test_both_columns_equal_the_results_of_their_methods(
     assert "embedding" in found["columns"][1]["how"]
 
 
+@pytest.mark.parametrize("name", DENSE_METHODS)
+def test_method_is_described_by_what_it_excludes(handlers: CompareHandlers, name: str) -> None:
+    plain = handlers.compare({"q": "a circle", "method": name})["columns"][1]
+    assert plain["how"].endswith("embedding of A; nothing is excluded")
+    excluding = handlers.compare({**ASKED, "method": name})["columns"][1]
+    assert (excluding["how"] == plain["how"]) == (name == "A only")
+
+
+@pytest.mark.parametrize(("quantile", "share"), [(0.9, "10%"), (0.95, "5%"), (0.995, "0.5%")])
+def test_filter_describes_the_share_it_hides(
+    handlers: CompareHandlers, quantile: float, share: str
+) -> None:
+    column = handlers.compare({**ASKED, "method": "filter", "hyperparameter": quantile})["columns"]
+    assert f"without the {share} of images closest to B" in column[1]["how"]
+
+
 def test_filter_limits_both_columns_and_what_is_judged(
     handlers: CompareHandlers, tiny_engine
 ) -> None:

@@ -82,13 +82,14 @@ def test_form_offers_each_option_with_its_values_in_each_preset() -> None:
         {"contrast": float("nan")}, {"magic": 1}, {"x" * 500: 1}, {1: 2}, {"objective": "paper"},
         {"preset": "paper", "presence": 1}, {"preset": "paper", "contrast": 0, "reconstruct": 0},
         {"epochs": -1}, {"epochs": 10**6}, {"epochs": 1.5}, {"batch_size": 0}, {"out": "/etc"},
+        {"m": 10**400}, {"weights": {"contrast": 1}}, {"\ud800": 1}, {"k_text": 2000}, {"floor": 1},
     ],
 )  # fmt: skip
 def test_invalid_settings_start_nothing(
     handlers: TrainHandlers, home: Path, payload: object
 ) -> None:
     line = json_errors(handlers.training_start)(payload)["error"]
-    assert line and "\n" not in line
+    assert line and "\n" not in line and "internal error" not in line and len(line) < 200
     assert not (home / "jobs").exists()
 
 
@@ -109,6 +110,21 @@ def test_stopped_training_is_found_again(handlers: TrainHandlers, home: Path) ->
     state = handlers.training_state(None)
     assert (state["state"], state["step"], state["points"]) == ("stopped", 5, (point,))
     assert state["settings"] == DEFAULT.as_json()
+
+
+def test_training_of_another_version_can_only_be_discarded(
+    handlers: TrainHandlers, home: Path
+) -> None:
+    folder = write_job(handlers, home, Progress(JobState.STOPPED, step=5, n_steps=10))
+    request = json.loads((folder.path / "request.json").read_text())
+    request["settings"] = {"preset": "compact", "weights": {"presence": 2.0}}
+    (folder.path / "request.json").write_text(json.dumps(request))
+    state = handlers.training_state(None)
+    assert (state["state"], state["settings"]) == (JobState.STOPPED, None)
+    line = json_errors(handlers.training_resume)(None)["error"]
+    assert "there is no training setting 'weights'" in line and "discard it" in line
+    assert handlers.training_state(None)["state"] == JobState.STOPPED
+    assert handlers.training_discard(None)["state"] == "none"
 
 
 def test_finished_training_is_opened_once(

@@ -37,7 +37,7 @@ def test_code_rules_equal_search(
     evidence = generator.random((3, 12)).astype(np.float32)
     space = rules.Space(csr_array(images), a, b, a, evidence)
     codes = SparseCodes.from_active(images, np.tile(np.arange(12), (20, 1)), 12)
-    knobs = {
+    values = {
         "ratio": ratio, "floor": floor, "push": push, "threshold": threshold, "limit": limit,
     }  # fmt: skip
     calibration = Calibration(push, ratio, floor, limit)
@@ -50,12 +50,12 @@ def test_code_rules_equal_search(
             query = Query(a[p], tuple(off.tolist()), weights, strictness, hides, calibration)
             return scores(codes, query)
 
-        np.testing.assert_allclose(rules.PUSH.scores(space, knobs)[p], found(), atol=1e-5)
+        np.testing.assert_allclose(rules.PUSH.scores(space, values)[p], found(), atol=1e-5)
         np.testing.assert_allclose(
-            rules.ZERO.scores(space, knobs)[p], found(strictness=0), atol=1e-5
+            rules.ZERO.scores(space, values)[p], found(strictness=0), atol=1e-5
         )
         np.testing.assert_allclose(
-            rules.NEVER.scores(space, knobs)[p], found(never=True), atol=1e-5
+            rules.NEVER.scores(space, values)[p], found(never=True), atol=1e-5
         )
 
 
