@@ -56,6 +56,18 @@ def ids(engine: SearchEngine, rows: list[int]) -> list[str]:
     return engine.collection.items["id"].iloc[rows].tolist()
 
 
+def test_link_that_sorts_by_labels_is_ignored_without_labels(codes_page: Page) -> None:
+    orders = []
+    for link in ("", "&atlas=sort:-auc"):
+        go(codes_page, f"?tab=dimensions{link}")
+        codes_page.locator(".sv-table tbody tr").first.wait_for()
+        names = codes_page.locator(".sv-table tbody tr")
+        orders.append(names.evaluate_all("all => all.map((row) => row.dataset.d)"))
+        heads = codes_page.locator(".sv-table thead button").all_inner_texts()
+        assert heads[-1] == "Top word"
+    assert orders[0] == orders[1] != sorted(orders[0], key=int)
+
+
 def test_search_toggles_items_and_dimensions_work_without_a_backbone(
     codes_page: Page, engine: SearchEngine
 ) -> None:
