@@ -21,7 +21,8 @@ from sieve.model.codes import SparseCodes
 
 NEVER = "never"
 PRESENCE_LIMIT = 0.5
-"""Default probability from which `never` hides an image: see `sieve.model.dimensions.presence`."""
+"""Default probability from which `never` hides an image: see `sieve.model.dimensions.presence`. The
+help of the command line, the API and `sieve.Engine.search` states it."""
 MIN_EVIDENCE = 0.6
 """Dimensions with a smaller AUC for B are not proposed; 0.5 is chance."""
 MEMBER_SHARE = 0.4

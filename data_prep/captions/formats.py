@@ -41,6 +41,8 @@ _DELIMITED_SUFFIXES = {".csv", ".tsv", ".tab", ".txt", ".token"}
 _JSON_LINES_SUFFIXES = {".jsonl", ".ndjson"}
 _PARQUET_SUFFIXES = {".parquet", ".pq"}
 SUFFIXES = frozenset({".json"} | _DELIMITED_SUFFIXES | _JSON_LINES_SUFFIXES | _PARQUET_SUFFIXES)
+"""Formats of caption files, which the help of `sieve prepare folder` and the docstring of
+`sieve.prepare_folder` list."""
 
 _MAX_JSON = 4 << 30
 _LISTS = ("images", "annotations", "data", "items", "rows", "captions", "samples")

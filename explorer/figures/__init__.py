@@ -100,7 +100,7 @@ class Row:
     strictness: Annotated[
         float | str, PlainValidator(lambda value: read_strictness(value).as_json())
     ] = 1.0
-    """From 0 to 1, "never", or "never:0.2" with another limit than 0.5."""
+    """From 0 to 1, "never", or "never:0.2" with another limit than the default."""
     where: Where = ""
     """Filter of the items; see `sieve.model.item_filter`."""
 

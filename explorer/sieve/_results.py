@@ -204,7 +204,7 @@ class SearchResults(Sequence[SearchResult]):
     text, without : str
         What was searched for and excluded, as it was understood.
     strictness : float or str
-        From 0 to 1, "never", or "never:0.2" with another limit than 0.5.
+        From 0 to 1, "never", or "never:0.2" with another limit than the default.
     where : str
         Filter of the items.
     hides : str

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
+from inspect import getsource
 from pathlib import Path
 
 import pytest
 
+import sieve
+from sieve.explorer import api
 from sieve.explorer.cli import main
+from sieve.model.exclusion import PRESENCE_LIMIT
 from tests.public_interface import (
     HELP_WIDTH,
     address_lines,
@@ -19,6 +23,15 @@ from tests.public_interface import (
 
 RECORDED = Path(__file__).with_suffix(".txt")
 UPDATE = "SIEVE_UPDATE_INTERFACE"
+
+
+def test_help_states_the_default_limit_of_never(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["search", "--help"])
+    texts = [capsys.readouterr().out, sieve.Engine.search.__doc__, getsource(api)]
+    for text in texts:
+        words = " ".join(str(text).replace("│", " ").split())
+        assert f"with a probability of at least {PRESENCE_LIMIT}" in words
 
 
 def test_public_interface_equals_the_recorded_one(
