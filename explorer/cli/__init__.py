@@ -121,7 +121,7 @@ def _message(event: tyro_errors.ParseErrorEvent, command: str, subcommands: Sequ
         case tyro_errors.MissingSubcommand(subcommand_spec=spec):
             return f"`{command}` needs one of {', '.join(spec.parser_from_name)}"
         case tyro_errors.InvalidChoice(argument=argument, value=value, choices=choices):
-            near = _nearest(value, choices)
+            near = _nearest(value, sorted(set(choices) - {"None"}))
             return f"{argument.display_name()}: invalid choice '{value}'; {near}"
         case tyro_errors.BadValue(argument=argument):
             return f"{argument.display_name()} needs a value"

@@ -36,6 +36,7 @@ CASES = {
     "search scenes dog --strictness banana": "number from 0 to 1, or never; got 'banana'",
     "search scenes dog --strictness 7": "a number from 0 to 1, or never; got '7'",
     "search scenes dog --device gpu": "--device: invalid choice 'gpu'; did you mean cpu?",
+    "export scenes all -o x.csv": "'all'; choose one of codes, dimensions, items, results; see",
     "export scenes reslts -o x.csv": "invalid choice 'reslts'; did you mean results?",
 }
 
