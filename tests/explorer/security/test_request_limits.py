@@ -210,9 +210,14 @@ def test_unfetched_responses_are_limited(
     assert web.get(f"/gradio_api/call/dimension/{events[0]}").status_code == 404
     monkeypatch.setattr(concurrency, "MAX_UNFETCHED", 50)
     monkeypatch.setattr(concurrency, "UNFETCHED_SECONDS", 0.5)
-    old = begin()
-    time.sleep(1.2)
-    assert web.get(f"/gradio_api/call/dimension/{old}").status_code == 404
+
+    def is_forgotten_when_old() -> bool:
+        old = begin()
+        time.sleep(1.2)
+        return web.get(f"/gradio_api/call/dimension/{old}").status_code == 404
+
+    # On a busy machine, the response may be made late.
+    assert any(is_forgotten_when_old() for _ in range(5))
 
 
 def test_stored_response_size_is_limited(
