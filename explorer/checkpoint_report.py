@@ -28,7 +28,7 @@ from sieve.model.interpretability import (
 log = logging.getLogger(__name__)
 
 _NO_EVIDENCE = "Untrained codes of the same width score as well, so there is no target."
-"""Of metrics that controls do not tell from a trained encoder: see `sieve.model.sanity_checks`."""
+"""Note for metrics on which controls score as well as the checkpoint: see `sanity_checks`."""
 
 
 class Finding(NamedTuple):

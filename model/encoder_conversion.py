@@ -1,7 +1,7 @@
 """Import sparse autoencoders of other tools, and write encoders in the formats of other tools.
 
-`sieve.model.encoder_formats` reads what other tools saved. Written, and loaded in the other tool,
-encoders give the same codes:
+`sieve.model.encoder_formats` reads the files of other tools. Exported encoders give the same codes
+when the other tool loads them:
 
 saelens                 cfg.json, sae_weights.safetensors: topk or jumprelu (SAELens 6)
 sentence-transformers   modules.json and modules that end in a `SparseAutoEncoder` (5.0 or newer)

@@ -81,8 +81,8 @@ _PYTHON_MESSAGES = {
     "invalid literal for int() with base 10:": "expected a whole number; got",
     "could not convert string to float:": "expected a number; got",
 }
-_OF_OPTIONAL = re.compile(r"^no type matching .*<class '\w+'>: ", re.DOTALL)
-"""What tyro writes before the reason why an optional value cannot be read."""
+_OPTIONAL_PREFIX = re.compile(r"^no type matching .*<class '\w+'>: ", re.DOTALL)
+"""Prefix of tyro's messages about invalid values of optional arguments."""
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
 
@@ -126,7 +126,7 @@ def _message(event: tyro_errors.ParseErrorEvent, command: str, subcommands: Sequ
         case tyro_errors.BadValue(argument=argument):
             return f"{argument.display_name()} needs a value"
         case tyro_errors.InstantiationFailure(message=message, argument=argument):
-            message = _OF_OPTIONAL.sub("", message)
+            message = _OPTIONAL_PREFIX.sub("", message)
             for python, plain in _PYTHON_MESSAGES.items():
                 message = message.replace(python, plain)
             return f"{argument.display_name()}: {message}" if argument else message

@@ -282,7 +282,7 @@ function restore(text) {
   at = read(text);
   if (!Object.hasOwn(columns, at.colour)) at.colour = "images";
   for (const column of Object.keys(at.ranges)) if (!(column in columns)) delete at.ranges[column];
-  // Ignore the order of a link if this collection has no values to order by, such as labels.
+  // Ignore the sort order of a link if its column is empty, such as the AUC without labels.
   if (table[at.sort.replace("-", "")]?.every((value) => value === null || value === "")) at.sort = NAMED_FIRST;
   fillForm();
   arrange();

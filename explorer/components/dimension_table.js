@@ -10,7 +10,7 @@ let drawn = { from: 0, to: 0 };
 let rowHeight = 36;
 let chosen = null;
 
-const most = {}; // value of a whole bar, for columns with bars
+const most = {}; // value that fills the bar, for columns with bars
 function cell(key, format, i) {
   const value = table[key][i];
   const text = value === null ? "" : FORMATS[format](value);

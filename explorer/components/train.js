@@ -17,8 +17,8 @@ const VALIDATION = { recall: "Recall@10", exclusion: "Exclusion AP@10" };
 const CLOSE = "You can close this page. Training continues while “sieve explore” is running.";
 let now = null;
 
-// The form: the template has the main options, and the others follow the description by the server.
-const { options, most, presets } = Sieve.SETTINGS.training;
+// The template has the main options; the others are created from the schemas of the server.
+const { options, maximum, presets } = Sieve.SETTINGS.training;
 for (const [name, { type, description, enum: choices }] of Object.entries(options)) {
   if (!form.elements[name]) {
     const input = choices ? el("select", { name }, ...choices.map((choice) => el("option", { value: choice }, choice)))
@@ -29,7 +29,7 @@ for (const [name, { type, description, enum: choices }] of Object.entries(option
   }
   form.elements[name].closest("label").title = description;
   form.elements[name].setAttribute("aria-description", description);
-  if (form.elements[name].type === "number") form.elements[name].max = most;
+  if (form.elements[name].type === "number") form.elements[name].max = maximum;
 }
 function valueOf(input) {
   if (input.type === "checkbox") return input.checked;
@@ -42,7 +42,7 @@ function fill(values) {
     if (input.type === "checkbox") input.checked = values[name];
     else input.value = name === "epochs" ? values.epochs || "" : values[name];
   }
-  // A preset has the losses of its objective.
+  // Show only the losses of the preset's objective.
   for (const input of element.querySelectorAll("[data-options=losses] input")) {
     input.disabled = !presets[preset.value].losses.includes(input.name);
     input.closest("label").hidden = input.disabled;
@@ -51,7 +51,7 @@ function fill(values) {
 }
 // Open the section if the browser finds an invalid value in it.
 form.addEventListener("invalid", ({ target }) => { target.closest("details")?.setAttribute("open", ""); }, true);
-const limit = () => { k.max = form.elements.k_text.max = m.value || most; };
+const limit = () => { k.max = form.elements.k_text.max = m.value || maximum; };
 preset.addEventListener("change", () => fill(presets[preset.value]));
 m.addEventListener("input", limit);
 form.addEventListener("submit", (event) => {
@@ -66,7 +66,7 @@ element.addEventListener("click", ({ target }) => {
 
 // One request at a time; user actions take precedence over polling.
 let acting = false;
-let refused = ""; // why the last action failed; stays until the next action or another state
+let refused = ""; // error of the last action, shown until the next action or change of state
 async function act(what, payload) {
   if (acting) return;
   acting = true;

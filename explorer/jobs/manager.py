@@ -52,7 +52,7 @@ _SHOWN = 300
 MAX_FAULT = 2000
 """Maximum length of `Progress.fault`, in characters."""
 MAX_HYPERPARAMETER = 16_384
-"""Largest hyperparameter on the page: a mistyped width would exhaust the memory."""
+"""Maximum value of a hyperparameter set on the page; a mistyped one could exhaust the memory."""
 
 
 class JobState(StrEnum):
@@ -103,7 +103,7 @@ class TrainingSettings(NamedTuple):
 
     @classmethod
     def from_payload(cls, payload: Any) -> TrainingSettings:
-        """Validate the JSON of a request; missing hyperparameters are those of the preset.
+        """Validate the JSON of a request; missing hyperparameters keep the preset's values.
 
         Raises a ValueError that names the field if one is unknown or has an invalid value.
         """
@@ -115,10 +115,10 @@ class TrainingSettings(NamedTuple):
         values = asdict(PRESETS[preset]) | given
         config = validate(TrainingConfig, values, "training settings")
         changes = {name: getattr(config, name) for name in given}
-        most = MAX_HYPERPARAMETER
         for name, value in changes.items():
-            if not isinstance(value, str) and value > most:
-                raise ValueError(f"{name} must be at most {most:,}; got {short_repr(value)}")
+            if not isinstance(value, str) and value > MAX_HYPERPARAMETER:
+                limit = f"{MAX_HYPERPARAMETER:,}"
+                raise ValueError(f"{name} must be at most {limit}; got {short_repr(value)}")
         return cls(preset, configure(preset, changes))
 
     def as_json(self) -> dict[str, Any]:

@@ -43,14 +43,14 @@ def train_tab(handlers: TrainHandlers) -> None:
 
 
 def form_settings() -> dict[str, Any]:
-    """Describe the form: the options as JSON Schema, and their values in each preset."""
+    """Return the options as JSON Schema, their maximum, and their values in each preset."""
     schemas = TypeAdapter(TrainingConfig).json_schema()["properties"]
     presets = {
         name: TrainingSettings(name, config).as_json() | {"losses": list(config.weights())}
         for name, config in PRESETS.items()
     }
     options = {name: schemas[name] for name in OPTIONS}
-    return {"options": options, "most": MAX_HYPERPARAMETER, "presets": presets}
+    return {"options": options, "maximum": MAX_HYPERPARAMETER, "presets": presets}
 
 
 class CollectionChoice(NamedTuple):
@@ -139,14 +139,14 @@ class TrainingManager(JobManager):
     def resume(self) -> None:
         """Resume the newest training; see `JobManager.resume`.
 
-        Raises a ValueError if its settings are not valid, as those of another version of Sieve.
+        Raises a ValueError if its settings are invalid, such as those of another version of Sieve.
         """
         request = self._require_latest().request()
         try:
             TrainingSettings.from_payload(request and request.settings)
         except ValueError as error:
             raise ValueError(
-                f"this training cannot be resumed ({error}); discard it, and start a new one"
+                f"this training cannot be resumed ({error}); discard it and start a new one"
             ) from None
         super().resume()
 

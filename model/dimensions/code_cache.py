@@ -169,7 +169,7 @@ def open_code_cache(collection: Collection, checkpoint: Checkpoint) -> CodeCache
 
 
 def codes_folder() -> Path:
-    """Return the folder of all cached codes, inside `$SIEVE_HOME`, where a Space has them too."""
+    """Return the folder of all cached codes, which a Space also expects inside `$SIEVE_HOME`."""
     return sieve_home() / "codes"
 
 

@@ -36,7 +36,7 @@ class TableColumn(NamedTuple):
 
     name: str
     page: Literal["text", "whole", "number", "score", "share"] | None = "number"
-    """Format on the page, where scores (up to 1) and shares (in percent) have bars, or None."""
+    """Format on the page, or None to hide the column; scores (at most 1) and shares have bars."""
     key: str = ""
     """Key on the page and in its links, if not the name."""
     cli: bool = True
@@ -55,8 +55,9 @@ COLUMNS = (
     TableColumn("label_auc", "number", "auc"),  # replaces the top word on the page
     TableColumn("top_word", "text", "word", cli=False),
 )
-"""Shown columns, in order; JSON and CSV files have all. Append new ones, as `dimensions.css` counts
-them. `explorer/components/measures.js` may give a column a label, a tooltip and a filter."""
+"""Columns that are shown, in order; JSON and CSV contain all columns. Append new ones, because
+`dimensions.css` selects columns by position. `explorer/components/measures.js` may define a label,
+a tooltip and a filter."""
 _UNNAMED = DimensionName("", 0.0, "", source="")
 
 

@@ -94,7 +94,7 @@ class Space:
     bank: np.ndarray | None = None
     """(v, w) float32: queries of a bank of words, from which `item_bias` is estimated"""
     anchor: np.ndarray | None = None
-    """(w,) float32: mean of texts that say nothing in particular"""
+    """(w,) float32: mean of neutral texts"""
 
     @cached_property
     def item_bias(self) -> ItemBias:
